@@ -1,0 +1,56 @@
+# Everything runs in .venv, which each target makes when it is missing.
+#   make demo    encode and decode one photograph (PHOTO=mine.png for your own)
+#   make test    lint, types and every test
+#   make quick   the tests without the slow ones
+#   make lint    ruff and mypy
+#   make format  ruff's fixes and formatting
+#   make clean   remove what the targets made
+
+PYTHON ?= python3
+# Extra arguments for pip, such as an index of CPU-only builds of torch.
+PIP_ARGS ?=
+PHOTO ?= $(firstword $(sort $(wildcard examples/*.png)))
+QUALITY ?= 75
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+NAME = demo/$(basename $(notdir $(PHOTO)))
+
+.DELETE_ON_ERROR:
+.PHONY: demo test quick lint format clean
+
+demo: .venv/run
+	@mkdir -p demo
+	$(BIN)/vqcodec encode "$(PHOTO)" -o "$(NAME).vq" -q $(QUALITY) -f --psnr
+	$(BIN)/vqcodec info "$(NAME).vq"
+	$(BIN)/vqcodec decode "$(NAME).vq" -o "$(NAME).png" -f
+
+test: lint
+	$(BIN)/python -m pytest -m ""
+
+quick: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv demo
+
+.venv/python:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run: .venv/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+.venv/dev: .venv/python pyproject.toml constraints.txt
+	$(PIP) -e ".[dev,bench]"
+	@touch $@

@@ -1,0 +1,548 @@
+"""The command line, most of it with a codec that stores the pixels as they are."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from PIL import Image
+
+import vqcodec
+from vqcodec import cli
+from vqcodec.config import Config
+from vqcodec.container import Container, pack, parse
+from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec
+
+FINGERPRINT = bytes.fromhex("c0dec001")
+
+
+class FakeCodec:
+    """A lossless stand-in: one level, which is the deflated pixels."""
+
+    calls: list[tuple[Any, ...]]
+    fault: BaseException | None = None
+
+    @classmethod
+    def load(cls, weights: str | None = None, *, device: str = "auto") -> "FakeCodec":
+        cls.calls.append(("load", weights, device))
+        return cls()
+
+    @classmethod
+    def for_file(cls, data: bytes, *, weights: str | None = None, device: str = "auto") -> "FakeCodec":
+        cls.calls.append(("for_file", weights, device))
+        return cls()
+
+    def compress(self, pixels: NDArray[np.uint8], quality: int = 75) -> bytes:
+        if self.fault:
+            raise self.fault
+        height, width, channels = pixels.shape
+        return pack(
+            Container(width, height, channels == 1, quality, FINGERPRINT, (zlib.compress(pixels.tobytes()), b""))
+        )
+
+    def decompress(self, data: bytes) -> NDArray[np.uint8]:
+        if self.fault:
+            raise self.fault
+        container = parse(data)
+        pixels = np.frombuffer(zlib.decompress(container.levels[0]), np.uint8)
+        return pixels.reshape(container.height, container.width, -1)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeCodec]:
+    codec = types.ModuleType("vqcodec.codec")
+    metrics = types.ModuleType("vqcodec.metrics")
+    codec.Codec = type("Codec", (FakeCodec,), {"calls": []})  # type: ignore[attr-defined]
+    metrics.psnr = lambda x, x_hat: 33.118 if np.array_equal(x, x_hat) else 0.0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vqcodec.codec", codec)
+    monkeypatch.setitem(sys.modules, "vqcodec.metrics", metrics)
+    return codec.Codec  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.fixture
+def picture(folder: Path) -> NDArray[np.uint8]:
+    """The pixels of ``photo.png`` in the current folder."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    return pixels
+
+
+@pytest.fixture
+def packed(picture: NDArray[np.uint8]) -> bytes:
+    """The bytes of ``photo.vq`` in the current folder, a container with everything in it."""
+    level = zlib.compress(picture.tobytes())
+    chunks = ((b"noTe", b"three"),)
+    data = pack(Container(12, 8, False, 60, FINGERPRINT, (level, b"\0" * 20), chunks))
+    Path("photo.vq").write_bytes(data)
+    return data
+
+
+def vq(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(cli.main, list(arguments), input=stdin, prog_name="vqcodec")
+
+
+def fails(result: Result, *parts: str, code: int = 1) -> None:
+    """One clear line on stderr that holds ``parts``, the first one only once, and nothing else anywhere."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("vqcodec: error: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.count(parts[0]) == 1
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_encode_reports_one_line(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    result = vq("encode", "photo.png", "-o", "out.vq")
+    size = os.path.getsize("out.vq")
+    start = f"out.vq: 12×8, quality 75, {size:,} bytes, {8 * size / 96:.3f} bpp, 0.0"
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(start)
+    assert result.stdout.endswith(" s\n")
+    assert fake.calls == [("load", None, "auto")]
+
+
+def test_encode_measures_psnr_on_the_decoded_file(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    assert vq("encode", "photo.png", "--psnr").stdout.endswith(" s, 33.12 dB\n")
+
+
+def test_large_numbers_are_grouped(fake: type[FakeCodec], folder: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save("photo.png")
+    assert ": 64×64, quality 75, 4,1" in vq("encode", "photo.png").stdout
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".tar.png"])
+def test_default_names(fake: type[FakeCodec], picture: NDArray[np.uint8], suffix: str) -> None:
+    Path("sub").mkdir()
+    os.rename("photo.png", f"sub/photo{suffix}")
+    stem = f"sub/photo{suffix}"[:-4]
+    assert vq("encode", f"sub/photo{suffix}").stdout.startswith(f"{stem}.vq: ")
+    os.remove(f"sub/photo{suffix}")
+    assert vq("decode", f"{stem}.vq").stdout.startswith(f"{stem}.png: 12×8, quality 75, ")
+    np.testing.assert_array_equal(np.asarray(Image.open(f"{stem}.png")), picture)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 3), (7, 1, 3), (5, 3, 1)])
+def test_pixels_pass_through_unchanged(fake: type[FakeCodec], folder: Path, shape: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    Image.fromarray(pixels.squeeze(2) if shape[2] == 1 else pixels).save("x.png")
+    assert vq("encode", "x.png", "-o", "x.vq").exit_code == 0
+    assert parse(Path("x.vq").read_bytes()).grey == (shape[2] == 1)
+    assert vq("decode", "x.vq", "-o", "y.png").exit_code == 0
+    np.testing.assert_array_equal(np.asarray(Image.open("y.png")).reshape(shape), pixels)
+
+
+@pytest.mark.parametrize("quality", [1, 37, 100])
+def test_options_reach_the_codec(
+    fake: type[FakeCodec], picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, quality: int
+) -> None:
+    threads: list[int] = []
+    torch = types.ModuleType("torch")
+    torch.set_num_threads = threads.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    options = ["--device", "cpu", "--weights", "w.safetensors", "--threads", "3"]
+    assert vq("encode", "photo.png", "-q", str(quality), *options).exit_code == 0
+    assert parse(Path("photo.vq").read_bytes()).quality == quality
+    assert vq("decode", "photo.vq", "-o", "out.png", *options).exit_code == 0
+    assert fake.calls == [("load", "w.safetensors", "cpu"), ("for_file", "w.safetensors", "cpu")]
+    assert threads == [3, 3]
+
+
+def test_quiet_says_nothing(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("photo.png")
+    assert "warning" in vq("encode", "photo.png").stderr
+    for command in (["encode", "photo.png", "--psnr"], ["decode", "photo.vq"]):
+        result = vq(*command, "-f", "--quiet")
+        assert (result.exit_code, result.output) == (0, "")
+
+
+def test_warnings_name_the_image_once_and_do_not_fail(fake: type[FakeCodec], folder: Path) -> None:
+    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("clear.png")
+    result = vq("encode", "clear.png", "-o", "out.vq")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("vqcodec: warning: clear.png: ")
+    assert result.stderr.splitlines()[0].count("clear.png") == 1
+
+
+def test_streams(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    encoded = vq("encode", "-", "-o", "-", stdin=Path("photo.png").read_bytes())
+    assert encoded.stderr.startswith("standard output: 12×8, quality 75, ")
+    decoded = vq("decode", "-", "-o", "-", stdin=encoded.stdout_bytes)
+    assert decoded.stderr.startswith("standard output: 12×8, quality 75, ")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(decoded.stdout_bytes))), picture)
+    assert vq("info", "-", stdin=encoded.stdout_bytes).stdout.startswith("-: 12×8, RGB")
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_errors_about_streams(fake: type[FakeCodec], folder: Path, command: str) -> None:
+    fails(vq(command, "-", "-o", "out.png", stdin=b"no such thing"), "standard input: ")
+    result = vq(command, "-", stdin=b"")
+    assert (result.exit_code, "-o is needed" in result.stderr) == (2, True)
+    assert not os.listdir()
+
+
+def test_streams_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "MAX_FILE_BYTES", 3_000_000)
+    fails(vq("info", "-", stdin=b"\x8f" * 3_000_000), "standard input: not a .vq file")
+    fails(vq("info", "-", stdin=b"\x8f" * 3_000_001), "standard input: expected at most 3,000,000 bytes")
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_nothing_is_overwritten_without_force(
+    fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes, command: str
+) -> None:
+    source, output = ("photo.png", "photo.vq") if command == "encode" else ("photo.vq", "photo.png")
+    Path(output).write_bytes(b"mine")
+    if command == "encode":
+        fails(vq(command, source), output, "exists already", "-f")
+    else:
+        fails(vq(command, source, "-o", output), output, "exists already", "-f")
+    assert Path(output).read_bytes() == b"mine"
+    assert not fake.calls
+    assert vq(command, source, "-o", output, "-f").exit_code == 0
+    assert Path(output).read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("dir", "is a folder"),
+        ("none/out.vq", "no such folder"),
+        ("photo.png/out.vq", "no such folder"),
+        ("photo.png", "is the input"),
+        ("link.png", "is the input"),
+    ],
+)
+def test_outputs_that_cannot_be(fake: type[FakeCodec], picture: NDArray[np.uint8], output: str, reason: str) -> None:
+    Path("dir").mkdir()
+    os.link("photo.png", "link.png")
+    before = Path("photo.png").read_bytes()
+    fails(vq("encode", "photo.png", "-o", output, "-f"), output, reason)
+    assert Path("photo.png").read_bytes() == before
+    assert not fake.calls
+
+
+def test_devices_are_written_to_as_they_are(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    assert vq("encode", "photo.png", "-o", os.devnull).stdout.startswith(f"{os.devnull}: 12×8")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_an_unknown_image_format_is_refused_before_the_work(fake: type[FakeCodec], packed: bytes) -> None:
+    fails(vq("decode", "photo.vq", "-o", "out.xyz"), "out.xyz: unknown image extension")
+    assert not fake.calls
+
+
+def test_a_full_disk_leaves_the_old_file(
+    fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere.tmp")
+
+    monkeypatch.setattr(Path, "replace", full)
+    fails(vq("encode", "photo.png", "-f"), "photo.vq: cannot be written: No space left on device")
+    assert Path("photo.vq").read_bytes() == packed
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "info"])
+def test_inputs_that_are_no_files(fake: type[FakeCodec], folder: Path, command: str) -> None:
+    Path("dir").mkdir()
+    os.mkfifo("pipe")
+    os.symlink("loop", "loop")
+    fails(vq(command, "missing.x"), "missing.x: cannot be read: No such file or directory")
+    fails(vq(command, "dir"), "dir: is a folder, expected a file")
+    fails(vq(command, "pipe"), "pipe: is not a regular file (- reads from standard input)")
+    fails(vq(command, "loop"), "loop: cannot be read: ")
+    fails(vq(command, "n" * 300), "n" * 300 + ": cannot be read: File name too long")
+    fails(vq(command, ""), ": cannot be read: No such file or directory")
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_a_text_file_named_png(fake: type[FakeCodec], folder: Path, content: bytes) -> None:
+    Path("text.png").write_bytes(content)
+    fails(vq("encode", "text.png"), "text.png")
+    assert os.listdir() == ["text.png"]
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("command", ["decode", "info"])
+def test_every_truncation_and_every_flipped_byte(fake: type[FakeCodec], packed: bytes, command: str) -> None:
+    damaged = [packed[:length] for length in range(len(packed))]
+    for position in range(len(packed)):
+        damaged.append(bytes(byte ^ (0x41 if at == position else 0) for at, byte in enumerate(packed)))
+    for data in damaged:
+        Path("photo.vq").write_bytes(data)
+        fails(vq(command, "photo.vq", *(["-o", "out.png"] if command == "decode" else [])), "photo.vq: ")
+    assert not Path("out.png").exists()
+    assert not fake.calls
+
+
+def test_a_huge_file_is_refused_unread(folder: Path) -> None:
+    with open("huge.vq", "wb") as file:
+        file.truncate(2**40)  # sparse
+    start = time.monotonic()
+    fails(vq("info", "huge.vq"), "huge.vq: 1,099,511,627,776 bytes, expected a .vq file of at most 536,870,912")
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (FormatError("level 1 ends early"), "photo.vq: level 1 ends early"),
+        (UnknownModelError("weights c0dec001 are not installed"), "photo.vq: weights c0dec001 are not"),
+        (WeightsError("w.safetensors: damaged"), "error: w.safetensors: damaged"),
+        (VqcodecError("two\nlines"), "error: two lines"),
+        (MemoryError(), "photo.vq: not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "photo.vq: not enough memory"),
+        (ValueError("odd\nthing"), "error: unexpected ValueError: odd (VQCODEC_DEBUG=1 shows where)"),
+        (ValueError(), "error: unexpected ValueError (VQCODEC_DEBUG=1 shows where)"),
+    ],
+)
+def test_faults_in_the_codec_become_one_line(
+    fake: type[FakeCodec], packed: bytes, fault: Exception, message: str
+) -> None:
+    fake.fault = fault
+    fails(vq("decode", "photo.vq", "-o", "out.png"), message)
+    assert not Path("out.png").exists()
+
+
+def test_debug_shows_the_traceback(fake: type[FakeCodec], packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQCODEC_DEBUG", "1")
+    fake.fault = ValueError("odd")
+    result = vq("decode", "photo.vq", "-o", "out.png")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.endswith("\nvqcodec: error: unexpected ValueError: odd (VQCODEC_DEBUG=1 shows where)\n")
+
+
+def test_interrupt(fake: type[FakeCodec], packed: bytes) -> None:
+    fake.fault = KeyboardInterrupt()
+    fails(vq("decode", "photo.vq", "-o", "out.png"), "vqcodec: error: interrupted", code=130)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["encode"],
+        ["encode", "x", "-q", "0"],
+        ["encode", "x", "-q", "101"],
+        ["encode", "x", "-q", "7.5"],
+        ["decode", "x", "--threads", "0"],
+        ["decode", "x", "--device", "tpu"],
+        ["train", "x"],
+        ["explode"],
+        ["info"],
+    ],
+)
+def test_wrong_usage_exits_with_2(folder: Path, arguments: list[str]) -> None:
+    result = vq(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: vqcodec")
+
+
+def test_both_entry_points_have_the_same_default_quality(picture: NDArray[np.uint8]) -> None:
+    from vqcodec.codec import DEFAULT_QUALITY
+
+    assert f"[default: {DEFAULT_QUALITY};" in " ".join(vq("encode", "--help").stdout.split())
+
+
+def test_version() -> None:
+    assert vq("--version").stdout == f"vqcodec {vqcodec.__version__}\n"
+
+
+def test_info(packed: bytes) -> None:
+    size, level = len(packed), len(parse(packed).levels[0])
+    framing = size - level - 25
+    result = vq("info", "photo.vq")
+    assert (result.exit_code, result.stderr) == (0, "")
+    head, *rows = result.stdout.splitlines()
+    assert head == f"photo.vq: 12×8, RGB, quality 60, {size} bytes, {8 * size / 96:.3f} bpp"
+    assert [row.split() for row in rows] == [
+        ["weights", "c0dec001"],
+        ["level", "0", str(level), "bytes", f"{100 * level / size:.1f}", "%"],
+        ["level", "1", "20", "bytes", f"{2000 / size:.1f}", "%"],
+        ["chunk", "noTe", "5", "bytes", f"{500 / size:.1f}", "%"],
+        ["framing", str(framing), "bytes", f"{100 * framing / size:.1f}", "%"],
+    ]
+
+
+def test_info_as_json(packed: bytes) -> None:
+    assert json.loads(vq("info", "photo.vq", "--json").stdout) == {
+        "file": "photo.vq",
+        "width": 12,
+        "height": 8,
+        "colours": "RGB",
+        "quality": 60,
+        "fingerprint": "c0dec001",
+        "bytes": len(packed),
+        "bpp": 8 * len(packed) / 96,
+        "levels": [len(level) for level in parse(packed).levels],
+        "chunks": [{"tag": "noTe", "bytes": 5}],
+    }
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The calls that reach a stand-in for ``vqcodec.train.run``."""
+    calls: list[tuple[Any, ...]] = []
+
+    def run(data_dir: Path, run_dir: Path, config: Config, *, device: str, resume: bool, quiet: bool) -> Path:
+        calls.append((data_dir, run_dir, config, device, resume, quiet))
+        return run_dir / "compact.safetensors"
+
+    module = types.ModuleType("vqcodec.train")
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vqcodec.train", module)
+    return calls
+
+
+def test_train(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
+    Path("data").mkdir()
+    Path("small.toml").write_text("[train]\nseed = 7\n")
+    result = vq("train", "data", "-o", "run")
+    assert (result.exit_code, result.output) == (0, "run/compact.safetensors: weights of a finished run\n")
+    options = ["--config", "small.toml", "--device", "cpu", "--resume", "--quiet"]
+    assert vq("train", "data", "-o", "run", *options).output == ""
+    data, run = Path("data"), Path("run")
+    assert trainer[0] == (data, run, Config(), "auto", False, False)
+    assert trainer[1] == (data, run, Config.from_dict({"train": {"seed": 7}}), "cpu", True, True)
+
+
+def test_train_refuses_before_it_starts(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
+    Path("bad.toml").write_text("[train]\nsede = 7\n")
+    fails(vq("train", "missing", "-o", "run"), "missing: not a folder")
+    fails(vq("train", ".", "-o", "run", "--config", "bad.toml"), "bad.toml: ", "sede")
+    fails(vq("train", ".", "-o", "run", "--config", "none.toml"), "none.toml: ")
+    assert not trainer
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("make", "quiet", "seconds", "shown"),
+    [
+        (Terminal, False, 0.1, True),
+        (Terminal, False, 0.0, False),
+        (Terminal, True, 0.1, False),
+        (io.StringIO, False, 0.1, False),
+    ],
+)
+def test_progress_only_for_long_work_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], io.StringIO], quiet: bool, seconds: float, shown: bool
+) -> None:
+    stream = make()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with cli._Progress("encoding photo.png", quiet=quiet, delay=0.05):
+        time.sleep(seconds)
+    text = stream.getvalue()
+    assert text.startswith("\r| encoding photo.png, 0 s ") == shown
+    assert text.endswith("\r\033[K") == shown
+    assert bool(text) == shown
+
+
+def run_module(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1]), **options.pop("env", {})}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False, **options)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["encode", "--help"], ["info", "photo.vq"]])
+def test_quick_commands_never_import_torch_or_numpy(packed: bytes, arguments: list[str]) -> None:
+    result = run_module("-X", "importtime", "-m", "vqcodec", *arguments, stdout=subprocess.DEVNULL)
+    modules = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert result.returncode == 0
+    assert "click" in modules
+    assert not modules & {"torch", "numpy", "PIL", "constriction", "safetensors"}
+
+
+def test_a_reader_that_went_away_is_no_error(packed: bytes) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = run_module("-m", "vqcodec", "info", "photo.vq", stdout=writing)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_names_that_are_not_text(packed: bytes) -> None:
+    os.rename("photo.vq", b"\xff.vq")
+    result = run_module("-m", "vqcodec", "info", os.fsdecode(b"\xff.vq"), stdout=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ".vq: 12×8" in result.stdout
+
+
+# From here on, with the shipped weights.
+
+
+@pytest.mark.slow
+def test_a_photograph_through_two_processes(codec: "Codec", photograph: NDArray[np.uint8], folder: Path) -> None:
+    Image.fromarray(photograph).save("photo.png")
+    encoded = run_module("-m", "vqcodec", "encode", "photo.png", "--psnr", stdout=subprocess.PIPE)
+    decoded = run_module("-m", "vqcodec", "decode", "photo.vq", "-o", "out.png", stdout=subprocess.PIPE)
+    assert (encoded.returncode, encoded.stderr, decoded.returncode, decoded.stderr) == (0, "", 0, "")
+
+    data = Path("photo.vq").read_bytes()
+    pixels = np.asarray(Image.open("out.png"))
+    psnr = 10 * np.log10(255**2 / np.mean((pixels.astype(float) - photograph) ** 2))
+    assert encoded.stdout.startswith(f"photo.vq: 192×128, quality 75, {len(data):,} bytes, ")
+    assert float(encoded.stdout.split()[-2]) == pytest.approx(psnr, abs=0.06)
+    assert psnr > 27
+    assert len(data) * 8 < 3 * 192 * 128
+    assert parse(data).fingerprint == codec.fingerprint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 37, 3), (33, 1, 1), (17, 31, 3)])
+def test_odd_sizes_with_the_shipped_model(codec: "Codec", folder: Path, shape: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    Image.fromarray(pixels.squeeze(2) if shape[2] == 1 else pixels).save("x.png")
+    assert vq("encode", "x.png", "-q", "30", "--device", "cpu").exit_code == 0
+    assert vq("decode", "x.vq", "-o", "y.png", "--device", "cpu").exit_code == 0
+    assert np.asarray(Image.open("y.png")).reshape(shape).dtype == np.uint8
+
+
+@pytest.mark.slow
+def test_a_file_for_other_weights(codec: "Codec", packed: bytes) -> None:
+    fails(vq("decode", "photo.vq", "-o", "out.png"), "photo.vq: ", FINGERPRINT.hex())
+    assert not Path("out.png").exists()
+
+
+@pytest.mark.slow
+def test_a_bitstream_of_nonsense(codec: "Codec", photograph: NDArray[np.uint8], folder: Path) -> None:
+    """Sound checksums around bits that the prior never wrote: an error or some image, but no traceback."""
+    container = parse(codec.compress(photograph, 40))
+    noise = np.random.default_rng(0)
+    for _ in range(4):
+        levels = tuple(noise.bytes(len(level)) for level in container.levels)
+        data = pack(Container(container.width, container.height, False, 40, container.fingerprint, levels))
+        Path("noise.vq").write_bytes(data)
+        result = vq("decode", "noise.vq", "-f", "--device", "cpu")
+        if result.exit_code:
+            fails(result, "noise.vq: ")
+        else:
+            assert Image.open("noise.png").size == (192, 128)
+
+
+@pytest.mark.slow
+def test_missing_weights_and_devices(codec: "Codec", photograph: NDArray[np.uint8], folder: Path) -> None:
+    Image.fromarray(photograph).save("photo.png")
+    Path("bad.safetensors").write_bytes(b"not weights")
+    fails(vq("encode", "photo.png", "--weights", "none.safetensors"), "none.safetensors")
+    fails(vq("encode", "photo.png", "--weights", "bad.safetensors"), "bad.safetensors")
+    assert not Path("photo.vq").exists()

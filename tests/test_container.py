@@ -1,0 +1,279 @@
+"""The container: literal bytes, round trips, and one refusal for every way of being malformed."""
+
+import re
+import tracemalloc
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqcodec import container
+from vqcodec.container import Container, pack, parse
+from vqcodec.errors import FormatError
+
+FORMAT = Path(__file__).parents[1] / "docs" / "format.md"
+SAMPLE = Container(
+    width=300,
+    height=200,
+    grey=False,
+    quality=75,
+    fingerprint=bytes.fromhex("1a2bc3d4"),
+    levels=(bytes.fromhex("00ff10"), bytes.fromhex("0123456789")),
+)
+NOTED = replace(SAMPLE, grey=True, chunks=((b"note", b"hi"),))
+VARIED = replace(SAMPLE, levels=(b"", b"\0" * 130), chunks=((b"aaaa", b""), (b"aaaa", b"\0" * 3), (b"zZZZ", b"\n")))
+
+tags = st.from_regex(rb"\A[a-z][A-Za-z]{3}\Z")
+containers = st.builds(
+    Container,
+    width=st.integers(1, container.MAX_SIDE),
+    height=st.integers(1, container.MAX_PIXELS // container.MAX_SIDE),
+    grey=st.booleans(),
+    quality=st.integers(1, 100),
+    fingerprint=st.binary(min_size=4, max_size=4),
+    levels=st.lists(st.binary(max_size=300), min_size=1, max_size=container.MAX_LEVELS).map(tuple),
+    chunks=st.lists(st.tuples(tags, st.binary(max_size=300)), max_size=container.MAX_CHUNKS).map(tuple),
+)
+
+
+def sealed(part: bytes) -> bytes:
+    return part + zlib.crc32(part).to_bytes(4, "little")
+
+
+def file(
+    *,
+    version: bytes = b"\x01",
+    quality: int = 75,
+    layout: int = 0x01,
+    width: bytes = b"\x08",
+    height: bytes = b"\x08",
+    lengths: bytes = b"\x02",
+    chunks: bytes = b"",
+    body: bytes = sealed(b"hi"),
+) -> bytes:
+    """A file built field by field, each CRC-32 right, so that only the field under test is wrong."""
+    fields = [container.MAGIC, version, b"\0\0\0\0", bytes([quality, layout]), width, height, lengths, chunks]
+    return sealed(b"".join(fields)) + body
+
+
+def varint(value: int) -> bytes:
+    """LEB128 by its definition, without the writer's help."""
+    digits = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes([*(digit | 0x80 for digit in digits[:-1]), digits[-1]])
+
+
+def chunked(body: bytes) -> bytes:
+    """A file whose header is right about the size of ``body``, which stands where chunks are expected."""
+    return file(layout=0x21, chunks=varint(len(body)), body=sealed(b"hi") + body)
+
+
+# The format
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, SAMPLE), (1, NOTED)])
+def test_examples_of_format_md(number: int, expected: Container) -> None:
+    example = re.findall(r"```hex\n(.*?)```", FORMAT.read_text(encoding="utf-8"), re.DOTALL)[number]
+    data = bytes.fromhex(" ".join(line.split("|")[0] for line in example.splitlines()))
+    assert pack(expected) == data
+    assert parse(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "phrase"),
+    [
+        (container.MAX_LEVELS, "level count n, 1..{};"),
+        (container.MAX_SIDE, "width | number | of the picture in pixels, 1..{} |"),
+        (container.MAX_SIDE, "height | number | of the picture in pixels, 1..{} |"),
+        (container.MAX_PIXELS, "reference reader does to {} pixels unless told otherwise"),
+        (container.MAX_LEVEL_BYTES, "without its CRC-32, coarsest first, each at most {} |"),
+        (container.MAX_CHUNKS, "there are at most {} of them"),
+        (container.MAX_CHUNK_BYTES, "bytes of the payload, at most {} |"),
+    ],
+)
+def test_limits_of_format_md(limit: int, phrase: str) -> None:
+    power = "2" + str(limit.bit_length() - 1).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    number = power if limit.bit_count() == 1 and limit > 2**16 else str(limit)
+    assert phrase.format(number) in FORMAT.read_text(encoding="utf-8")
+
+
+def test_overhead_stays_small() -> None:
+    big = Container(width=16383, height=16383, grey=False, quality=100, fingerprint=b"\xff" * 4, levels=(b"",))
+    length_and_crc = 1 + 4
+    assert len(pack(big)) - length_and_crc == 19
+
+
+@given(containers)
+def test_round_trip(original: Container) -> None:
+    assert parse(pack(original)) == original
+
+
+def test_largest_values_survive() -> None:
+    largest = Container(65535, 65535, True, 100, b"\xff" * 4, (b"x" * 40_000,) * 15, ((b"zzzz", b"y"),) * 64)
+    assert parse(pack(largest), max_pixels=65535**2) == largest
+
+
+# Damage
+
+
+@pytest.mark.parametrize("sample", [SAMPLE, NOTED, VARIED], ids=["plain", "chunk", "varied"])
+def test_every_truncation_and_extension_is_refused(sample: Container) -> None:
+    data = pack(sample)
+    for length in range(1, len(data)):
+        with pytest.raises(FormatError, match="truncated"):
+            parse(data[:length])
+    for extra in (b"\0", b"\n", data, sealed(b"note\x00")):
+        with pytest.raises(FormatError, match="too long"):
+            parse(data + extra)
+
+
+@pytest.mark.parametrize("sample", [SAMPLE, NOTED, VARIED], ids=["plain", "chunk", "varied"])
+def test_every_change_of_one_byte_is_refused(sample: Container) -> None:
+    data = pack(sample)
+    for at in range(len(data)):
+        for change in range(1, 256):
+            damaged = bytearray(data)
+            damaged[at] ^= change
+            with pytest.raises(FormatError):
+                parse(bytes(damaged))
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        (9, "header damaged: its CRC-32 is [0-9a-f]{8}, the file says 18815fd8"),  # quality
+        (18, "header damaged"),  # its CRC-32
+        (22, "level 0 damaged"),
+        (33, "level 1 damaged"),
+        (38, "chunk 0 damaged"),  # tag: 'note' becomes 'Note', critical, but damage is what there is to report
+        (44, "chunk 0 damaged"),  # payload
+        (48, "chunk 0 damaged"),  # its CRC-32
+    ],
+)
+def test_damage_is_named(at: int, message: str) -> None:
+    damaged = bytearray(pack(NOTED))
+    damaged[at] ^= 0x20
+    with pytest.raises(FormatError, match=f"^{message}"):
+        parse(bytes(damaged))
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", container.MAGIC, container.MAGIC + b"\x01"]))
+def test_noise_is_refused(noise: bytes, start: bytes) -> None:
+    with pytest.raises(FormatError):
+        parse(start + noise)
+
+
+@given(containers, st.integers(4, 30), st.integers(0, 2), st.binary(max_size=2) | st.just(b"\x80\x00"))
+def test_forged_headers_are_refused_or_canonical(c: Container, at: int, removed: int, inserted: bytes) -> None:
+    data = pack(c)
+    end = next(end for end in range(len(data)) if data.startswith(sealed(data[:end])))
+    forged = sealed(data[: min(at, end)] + inserted + data[min(at + removed, end) : end]) + data[end + 4 :]
+    try:
+        parsed = parse(forged)
+    except FormatError:
+        return
+    assert pack(parsed) == forged
+
+
+# One message for every way of being malformed
+
+REFUSED: list[tuple[bytes, str]] = [
+    (b"", "empty file"),
+    (b"\x8fV", "truncated: the file ends after 2 of the 4 bytes of its magic number"),
+    (b"\x89PNG\r\n\x1a\n", "not a .vq file: starts with 89 50 4e 47, expected 8f 56 51 0a"),
+    (b"x", "not a .vq file: starts with 78, expected"),
+    (file().replace(b"\n", b"\r\n", 1), "magic number damaged: .* 8f 56 51 0d, .*transferred as text"),
+    (file().decode("latin-1").encode(), "magic number damaged"),
+    (file().decode("utf-8", "replace").encode(), "magic number damaged"),
+    (bytes(byte & 0x7F for byte in file()), "magic number damaged"),
+    (file(version=b"\x02"), "made by a newer vqcodec: format version 2, this one reads 1"),
+    (container.MAGIC + b"\xff\xff\xff\xff\x0f", "made by a newer vqcodec: format version 4294967295,"),
+    (file(version=b"\x00"), "format version 0, which was never in use; this one reads 1"),
+    (file(version=b"\x81\x00"), "the format version is padded: 1 "),
+    (file(width=b"\x88\x80\x00"), "the width is padded: 8 "),
+    (file(height=b"\x80\x80\x80\x80\x10"), "the height does not fit 32 bits"),
+    (file(lengths=b"\xff\xff\xff\xff\xff"), "the length of level 0 does not fit 32 bits"),
+    (file(lengths=b"\x80" * 100_000), "the length of level 0 does not fit 32 bits"),
+    (file()[:11], "truncated: the width ends at byte 12, the file at byte 11"),
+    (file()[:16], "truncated: the CRC-32 of header ends at byte 18, the file at byte 16"),
+    (file(layout=0x41), "reserved bits are set: layout byte is 0x41"),
+    (file(layout=0x81), "reserved bits are set: layout byte is 0x81"),
+    (file(layout=0x00, lengths=b"", body=b""), "the level count is 0, expected 1..15"),
+    (file(quality=0), "the quality is 0, expected 1..100"),
+    (file(quality=101), "the quality is 101, expected 1..100"),
+    (file(width=b"\x00"), "the width is 0 pixels, expected 1..65535"),
+    (file(height=b"\x80\x80\x04"), "the height is 65536 pixels, expected 1..65535"),
+    (file(width=b"\xff\xff\x03", height=b"\x81\x08"), "too many pixels: 65535x1025 is 67173375, the limit is 67108864"),
+    (file(lengths=b"\x81\x80\x80\x80\x01"), "level 0 has a length of 268435457 bytes, the limit is 268435456"),
+    (file(lengths=b"\x80\x80\x80\x80\x01"), "truncated: the file has 28 bytes, its header says 268435482"),
+    (file(lengths=b"\x01"), "too long: the file has 24 bytes, its header says 23"),
+    (file(body=b"hi\0\0\0\0"), f"level 0 damaged: its CRC-32 is {zlib.crc32(b'hi'):08x}, the file says 00000000"),
+    (chunked(b""), "chunks of 0 bytes"),
+    (chunked(b"xyz"), "truncated: the tag of chunk 0"),
+    (chunked(b"note\x80"), "truncated: the length of chunk 0"),
+    (chunked(sealed(b"note\x00") + b"junk"), "truncated: the length of chunk 1"),
+    (chunked(b"note\x03hi"), "truncated: the payload of chunk 0"),
+    (chunked(b"note\x02hi\0"), "truncated: the CRC-32 of chunk 0"),
+    (chunked(sealed(b"note\x80\x00")), "the length of chunk 0 is padded: 0 "),
+    (chunked(b"note\x81\x80\x80\x08"), "chunk 0 has a length of 16777217 bytes, the limit is 16777216"),
+    (chunked(b"note\x80\x80\x80\x08"), "truncated: the payload of chunk 0"),
+    (chunked(sealed(b"note\x00") + b"note\x02hi\0\0\0\0"), "chunk 1 damaged"),
+    (chunked(sealed(b"n0te\x02hi")), "chunk 0 has the tag 6e 30 74 65, expected 4 ASCII letters"),
+    (chunked(sealed(b"not\xe9\x02hi")), "chunk 0 has the tag 6e 6f 74 e9"),
+    (chunked(sealed(b"Alph\x02hi")), "chunk 0 is a critical chunk that this vqcodec does not know: 'Alph'"),
+    (chunked(sealed(b"note\x00") * 65), "too many chunks: 9 bytes follow the last of 64 allowed"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), REFUSED)
+def test_refusals(data: bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=f"^{message}") as caught:
+        parse(data)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_declared_lengths_are_not_allocated() -> None:
+    claims = [data for data, message in REFUSED if "length" in message or "header says" in message]
+    tracemalloc.start()
+    for data in claims:
+        with pytest.raises(FormatError):
+            parse(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
+def test_max_pixels_is_the_callers() -> None:
+    data = pack(SAMPLE)
+    assert parse(data, max_pixels=300 * 200) == SAMPLE
+    with pytest.raises(FormatError, match="too many pixels: 300x200 is 60000, the limit is 59999"):
+        parse(data, max_pixels=300 * 200 - 1)
+
+
+# What pack refuses
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (replace(SAMPLE, width=0), "the width is 0 pixels"),
+        (replace(SAMPLE, height=65_536), "the height is 65536 pixels"),
+        (replace(SAMPLE, quality=101), "the quality is 101"),
+        (replace(SAMPLE, levels=()), "the level count is 0"),
+        (replace(SAMPLE, levels=(b"",) * 16), "the level count is 16"),
+        (replace(SAMPLE, levels=(b"", b"x" * 301)), "level 1 has a length of 301 bytes, the limit is 300"),
+        (replace(SAMPLE, fingerprint=b"123"), "the fingerprint has 3 bytes, expected 4"),
+        (replace(SAMPLE, chunks=((b"note", b""),) * 65), "65 chunks, the limit is 64"),
+        (replace(SAMPLE, chunks=((b"note", b"x" * 201),)), "chunk 0 has a length of 201 bytes, the limit is 200"),
+        (replace(SAMPLE, chunks=((b"note", b""), (b"not", b""))), "chunk 1 has the tag 6e 6f 74, expected 4"),
+        (replace(SAMPLE, chunks=((b"no e", b""),)), "chunk 0 has the tag 6e 6f 20 65"),
+        (replace(SAMPLE, chunks=((b"Alph", b""),)), "chunk 0 is a critical chunk"),
+    ],
+)
+def test_pack_refuses(wrong: Container, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "MAX_LEVEL_BYTES", 300)
+    monkeypatch.setattr(container, "MAX_CHUNK_BYTES", 200)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        pack(wrong)

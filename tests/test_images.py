@@ -1,0 +1,726 @@
+"""Image files: every mode, profile and orientation as a viewer shows it, and one line for every bad file."""
+
+import io
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import ArrayLike, NDArray
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
+
+from vqcodec import images
+from vqcodec.errors import ImageError
+from vqcodec.images import crop, output_format, pad_to_multiple, read_image, write_atomic, write_image
+from vqcodec.metrics import psnr
+
+Pixels = NDArray[np.uint8]
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RANDOM = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+REDUCED = "16 bits per sample reduced to 8"
+OVER_WHITE = "transparency dropped, laid over white"
+NAIVE_CMYK = "converted from CMYK to RGB without a profile, colours are approximate"
+BAD_ICC = "ICC profile cannot be applied and is dropped"
+
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions, links and pipes of POSIX")
+pictures = st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3])).flatmap(
+    lambda shape: arrays(np.uint8, shape)
+)
+
+
+def array(values: ArrayLike) -> Pixels:
+    return np.array(values, np.uint8)
+
+
+def read(image: Image.Image | bytes, path: Path, **options: Any) -> tuple[list[Any], list[str]]:
+    """``read_image`` of what Pillow, or ``bytes``, puts into ``path``; pixels as nested lists."""
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+    else:
+        image.save(path, **options)
+    pixels, notes = read_image(path)
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] in (1, 3)
+    return pixels.tolist(), notes
+
+
+def refuse(path: Path, expected: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert re.fullmatch(f"{re.escape(str(path))}: {expected}", str(caught.value))
+
+
+def chunk(tag: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+
+
+def png(width: int, height: int, *, depth: int = 8, colour: int = 0, data: bytes = b"", trns: bytes = b"") -> bytes:
+    """A PNG from its parts, for what Pillow does not write; without ``data`` there is just its header."""
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    parts += [chunk(b"tRNS", trns)] if trns else []
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(b"\0" + data)), chunk(b"IEND", b"")])
+
+
+def tiff(width: int, bits: int, data: bytes) -> bytes:
+    """A little-endian TIFF of one grey row, black is zero."""
+    tags = [(256, width), (257, 1), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def icc(space: bytes, tags: dict[bytes, bytes], name: bytes = b"Test") -> bytes:
+    """A version 2 profile over PCS XYZ, or Lab if ``tags`` has a table."""
+    description = b"desc" + struct.pack(">II", 0, len(name) + 1) + name + bytes(79)
+    tags = {b"desc": description, b"wtpt": xyz(0.9642, 1.0, 0.8249), **tags}
+    table, body = struct.pack(">I", len(tags)), b""
+    for tag, data in tags.items():
+        padded = data + bytes(-len(data) % 4)
+        table += tag + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(data))
+        body += padded
+    kind = (b"prtr", b"Lab ") if b"A2B0" in tags else (b"mntr", b"XYZ ")
+    header = struct.pack(">I4sI", 132 + len(table) - 4 + len(body), b"", 0x02400000) + kind[0] + space + kind[1]
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">III", 0xF6D6, 0x10000, 0xD32D) + bytes(48)
+    return header + table + body
+
+
+def xyz(*values: float) -> bytes:
+    return b"XYZ " + bytes(4) + struct.pack(">iii", *[round(value * 65536) for value in values])
+
+
+LINEAR = b"curv" + bytes(8)  # the identity
+PRIMARIES = {  # those of sRGB
+    b"rXYZ": xyz(0.4361, 0.2225, 0.0139),
+    b"gXYZ": xyz(0.3851, 0.7169, 0.0971),
+    b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
+}
+CURVES = dict.fromkeys([b"rTRC", b"gTRC", b"bTRC"], LINEAR)
+LINEAR_RGB = icc(b"RGB ", PRIMARIES | CURVES, b"Linear\nRGB")
+LINEAR_GREY = icc(b"GRAY", {b"kTRC": LINEAR}, b"Linear grey")
+SWAPPED_RGB = icc(
+    b"RGB ", {b"rXYZ": PRIMARIES[b"gXYZ"], b"gXYZ": PRIMARIES[b"rXYZ"], b"bXYZ": PRIMARIES[b"bXYZ"]} | CURVES
+)
+RAMP = bytes(range(256))
+BLACK_INK_ONLY = icc(  # lightness is 1 − K whatever the other inks are
+    b"CMYK",
+    {
+        b"A2B0": b"mft1"
+        + bytes(4)
+        + bytes([4, 3, 2, 0])
+        + struct.pack(">9i", *[65536 * (i % 4 == 0) for i in range(9)])
+        + RAMP * 4
+        + bytes([255, 128, 128, 0, 128, 128]) * 8
+        + RAMP * 3
+    },
+    b"Black ink",
+)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def srgb(linear: int) -> float:
+    """The sRGB level of a linear one, both 0..255."""
+    v = linear / 255
+    return 255 * (12.92 * v if v <= 0.0031308 else 1.055 * v ** (1 / 2.4) - 0.055)
+
+
+def test_public_names() -> None:
+    assert set(images.__all__) == {
+        "crop", "output_format", "pad_to_multiple", "read_image", "write_atomic", "write_image",
+    }  # fmt: skip
+
+
+# Reading: modes
+
+
+def in_mode(mode: str, *values: Any) -> Image.Image:
+    """One row of pixels."""
+    image = Image.new(mode, (len(values), 1))
+    image.putdata(values)
+    return image
+
+
+def palette(*transparency: int) -> Image.Image:
+    image = in_mode("P", 0, 1, 2)
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    if transparency:
+        image.info["transparency"] = bytes(transparency)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "row", "notes"),
+    [
+        (in_mode("1", 0, 255), "x.png", [[0], [255]], []),
+        (in_mode("L", 3, 200), "x.png", [[3], [200]], []),
+        (in_mode("LA", (3, 255), (200, 255)), "x.png", [[3], [200]], []),
+        (in_mode("LA", (0, 0), (0, 51), (7, 255)), "x.png", [[255], [204], [7]], [OVER_WHITE]),
+        (in_mode("RGB", (9, 9, 9), (5, 5, 5)), "x.png", [[9, 9, 9], [5, 5, 5]], []),
+        (in_mode("RGBA", (1, 2, 3, 255)), "x.png", [[1, 2, 3]], []),
+        (in_mode("RGBA", (9, 9, 9, 0), (0, 255, 50, 51)), "x.webp", [[255] * 3, [204, 255, 214]], [OVER_WHITE]),
+        (palette(), "x.png", [[255, 0, 0], [0, 255, 0], [0, 0, 255]], []),
+        (palette(), "x.gif", [[255, 0, 0], [0, 255, 0], [0, 0, 255]], []),
+        (palette(255, 0, 51), "x.png", [[255, 0, 0], [255, 255, 255], [204, 204, 255]], [OVER_WHITE]),
+        (palette(255, 255, 255), "x.png", [[255, 0, 0], [0, 255, 0], [0, 0, 255]], []),
+        (in_mode("CMYK", (0, 0, 0, 0), (255, 0, 0, 0), (0, 0, 0, 255)), "x.tif",
+         [[255, 255, 255], [0, 255, 255], [0, 0, 0]], [NAIVE_CMYK]),
+        (in_mode("YCbCr", (0, 128, 128), (255, 128, 128), (76, 85, 255)), "x.tif",
+         [[0, 0, 0], [255, 255, 255], [254, 0, 0]], []),
+    ],
+)  # fmt: skip
+def test_modes(tmp_path: Path, image: Image.Image, name: str, row: Any, notes: list[str]) -> None:
+    assert read(image, tmp_path / name, lossless=True, exact=True) == ([row], notes)
+
+
+def test_lab(tmp_path: Path) -> None:
+    image = in_mode("LAB", (0, 128, 128), (255, 128, 128), (136, 208, 195))  # the last is L* 53, a* 80, b* 67
+    pixels, notes = read(image, tmp_path / "x.tif")
+    assert np.abs(np.array(pixels) - [[0, 0, 0], [255, 255, 255], [255, 0, 0]]).max() <= 4
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "row"),
+    [("L", 7, [[255], [8]]), ("1", 0, [[255], [255]]), ("RGB", (7, 0, 1), [[255] * 3, [8, 0, 1]])],
+)
+def test_a_transparent_colour(tmp_path: Path, mode: str, key: Any, row: Any) -> None:
+    image = in_mode(mode, *{"L": (7, 8), "1": (0, 255), "RGB": ((7, 0, 1), (8, 0, 1))}[mode])
+    assert read(image, tmp_path / "x.png", transparency=key) == ([row], [OVER_WHITE])
+
+
+def test_a_transparent_gif(tmp_path: Path) -> None:
+    expected = [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]]
+    assert read(palette(), tmp_path / "x.gif", transparency=1) == (expected, [OVER_WHITE])
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.pgm"])
+def test_16_bit_grey_is_scaled_to_the_nearest_level(tmp_path: Path, name: str) -> None:
+    values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(values).save(tmp_path / name)
+    pixels, notes = read_image(tmp_path / name)
+    assert np.array_equal(pixels[:, :, 0], np.rint(values / 257))
+    assert notes == [REDUCED]
+
+
+def test_grey_of_other_depths_reaches_white(tmp_path: Path) -> None:
+    pgm = b"P5 3 1 1023\n" + struct.pack(">3H", 0, 512, 1023)
+    assert read(pgm, tmp_path / "x.pgm") == ([[[0], [128], [255]]], [REDUCED])
+    assert read(tiff(2, 12, b"\xff\xf8\x00"), tmp_path / "x.tif") == ([[[255], [128]]], [REDUCED])
+
+
+@pytest.mark.parametrize(
+    ("colour", "samples", "row", "notes"),
+    [
+        (2, [0x1234, 0xFFFF, 0x00FE], [[0x12, 0xFF, 0]], [REDUCED]),
+        (4, [0x1234, 0xFFFF], [[0x12]], [REDUCED]),
+        (4, [0x1234, 0x0000], [[255]], [REDUCED, OVER_WHITE]),
+        (6, [0x1234, 0xFFFF, 0x00FE, 0xFFFF], [[0x12, 0xFF, 0]], [REDUCED]),
+    ],
+)
+def test_16_bit_png(tmp_path: Path, colour: int, samples: list[int], row: Any, notes: list[str]) -> None:
+    data = struct.pack(f">{len(samples)}H", *samples)
+    assert read(png(1, 1, depth=16, colour=colour, data=data), tmp_path / "x.png") == ([row], notes)
+
+
+def test_16_bit_transparent_grey_is_told_from_its_neighbours(tmp_path: Path) -> None:
+    data = png(2, 1, depth=16, data=struct.pack(">2H", 0x1234, 0x1235), trns=b"\x12\x34")
+    assert read(data, tmp_path / "x.png") == ([[[255], [18]]], [REDUCED, OVER_WHITE])
+
+
+def test_16_bits_of_a_whole_pixel_are_not_a_deep_image(tmp_path: Path) -> None:
+    header = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0) + struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    bmp = b"BM" + struct.pack("<IHHI", 70, 0, 0, 66) + header + struct.pack("<HH", 0xF800, 0x1F)  # 5-6-5
+    assert read(bmp, tmp_path / "x.bmp") == ([[[255, 0, 0], [0, 0, 255]]], [])
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.int32, "integer"), (np.float32, "float")])
+def test_samples_without_an_agreed_range_are_refused(tmp_path: Path, dtype: type, kind: str) -> None:
+    Image.fromarray(np.zeros((2, 2), dtype)).save(tmp_path / "x.tif")
+    refuse(tmp_path / "x.tif", f"32-bit {kind} samples, expected 8 or 16 bits")
+
+
+def test_the_array_is_the_callers_own(tmp_path: Path) -> None:
+    Image.fromarray(RANDOM).save(tmp_path / "x.png")
+    pixels, _ = read_image(str(tmp_path / "x.png"))
+    pixels += 1
+    assert np.array_equal(pixels, RANDOM + 1)
+
+
+# Reading: frames, orientation, metadata, profiles
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.png", "x.webp", "x.tif"])
+def test_the_first_frame_is_kept(tmp_path: Path, name: str) -> None:
+    first, *others = [Image.new("RGB", (2, 2), colour) for colour in ("red", "lime", "blue")]
+    pixels, notes = read(first, tmp_path / name, save_all=True, append_images=others, lossless=True)
+    assert pixels == [[[255, 0, 0]] * 2] * 2
+    assert notes == ["3 frames or pages, only the first is kept"]
+
+
+def exif(**tags: Any) -> Image.Exif:
+    result = Image.Exif()
+    for tag, value in tags.items():
+        result[ExifTags.Base[tag]] = value
+    return result
+
+
+UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+    9: lambda a: a,  # no such orientation
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.webp"])
+def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> None:
+    tags = exif(Orientation=orientation)
+    pixels, notes = read(Image.fromarray(RANDOM), tmp_path / name, exif=tags, lossless=True)
+    assert pixels == UPRIGHT[orientation](RANDOM).tolist()
+    assert notes == []
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.avif"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_orientation_of_lossy_formats(tmp_path: Path, name: str, grey: bool) -> None:
+    image = Image.new("L" if grey else "RGB", (16, 8))
+    image.paste("white", (0, 0, 8, 8))
+    image.save(tmp_path / name, exif=exif(Orientation=6), quality=95)
+    pixels, notes = read_image(tmp_path / name)
+    assert pixels.shape[:2] == (16, 8)
+    assert pixels[:7].min() > 230
+    assert pixels[9:].max() < 25
+    assert notes == []
+
+
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.tif", "x.webp", "x.png"])
+@pytest.mark.parametrize(
+    ("metadata", "notes"),
+    [
+        ({}, []),
+        ({"dpi": (72, 72)}, []),
+        ({"exif": exif(Orientation=3, XResolution=72.0, YCbCrPositioning=1)}, []),
+        ({"exif": exif(Make="Maker")}, ["EXIF metadata dropped"]),
+    ],
+)
+def test_metadata_is_missed_only_if_a_user_would(
+    tmp_path: Path, name: str, metadata: dict[str, Any], notes: list[str]
+) -> None:
+    assert read(Image.new("RGB", (8, 8)), tmp_path / name, **metadata)[1] == notes
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.webp"])
+def test_xmp_is_missed(tmp_path: Path, name: str) -> None:
+    image = Image.new("RGB", (8, 8))
+    assert read(image, tmp_path / name, xmp=XMP)[1] == ["XMP metadata dropped"]
+    assert read(image, tmp_path / name, xmp=XMP, exif=exif(Make="x"))[1] == ["EXIF and XMP metadata dropped"]
+
+
+@pytest.mark.parametrize("damaged", [b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0nonsense"])
+def test_damaged_metadata_does_not_cost_the_picture(tmp_path: Path, damaged: bytes) -> None:
+    pixels, notes = read(Image.fromarray(RANDOM), tmp_path / "x.webp", exif=damaged, lossless=True)
+    assert pixels == RANDOM.tolist()
+    assert len(notes) <= 1
+
+
+def test_an_srgb_profile_changes_and_tells_nothing(tmp_path: Path) -> None:
+    assert read(Image.fromarray(RANDOM), tmp_path / "x.png", icc_profile=SRGB) == (RANDOM.tolist(), [])
+    grey = Image.fromarray(RANDOM[:, :, 0])
+    assert read(grey, tmp_path / "x.png", icc_profile=SRGB) == (RANDOM[:, :, :1].tolist(), [])
+
+
+@pytest.mark.parametrize(
+    ("mode", "profile", "name"),
+    [("RGB", LINEAR_RGB, "Linear RGB"), ("L", LINEAR_RGB, "Linear RGB"), ("L", LINEAR_GREY, "Linear grey")],
+)
+def test_tone_curves_become_those_of_srgb(tmp_path: Path, mode: str, profile: bytes, name: str) -> None:
+    levels = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert(mode)
+    levels.save(tmp_path / "x.png", icc_profile=profile)
+    pixels, notes = read_image(tmp_path / "x.png")
+    assert pixels.shape == (16, 16, len(mode))
+    expected = np.array([srgb(v) for v in range(256)]).reshape(16, 16, 1)
+    assert np.abs(pixels - expected).max() <= 1.5
+    assert notes == [f"converted from {name} to sRGB"]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.webp", "x.jpg"])
+def test_primaries_become_those_of_srgb(tmp_path: Path, name: str) -> None:
+    image = Image.new("RGB", (16, 16), "red")
+    options = {"lossless": True} if name == "x.webp" else {}
+    pixels, notes = read(image, tmp_path / name, icc_profile=SWAPPED_RGB, **options)
+    assert np.abs(np.array(pixels) - [0, 255, 0]).max() <= 25  # black in linear light is soft: 1 level becomes 13
+    assert notes == ["converted from Test to sRGB"]
+
+
+def test_white_shows_through_after_the_profile(tmp_path: Path) -> None:
+    image = in_mode("RGBA", (55, 55, 55, 0), (55, 55, 55, 255))
+    (transparent, opaque), *_ = read(image, tmp_path / "x.png", icc_profile=LINEAR_RGB)[0]
+    assert transparent == [255, 255, 255]
+    assert opaque == pytest.approx([srgb(55)] * 3, abs=1.5)
+
+
+def test_a_palette_goes_through_its_profile(tmp_path: Path) -> None:
+    pixels, notes = read(palette(), tmp_path / "x.png", icc_profile=SWAPPED_RGB)
+    assert np.abs(np.array(pixels) - [[0, 255, 0], [255, 0, 0], [0, 0, 255]]).max() <= 13
+    assert notes == ["converted from Test to sRGB"]
+
+
+def test_cmyk_goes_through_its_profile(tmp_path: Path) -> None:
+    image = in_mode("CMYK", (255, 255, 0, 0), (0, 0, 0, 255))
+    pixels, notes = read(image, tmp_path / "x.tif", icc_profile=BLACK_INK_ONLY)
+    assert np.abs(np.array(pixels) - [[[255] * 3, [0] * 3]]).max() <= 2  # without it, the first is blue
+    assert notes == ["converted from Black ink to sRGB"]
+
+
+@pytest.mark.parametrize("profile", [b"nonsense", LINEAR_RGB[:200], LINEAR_GREY, BLACK_INK_ONLY])
+def test_a_profile_that_does_not_fit_is_dropped(tmp_path: Path, profile: bytes) -> None:
+    assert read(Image.fromarray(RANDOM), tmp_path / "x.png", icc_profile=profile) == (RANDOM.tolist(), [BAD_ICC])
+    image = Image.new("CMYK", (1, 1))
+    if profile != BLACK_INK_ONLY:
+        assert read(image, tmp_path / "x.tif", icc_profile=profile)[1] == [BAD_ICC, NAIVE_CMYK]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.png")), ids=lambda path: path.name)
+def test_the_examples_are_colour_photographs(path: Path) -> None:
+    pixels, notes = read_image(path)
+    assert notes == []
+    assert pixels.shape[2] == 3
+    assert pixels.std() > 20
+    assert path.stat().st_size < 600_000
+    assert f"`{path.name}`" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
+
+
+# Reading: bad files
+
+
+def encoded(name: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(RANDOM, (9, 9, 1))).save(buffer, name)
+    return buffer.getvalue()
+
+
+def test_what_is_no_image_file(tmp_path: Path) -> None:
+    refuse(tmp_path / "missing.png", "cannot be read: No such file or directory")
+    refuse(tmp_path, "cannot be read: Is a directory")
+    for data, expected in [
+        (b"", "empty file"),
+        (b"This is text.\n", "not an image that Pillow can read"),
+        (bytes(1000), "not an image that Pillow can read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS is a program that draws, .*"),
+    ]:
+        (tmp_path / "x.png").write_bytes(data)
+        refuse(tmp_path / "x.png", expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a user whom permissions bind")
+def test_a_file_without_permission(tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch(mode=0)
+    refuse(tmp_path / "x.png", "cannot be read: Permission denied")
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF", "JPEG2000", "TGA"])
+def test_truncated_files(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    path, data = tmp_path / "x", encoded(name)
+    for size in (len(data) // 20, len(data) // 2, len(data) * 4 // 5):
+        path.write_bytes(data[:size])
+        refuse(path, "(damaged image: .+|not an image that Pillow can read)")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (8_193, 8_192, r"too many pixels: 8193x8192 is 67117056, the limit is 67108864"),
+        (10_000, 10_000, r"too many pixels: 10000x10000 .*"),  # of which Pillow warns
+        (60_000, 60_000, r"too many pixels, the limit is 67108864"),  # which Pillow refuses
+        (65_536, 1, r"too large: 65536x1, the limit is 65535 pixels on a side"),
+        (1, 65_536, r"too large: 1x65536, .*"),
+    ],
+)
+def test_too_large_by_the_header(tmp_path: Path, width: int, height: int, expected: str) -> None:
+    (tmp_path / "x.png").write_bytes(png(width, height))
+    with warnings.catch_warnings(record=True) as leaked:
+        warnings.simplefilter("always")
+        refuse(tmp_path / "x.png", expected)
+    assert leaked == []
+
+
+def test_the_limit_itself_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RANDOM).save(tmp_path / "x.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 35)
+    assert read_image(tmp_path / "x.png")[0].shape == (5, 7, 3)
+    monkeypatch.setattr(images, "MAX_PIXELS", 34)
+    refuse(tmp_path / "x.png", "too many pixels: 7x5 is 35, the limit is 34")
+
+
+def test_an_icon_cannot_understate_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = encoded("PNG")
+    header = struct.pack("<HHHBBBBHHII", 0, 1, 1, 4, 4, 0, 0, 1, 24, len(inside), 22)
+    (tmp_path / "x.ico").write_bytes(header + inside)
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    refuse(tmp_path / "x.ico", "too many pixels: 63x45 .*")
+
+
+def test_warnings_of_pillow_are_silenced_here_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    Image.fromarray(RANDOM).save(tmp_path / "x.webp", lossless=True, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    with warnings.catch_warnings(record=True) as leaked:
+        warnings.simplefilter("always")
+        Image.open(tmp_path / "x.webp").getexif()
+        assert leaked, "this file no longer makes Pillow warn"
+        leaked.clear()
+        read_image(tmp_path / "x.webp")
+    assert leaked == []
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+    assert capfd.readouterr() == ("", "")
+
+
+HOSTILE = [encoded(name) for name in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM", "TGA", "ICO")]
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_hostile_bytes_give_pixels_or_one_line(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    hostile = bytearray(data.draw(st.sampled_from(HOSTILE)))
+    for position in data.draw(st.lists(st.integers(0, min(len(hostile), 300) - 1), max_size=8)):
+        hostile[position] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "hostile"
+    path.write_bytes(hostile[: data.draw(st.integers(0, len(hostile)))])
+    try:
+        pixels, notes = read_image(path)
+    except ImageError as error:
+        pixels, notes = RANDOM, [str(error)]
+    assert pixels.dtype == np.uint8
+    assert pixels.size
+    assert all(note.isprintable() and len(note) < 150 + len(str(path)) for note in notes)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("extension", ["png", "PNG", "bmp", "tif", "tiff", "ppm", "pgm", "webp"])
+@pytest.mark.parametrize("pixels", [RANDOM, RANDOM[:, :, :1], RANDOM[1::2, ::-1], RANDOM[:1, :1]])
+def test_lossless_formats(tmp_path: Path, extension: str, pixels: Pixels) -> None:
+    path = tmp_path / f"x.{extension}"
+    if extension == "pgm":
+        pixels = pixels[:, :, :1]
+    write_image(path, pixels)
+    result, notes = read_image(path)
+    if extension == "webp":  # which has no grey
+        pixels = np.broadcast_to(pixels, result.shape)
+    assert np.array_equal(result, pixels)
+    assert notes == []
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "avif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lossy_formats_are_close(tmp_path: Path, extension: str, channels: int) -> None:
+    path = tmp_path / f"x.{extension}"
+    pixels = np.zeros((64, 64, channels), np.uint8)
+    pixels[:, ::2, 0] = 200  # lines a pixel wide: their colour does not survive subsampling
+    write_image(path, pixels)
+    with Image.open(path) as image:
+        assert image.format == output_format(path)
+        if isinstance(image, JpegImagePlugin.JpegImageFile) and channels == 3:
+            assert JpegImagePlugin.get_sampling(image) == 0
+    assert psnr(read_image(path)[0][:, :, :channels], pixels) > 35
+
+
+def test_output_format() -> None:
+    assert output_format("a/b.c.PnG") == "PNG"
+    assert output_format(Path("x.jpeg")) == "JPEG"
+    known = r"expected one of \.png \.bmp .*\.avif"
+    with pytest.raises(ImageError, match=rf"^out\.gif: unknown image extension \.gif, {known}$"):
+        output_format("out.gif")
+    with pytest.raises(ImageError, match=rf"^out: no image extension, {known}$"):
+        output_format("out")
+
+
+def test_a_pillow_without_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.init()
+    monkeypatch.delitem(Image.SAVE, "AVIF")
+    with pytest.raises(ImageError, match=r"x\.avif: the Pillow installed here cannot write AVIF$"):
+        write_image(tmp_path / "x.avif", RANDOM)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "expected"),
+    [
+        ("x.png", RANDOM[:, :, 0], r"pixels are uint8 \[5, 7\], expected uint8 \[H, W, 3\] or \[H, W, 1\]"),
+        ("x.png", RANDOM[:, :, :2], r"pixels are uint8 \[5, 7, 2\], expected .*"),
+        ("x.png", RANDOM.astype(np.float32), r"pixels are float32 \[5, 7, 3\], expected .*"),
+        ("x.png", RANDOM[:0], r"pixels are uint8 \[0, 7, 3\], expected .*"),
+        ("x.pgm", RANDOM, r"a \.pgm file holds grey images only, use \.ppm for colour"),
+        ("x.jpg", np.zeros((1, 65_501, 1), np.uint8), r"too large: 65501x1, JPEG holds at most 65500 pixels on a side"),
+        ("x.webp", np.zeros((16_384, 1, 1), np.uint8), r"too large: 1x16384, WEBP holds at most 16383 .*"),
+        ("x.png", np.zeros((65_536, 1, 1), np.uint8), r"too large: 1x65536, PNG holds at most 65535 .*"),
+        ("x.txt", RANDOM, r"unknown image extension \.txt, .*"),
+        ("no/x.png", RANDOM, r"cannot be written: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, pixels: Any, expected: str
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        write_image(tmp_path / name, pixels)
+    assert re.fullmatch(f"{re.escape(str(tmp_path / name))}: {expected}", str(caught.value))
+    assert os.listdir(tmp_path) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_encoder_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("encoder error\n-2")
+
+    path = tmp_path / "x.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(ImageError, match=r"x\.png: cannot be written as PNG: encoder error -2$"):
+        write_image(path, RANDOM)
+    assert path.read_bytes() == b"old"
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_write_atomic_replaces_all_bytes(tmp_path_factory: pytest.TempPathFactory, old: bytes, new: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "atomic.vq"
+    for data in (old, new):
+        write_atomic(str(path), data)
+        assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [(OSError(28, "No space left on device"), ImageError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_write_that_fails_leaves_no_trace(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    old: bytes | None,
+    fault: BaseException,
+    raised: type[BaseException],
+) -> None:
+    def fail(*_: Any) -> None:
+        assert len(os.listdir(tmp_path)) == 1 + (old is not None)  # the temporary file is in the same folder
+        raise fault
+
+    path = tmp_path / "x.vq"
+    if old is not None:
+        path.write_bytes(old)
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(raised) as caught:
+        write_atomic(path, b"new")
+    if raised is ImageError:
+        assert str(caught.value) == f"{path}: cannot be written: No space left on device"
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == ([("x.vq", old)] if old else [])
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ImageError, match=r"folder\.png: cannot be written: Is a directory$"):
+        write_image(tmp_path / "folder.png", RANDOM)
+    assert os.listdir(tmp_path) == ["folder.png"]
+
+
+def test_a_name_too_long(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"cannot be written: File name too long$"):
+        write_atomic(tmp_path / ("x" * 300), b"")
+    write_atomic(tmp_path / ("x" * 255), b"")  # the longest there is leaves no room for a suffix
+    assert os.listdir(tmp_path) == ["x" * 255]
+
+
+@posix
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask_then_the_old_file(tmp_path: Path, umask: int, mode: int) -> None:
+    path = tmp_path / "x.vq"
+    before = os.umask(umask)
+    try:
+        write_atomic(path, b"1")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        path.chmod(0o640)
+        write_atomic(path, b"2")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    finally:
+        os.umask(before)
+
+
+@posix
+def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "link.vq", tmp_path / "there" / "x.vq"
+    link.symlink_to(target)
+    for data in (b"new", b"again"):
+        write_atomic(link, data)
+        assert link.is_symlink()
+        assert target.read_bytes() == data
+
+
+@posix
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomic(pipe, b"bytes")
+        assert os.read(reader, 100) == b"bytes"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+# Padding and cropping
+
+
+@given(pictures, st.integers(1, 33))
+def test_padding_repeats_the_edge_and_cropping_undoes_it(pixels: Pixels, multiple: int) -> None:
+    height, width, channels = pixels.shape
+    padded = pad_to_multiple(pixels, multiple)
+    assert padded.shape == (-(-height // multiple) * multiple, -(-width // multiple) * multiple, channels)
+    rows, columns = (np.minimum(np.arange(n), last) for n, last in zip(padded.shape, (height - 1, width - 1)))  # noqa: B905
+    assert np.array_equal(padded, pixels[rows][:, columns])
+    assert np.array_equal(crop(padded, height, width), pixels)
+
+
+def test_padding_by_hand() -> None:
+    assert pad_to_multiple(array([[[7]]]), 2).tolist() == [[[7], [7]], [[7], [7]]]
+    assert pad_to_multiple(array([[[1], [2], [3]]]), 2).tolist() == [[[1], [2], [3], [3]]] * 2
+    assert crop(array([[[1], [2]], [[3], [4]]]), 1, 2).tolist() == [[[1], [2]]]
+
+
+@pytest.mark.parametrize("multiple", [0, -8])
+def test_no_multiple(multiple: int) -> None:
+    with pytest.raises(ValueError, match=rf"^multiple is {multiple}, expected at least 1$"):
+        pad_to_multiple(RANDOM, multiple)
+
+
+def test_nothing_to_repeat() -> None:
+    with pytest.raises(ValueError, match=r"^no pixel to repeat in 7x0$"):
+        pad_to_multiple(RANDOM[:0], 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 1), (1, 0), (-1, 3), (6, 7), (5, 8)])
+def test_cropping_to_what_is_not_there(height: int, width: int) -> None:
+    with pytest.raises(ValueError, match=rf"^cannot crop 7x5 pixels to {width}x{height}$"):
+        crop(RANDOM, height, width)

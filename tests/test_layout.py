@@ -1,0 +1,215 @@
+"""The rules that hold for the source tree as a whole: who imports whom, what is public, what is packaged."""
+
+import ast
+import graphlib
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+import vqcodec
+
+ROOT = Path(__file__).resolve().parents[1]
+# A module may import only those before it.
+ORDER = [
+    "errors",
+    "config",
+    "container",
+    "images",
+    "layers",
+    "quantize",
+    "vqvae",
+    "prior",
+    "entropy",
+    "weights",
+    "codec",
+    "metrics",
+    "rd",
+    "train",
+    "cli",
+    "__main__",
+]
+WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in [*ORDER[:4], "cli", "__main__"])]
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_name(path): path for path in sorted((ROOT / "vqcodec").rglob("*.py"))}
+
+
+def _rank(module: str) -> int:
+    return ORDER.index(module.split(".")[1])
+
+
+def _imports(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """The modules of vqcodec and the top-level names of others that ``nodes`` import."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: a relative import"
+            assert node.module is not None
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in inner]
+        else:
+            continue
+        yield from (name if name.startswith("vqcodec") else name.split(".")[0] for name in names)
+
+
+def _at_import(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        waiting += ast.iter_child_nodes(node)
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"vqcodec"}))
+def test_imports_go_one_way(module: str) -> None:
+    assert module.split(".")[1] in ORDER, f"{module} has no place in the order of imports: add it to ORDER"
+    for target in set(_imports(ast.walk(_tree(module)))):
+        if target.startswith("vqcodec."):
+            inside_train = _rank(target) == _rank(module) == ORDER.index("train")
+            assert inside_train or _rank(target) < _rank(module), f"{module} imports {target}, which comes later"
+
+
+def test_the_package_itself_imports_only_the_errors() -> None:
+    ours = {name for name in _imports(_at_import(_tree("vqcodec"))) if name.startswith("vqcodec")}
+    assert ours == {"vqcodec.errors"}
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    graph = {module: {name for name in _imports(ast.walk(_tree(module))) if name in MODULES} for module in MODULES}
+    graph["vqcodec"] = {"vqcodec.errors"}  # it imports codec only when asked
+    for module in graph:
+        graph[module] -= {"vqcodec"}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_only_entropy_knows_the_range_coder() -> None:
+    users = {module for module in MODULES if "constriction" in _imports(ast.walk(_tree(module)))}
+    assert users <= {"vqcodec.entropy"}
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_no_torch_at_module_level(module: str) -> None:
+    assert {"torch", "safetensors", "constriction"}.isdisjoint(_imports(_at_import(_tree(module))))
+
+
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        (WITHOUT_TORCH, {"torch"}),
+        ([name for name in WITHOUT_TORCH if name != "vqcodec.images"], {"torch", "numpy", "PIL", "tqdm"}),
+    ],
+)
+def test_importing_stays_light(modules: list[str], unwanted: set[str]) -> None:
+    code = f"import sys, {', '.join(modules)}; print(sorted({unwanted!r} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout == "[]\n"
+
+
+def _public_order(name: str) -> tuple[int, str]:
+    """Constants, classes, the rest; each by name."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+@pytest.mark.parametrize("module", list(MODULES))
+def test_all_is_sorted_and_true(module: str) -> None:
+    loaded = importlib.import_module(module)
+    public: list[str] = loaded.__all__
+    assert public == sorted(set(public), key=_public_order)
+    for name in public:
+        assert hasattr(loaded, name)
+        home = getattr(getattr(loaded, name), "__module__", module)
+        assert not home.startswith("vqcodec") or home == module or module in ("vqcodec", "vqcodec.train")
+
+
+def test_lazy_names_of_the_package() -> None:
+    from vqcodec.codec import Codec
+
+    assert vqcodec.Codec is Codec
+    with pytest.raises(AttributeError, match="no attribute 'codecs'"):
+        _ = vqcodec.codecs
+
+
+def test_every_module_has_a_docstring_and_no_vague_name() -> None:
+    for module in MODULES:
+        assert ast.get_docstring(_tree(module)), f"{module} has no docstring"
+        assert module.split(".")[-1] not in {"utils", "util", "helpers", "misc", "common"}
+
+
+def _project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return table
+
+
+def test_the_version_is_the_newest_in_the_changelog() -> None:
+    versions = re.findall(r"^## \[(\d\S*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert versions[0] == vqcodec.__version__
+
+
+def test_constraints_pin_every_dependency_within_its_range() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.lower().split("==") for line in lines if line and not line.startswith("#"))
+    project = _project()
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["dev"], *extras["bench"], *extras["train"]]:
+        requirement = Requirement(text)
+        assert pins[requirement.name.lower()] in requirement.specifier
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this tree and unpacked as an installer would."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_modules_weights_and_licence_and_nothing_else(wheel: Path) -> None:
+    files = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
+    info = f"vqcodec-{vqcodec.__version__}.dist-info"
+    sources = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    weights = {f"vqcodec/models/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
+    assert weights
+    assert sources | weights | {f"{info}/licenses/LICENSE"} <= files
+    assert {name.split("/")[0] for name in files} == {"vqcodec", info}
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_weights(wheel: Path, tmp_path: Path) -> None:
+    code = (
+        "import vqcodec, numpy; print(vqcodec.__file__);"
+        "codec = vqcodec.Codec.load(device='cpu'); data = codec.compress(numpy.zeros((9, 7, 3), numpy.uint8));"
+        "print(vqcodec.Codec.for_file(data, device='cpu').decompress(data).shape)"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {"PYTHONPATH": str(wheel), "PATH": ""}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [str(wheel / "vqcodec" / "__init__.py"), "(9, 7, 3)"]

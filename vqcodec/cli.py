@@ -1,0 +1,454 @@
+"""The ``vqcodec`` command: arguments, messages and exit codes; the work is done elsewhere.
+
+::
+
+    encode   photo.png ──images──▶ pixels ──Codec.compress──▶ bytes ──▶ photo.vq
+    decode   photo.vq ──parse, then Codec.decompress──▶ pixels ──images──▶ photo.png
+    info     photo.vq ──parse──▶ what its header says
+    train    photographs ──vqcodec.train──▶ weights
+
+Results go to stdout, one line a file; everything else to stderr. Exit codes: 0 done, 1 failed
+with one line that says why, 2 wrong usage, 130 interrupted. ``torch`` takes seconds to import, so
+only the commands that compute import it, and not before the input has been looked at.
+"""
+
+import atexit
+import contextlib
+import io
+import itertools
+import json
+import os
+import signal
+import stat
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import click
+
+from vqcodec import __version__
+from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
+from vqcodec.container import Container, parse
+from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vqcodec.codec import Codec
+
+__all__ = ["MAX_FILE_BYTES", "main"]
+
+MAX_FILE_BYTES = 512 * 2**20  # a larger .vq file, or anything larger on standard input, is refused unread
+_DEFAULT_QUALITY = 75
+_STREAM = "-"  # stands for standard input or output
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Main(click.Group):
+    """Makes of every exception one line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # a file name need not be text that the terminal can show
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click deals with these, and ends quietly if whoever read our output has gone
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get("VQCODEC_DEBUG"):
+                traceback.print_exc()
+            _say("error", _explain(error))
+            ctx.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+        finally:
+            # An interrupt while Python shuts down, when all is written, would end in torch's tracebacks.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, VqcodecError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if _out_of_memory(error):
+        return "not enough memory"
+    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    return f"unexpected {reason} (VQCODEC_DEBUG=1 shows where)"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch says so in ways of its own."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _say(kind: str, message: str) -> None:
+    click.echo(f"vqcodec: {kind}: {' '.join(message.splitlines())}", err=True)
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors about what the file ``name`` holds start with its name."""
+    try:
+        yield
+    except (FormatError, ImageError, UnknownModelError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        raise VqcodecError(f"{name}: not enough memory") from error
+
+
+class _Progress:
+    """A spinner with the time so far on ``stream``, once the work takes over ``delay`` seconds.
+
+    Silent where the stream is no terminal.
+    """
+
+    def __init__(self, task: str, *, quiet: bool, delay: float = 1.0) -> None:
+        self._task = task
+        self._delay = delay
+        self._stream = sys.stderr
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+        if not quiet and self._stream is not None and self._stream.isatty():
+            self._thread = threading.Thread(target=self._spin, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        if self._thread:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        if self._thread:
+            self._thread.join()
+
+    def _spin(self) -> None:
+        if self._done.wait(self._delay):
+            return
+        for mark in itertools.cycle("|/-\\"):
+            self._write(f"\r{mark} {self._task}, {time.perf_counter() - self._start:.0f} s ")
+            if self._done.wait(0.2):
+                break
+        self._write("\r\033[K")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a terminal that went away must not end the work
+            self._stream.write(text)
+            self._stream.flush()
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vqcodec", message="%(prog)s %(version)s")
+def main() -> None:
+    """Turn images into very small .vq files, and back.
+
+    A file name of - is standard input or output. Errors end with exit code 1 and one line on
+    standard error.
+    """
+
+
+def _coding_options(function: _F) -> _F:
+    """The options that encode and decode share."""
+    options = [
+        click.option("-f", "--force", is_flag=True, help="Overwrite the output file if it exists."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+        click.option("--weights", type=click.Path(), metavar="FILE", help="A .safetensors file to use as the model."),
+        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to compute with."),
+        click.option("--quiet", is_flag=True, help="Say nothing on success, not even warnings."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@main.command()
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Output file.  [default: INPUT with .vq]")
+@click.option(
+    "-q",
+    "--quality",
+    type=click.IntRange(QUALITY_MIN, QUALITY_MAX),
+    default=_DEFAULT_QUALITY,
+    show_default=True,
+    help="Higher is better and bigger.",
+)
+@click.option("--psnr", is_flag=True, help="Decode again and report the PSNR.")
+@_coding_options
+def encode(
+    source: str,
+    output: str | None,
+    quality: int,
+    psnr: bool,
+    force: bool,
+    device: str,
+    weights: str | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Compress the image INPUT to a .vq file.
+
+    The time reported is that of compressing, with the model loaded.
+    """
+    target = _target(source, output, ".vq", force)
+    with _Progress(f"encoding {source}", quiet=quiet):
+        pixels, warnings = _read_pixels(source)
+        with _naming(source):
+            codec = _load_codec(None, weights, device, threads)
+            start = time.perf_counter()
+            data = codec.compress(pixels, quality)
+            seconds = time.perf_counter() - start
+            decibels = _psnr(codec, pixels, data) if psnr and not quiet else None
+        _write_bytes(target, data)
+    height, width = pixels.shape[:2]
+    if not quiet:
+        for warning in warnings:
+            _say("warning", f"{_shown(source, 'input')}: {warning}")
+        rate = f"{len(data):,} bytes, {_bpp(len(data), width, height):.3f} bpp, {seconds:.2f} s"
+        measured = "" if decibels is None else f", {decibels:.2f} dB"
+        _report(target, f"{width}×{height}, quality {quality}, {rate}{measured}")
+
+
+@main.command()
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Output image.  [default: INPUT with .png]")
+@_coding_options
+def decode(
+    source: str,
+    output: str | None,
+    force: bool,
+    device: str,
+    weights: str | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Decompress the .vq file INPUT to an image.
+
+    The extension of the output says which format. The time reported is that of decompressing,
+    with the model loaded.
+    """
+    from vqcodec.images import output_format
+
+    target = _target(source, output, ".png", force)
+    if target != _STREAM:
+        output_format(target)
+    with _Progress(f"decoding {source}", quiet=quiet):
+        data, container = _read_container(source)
+        with _naming(source):
+            codec = _load_codec(data, weights, device, threads)
+            start = time.perf_counter()
+            pixels = codec.decompress(data)
+            seconds = time.perf_counter() - start
+        _write_pixels(target, pixels)
+    if not quiet:
+        shape = f"{container.width}×{container.height}, quality {container.quality}"
+        _report(target, f"{shape}, {seconds:.2f} s")
+
+
+@main.command()
+@click.argument("source", metavar="FILE", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def info(source: str, as_json: bool) -> None:
+    """Show what the .vq file FILE holds, without decoding it."""
+    data, container = _read_container(source)
+    facts = _facts(source, len(data), container)
+    click.echo(json.dumps(facts) if as_json else _describe(facts))
+
+
+@main.command()
+@click.argument("data_dir", metavar="DATA_DIR", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "run_dir", metavar="RUN_DIR", required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--config", "preset", type=click.Path(), metavar="FILE", help="A TOML preset.  [default: the shipped model]"
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the run that RUN_DIR holds.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no result line.")
+def train(data_dir: Path, run_dir: Path, preset: str | None, device: str, resume: bool, quiet: bool) -> None:
+    """Train a model on the images under DATA_DIR and export its weights to RUN_DIR."""
+    config = Config.from_toml(preset) if preset else Config()
+    if not data_dir.is_dir():
+        raise VqcodecError(f"{data_dir}: not a folder, expected one with the training images")
+    from vqcodec.train import run
+
+    exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet)
+    if not quiet:
+        click.echo(f"{exported}: weights of a finished run")
+
+
+def _load_codec(data: bytes | None, weights: str | None, device: str, threads: int | None) -> "Codec":
+    """The codec for the container ``data``, or the default one to compress with."""
+    from vqcodec.codec import Codec
+
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    if data is None:
+        return Codec.load(weights, device=device)
+    return Codec.for_file(data, weights=weights, device=device)
+
+
+def _bpp(file_bytes: int, width: int, height: int) -> float:
+    """Bits per pixel; ``metrics.bpp`` is the same for those who can wait for numpy."""
+    return 8 * file_bytes / (width * height)
+
+
+def _psnr(codec: "Codec", pixels: "NDArray[np.uint8]", data: bytes) -> float:
+    from vqcodec.metrics import psnr
+
+    return psnr(pixels, codec.decompress(data))
+
+
+def _facts(source: str, file_bytes: int, container: Container) -> dict[str, Any]:
+    """What ``info`` shows, in the names and order of its JSON."""
+    levels = [len(level) for level in container.levels]
+    chunks = [{"tag": tag.decode("ascii"), "bytes": len(payload)} for tag, payload in container.chunks]
+    return {
+        "file": source,
+        "width": container.width,
+        "height": container.height,
+        "colours": "grey" if container.grey else "RGB",
+        "quality": container.quality,
+        "fingerprint": container.fingerprint.hex(),
+        "bytes": file_bytes,
+        "bpp": _bpp(file_bytes, container.width, container.height),
+        "levels": levels,
+        "chunks": chunks,
+    }
+
+
+def _describe(facts: dict[str, Any]) -> str:
+    total = facts["bytes"]
+    rows = [(f"level {number}", size) for number, size in enumerate(facts["levels"])]
+    rows += [(f"chunk {chunk['tag']}", chunk["bytes"]) for chunk in facts["chunks"]]
+    rows.append(("framing", total - sum(size for _, size in rows)))
+    lines = [
+        f"{facts['file']}: {facts['width']}×{facts['height']}, {facts['colours']}, quality {facts['quality']}, "
+        f"{total:,} bytes, {facts['bpp']:.3f} bpp",
+        f"  {'weights':<12} {facts['fingerprint']:>12}",
+        *(f"  {name:<12} {size:>12,} bytes {100 * size / total:5.1f} %" for name, size in rows),
+    ]
+    return "\n".join(lines)
+
+
+def _shown(name: str, direction: str) -> str:
+    """A file's name in messages."""
+    return f"standard {direction}" if name == _STREAM else name
+
+
+def _report(target: str, line: str) -> None:
+    """The result line of a file; on stderr when the file itself goes to stdout."""
+    click.echo(f"{_shown(target, 'output')}: {line}", err=target == _STREAM)
+
+
+def _target(source: str, output: str | None, suffix: str, force: bool) -> str:
+    """The output file's name, after checks that it may be written and that the input can be read."""
+    if source != _STREAM:
+        _check_input(source)
+    elif output is None:
+        raise click.UsageError("-o is needed when INPUT is standard input")
+    target = str(Path(source).with_suffix(suffix)) if output is None else output
+    if target == _STREAM:
+        return target
+    if os.path.isdir(target):
+        raise VqcodecError(f"{target}: is a folder, expected the name of an output file")
+    if not os.path.isdir(os.path.dirname(target) or "."):
+        raise VqcodecError(f"{target}: cannot be written: there is no such folder")
+    if os.path.isfile(target):  # and no pipe or device, to which -f would mean nothing
+        if source != _STREAM and os.path.samefile(source, target):
+            raise VqcodecError(f"{target}: is the input, expected another name for the output")
+        if not force:
+            raise VqcodecError(f"{target}: exists already (-f overwrites it)")
+    return target
+
+
+def _check_input(name: str) -> int:
+    """The size of the regular file ``name``; anything else is refused before a read could hang."""
+    try:
+        status = os.stat(name)
+    except OSError as error:
+        raise VqcodecError(f"{name}: cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise VqcodecError(f"{name}: is a folder, expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise VqcodecError(f"{name}: is not a regular file (- reads from standard input)")
+    return status.st_size
+
+
+def _read_container(source: str) -> tuple[bytes, Container]:
+    """The bytes of a .vq file, read once, and what they hold."""
+    with _naming(_shown(source, "input")):
+        data = _read_stream() if source == _STREAM else _read_file(source)
+        return data, parse(data)
+
+
+def _read_file(name: str) -> bytes:
+    size = _check_input(name)
+    if size > MAX_FILE_BYTES:
+        raise FormatError(f"{size:,} bytes, expected a .vq file of at most {MAX_FILE_BYTES:,}")
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise VqcodecError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def _read_stream() -> bytes:
+    """All of standard input, up to MAX_FILE_BYTES; raises VqcodecError for more."""
+    pieces: list[bytes] = []
+    left = MAX_FILE_BYTES
+    while piece := sys.stdin.buffer.read(min(left, 2**20) + 1):
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            raise VqcodecError(f"standard input: expected at most {MAX_FILE_BYTES:,} bytes")
+    return b"".join(pieces)
+
+
+def _read_pixels(source: str) -> tuple["NDArray[np.uint8]", list[str]]:
+    """The image ``source`` and what was converted or dropped on the way."""
+    from vqcodec.images import read_image
+
+    if source != _STREAM:
+        return read_image(source)
+    with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
+        path = Path(folder, "image")
+        path.write_bytes(_read_stream())
+        try:
+            return read_image(path)
+        except ImageError as error:
+            raise ImageError(f"standard input: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def _write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
+    from vqcodec.images import write_image
+
+    if target != _STREAM:
+        write_image(target, pixels)
+        return
+    with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
+        path = Path(folder, "image.png")
+        write_image(path, pixels)
+        _write_bytes(_STREAM, path.read_bytes())
+
+
+def _write_bytes(target: str, data: bytes) -> None:
+    from vqcodec.images import write_atomic
+
+    if target != _STREAM:
+        write_atomic(target, data)
+        return
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

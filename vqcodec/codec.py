@@ -1,0 +1,145 @@
+"""Codec: an image to the bytes of a ``.vq`` file, and back.
+
+::
+
+    pixels ─ landscape, pad ─▶ x ─ VQVAE.encode ─▶ codes ─ entropy.encode ─▶ bitstreams ─ pack ─▶ bytes
+    pixels ◀ crop, turn back ─ x_hat ◀─ VQVAE.decode ─ codes ◀─ entropy.decode ─ bitstreams ◀─ parse ─ bytes
+
+Legend: H and W image height and width; floats live only left of the codes, integers only right of them.
+"""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqcodec import container, entropy
+from vqcodec.config import QUALITY_MAX, QUALITY_MIN
+from vqcodec.container import Container
+from vqcodec.errors import FormatError, ImageError, UnknownModelError, WeightsError
+from vqcodec.images import crop, pad_to_multiple
+from vqcodec.prior import FixedPrior
+from vqcodec.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.weights import Weights, find_weights, load_weights
+
+__all__ = ["DEFAULT_QUALITY", "Codec"]
+
+DEFAULT_QUALITY = 75
+
+
+class Codec:
+    """A model, ready to compress and decompress.
+
+    >>> codec = Codec.load()
+    >>> data = codec.compress(pixels, quality=75)
+    >>> pixels_hat = codec.decompress(data)
+    """
+
+    def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.name, self.fingerprint, self.model = weights.name, weights.fingerprint, weights.model
+        self._vqvae = VQVAE(weights.model)
+        try:
+            missing, unexpected = self._vqvae.load_state_dict(weights.vqvae, strict=False)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"weights {weights.name} do not fit their configuration: {reason}") from None
+        wrong = [*(name for name in missing if not name.endswith(TRAINING_ONLY)), *unexpected]
+        if wrong:
+            raise WeightsError(f"weights {weights.name} do not fit their configuration: {', '.join(wrong)}")
+        self._vqvae.eval().requires_grad_(False).to(self.device)
+        self._prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
+
+    @classmethod
+    def load(cls, weights: str | Path | None = None, *, device: str = "auto") -> Self:
+        """The shipped model, or the one in the file ``weights``, on ``"cpu"``, ``"cuda"`` or whichever is there."""
+        return cls(load_weights(find_weights() if weights is None else weights), _device(device))
+
+    @classmethod
+    def for_file(cls, data: bytes, *, weights: str | Path | None = None, device: str = "auto") -> Self:
+        """The model that a ``.vq`` file names; raises UnknownModelError when it is not installed."""
+        path = find_weights(container.parse(data).fingerprint) if weights is None else weights
+        return cls(load_weights(path), _device(device))
+
+    def compress(self, pixels: NDArray[np.uint8], quality: int = DEFAULT_QUALITY) -> bytes:
+        """The bytes of a ``.vq`` file of ``pixels`` ``[H, W, 3]``, or ``[H, W, 1]`` for grey, at quality 1..100.
+
+        The bytes are decoded again before they are returned: they give the same codes, or RuntimeError.
+        """
+        if not QUALITY_MIN <= quality <= QUALITY_MAX:
+            raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
+        height, width, channels = pixels.shape
+        if height * width > container.MAX_PIXELS or max(height, width) > container.MAX_SIDE:
+            raise ImageError(
+                f"{width}×{height} pixels, expected at most {container.MAX_PIXELS} and {container.MAX_SIDE} a side"
+            )
+        codes = self.codes(pixels, quality)
+        bitstreams = [level.bitstream for level in entropy.encode(self._prior, codes, quality)]
+        again = entropy.decode(self._prior, bitstreams, self._shapes(height, width), quality)
+        if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
+            raise RuntimeError("the bitstream does not decode to its own codes; please report this")
+        return container.pack(
+            Container(width, height, channels == 1, quality, self.fingerprint, levels=tuple(bitstreams))
+        )
+
+    def decompress(self, data: bytes) -> NDArray[np.uint8]:
+        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of the bytes of a ``.vq`` file.
+
+        Raises FormatError if the bytes are not one, UnknownModelError if another model made it.
+        """
+        file = container.parse(data)
+        if file.fingerprint != self.fingerprint:
+            raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {self.fingerprint.hex()}")
+        if len(file.levels) != len(self.model.levels):
+            raise FormatError(f"{len(file.levels)} levels, expected {len(self.model.levels)} of model {self.name}")
+        shapes = self._shapes(file.height, file.width)
+        codes = entropy.decode(self._prior, list(file.levels), shapes, file.quality)
+        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
+
+    def codes(self, pixels: NDArray[np.uint8], quality: int) -> list[NDArray[np.int64]]:
+        """Code grids ``[G_l, H_l, W_l]``, coarsest first, of ``pixels``; of the transposed image if it is upright."""
+        height, width, _ = pixels.shape
+        if height > width:
+            # Landscape takes the fewest wavefront steps.
+            pixels = pixels.transpose(1, 0, 2)
+        padded = pad_to_multiple(pixels, self._vqvae.stride)
+        x = torch.from_numpy(np.ascontiguousarray(padded)).to(self.device).permute(2, 0, 1)[None]
+        x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
+        return [grid[0].cpu().numpy() for grid in self._vqvae.encode(x, self._lmbda(quality))]
+
+    def reconstruct(
+        self, codes: list[NDArray[np.int64]], quality: int, height: int, width: int, *, grey: bool
+    ) -> NDArray[np.uint8]:
+        """Pixels ``[height, width, 3 or 1]`` of code grids, coarsest first; with fewer levels, a preview."""
+        grids = [torch.from_numpy(np.ascontiguousarray(grid))[None].to(self.device) for grid in codes]
+        x_hat = self._vqvae.decode(grids, self._lmbda(quality))[0]
+        if grey:
+            x_hat = x_hat.mean(0, keepdim=True)
+        pixels: NDArray[np.uint8] = x_hat.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        if height > width:
+            pixels = pixels.transpose(1, 0, 2)
+        return np.ascontiguousarray(crop(pixels, height, width))
+
+    def cross_entropy(self, codes: list[NDArray[np.int64]], quality: int) -> list[float]:
+        """Bits of each level under the prior's integer frequencies."""
+        return [level.cross_entropy for level in entropy.encode(self._prior, codes, quality)]
+
+    def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Grid height and width of each level for an image of this size, as it lies after padding."""
+        coarsest = self._vqvae.stride
+        short, long = (-(-side // coarsest) * coarsest for side in sorted((height, width)))
+        return [(short // level.stride, long // level.stride) for level in self.model.levels]
+
+    def _lmbda(self, quality: int) -> Tensor:
+        return torch.tensor([self.model.lmbda(quality)], device=self.device)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise WeightsError("device cuda was asked for, and this machine has none that torch can use")
+    return name

@@ -1,0 +1,206 @@
+"""Frozen configurations: the VQ-VAE, the prior and the phases of training.
+
+A preset is a TOML file with the tables ``[model]``, ``[prior]`` and ``[train.<phase>]``; every
+field has a default, which is the shipped compact model. Nothing here imports torch, so
+``vqcodec info`` and ``--help`` stay instant.
+
+The textbook models are configurations, not classes::
+
+    plain VQ-VAE  (van den Oord et al. 2017)   levels=(LevelConfig(stride=8, groups=1, dim=64, codebook_size=512),)
+    VQ-VAE-2      (Razavi et al. 2019)         levels=(LevelConfig(8, 1, 64, 512), LevelConfig(4, 1, 64, 512))
+"""
+
+import dataclasses
+import math
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from vqcodec.errors import ConfigError
+
+__all__ = [
+    "QUALITY_MAX",
+    "QUALITY_MIN",
+    "Config",
+    "LevelConfig",
+    "ModelConfig",
+    "PhaseConfig",
+    "PriorConfig",
+    "TrainConfig",
+]
+
+QUALITY_MIN, QUALITY_MAX = 1, 100
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class LevelConfig:
+    """One level of codes: ``groups`` codes at each position of a grid ``stride`` pixels apart."""
+
+    stride: int = 8  # pixels per grid position along each axis
+    groups: int = 24  # G: codes per position; 1 is the textbook VQ-VAE
+    dim: int = 2  # D: channels that one code stands for
+    codebook_size: int = 128  # K: codewords in each group's codebook
+    stages: int = 4  # how many times the prior stops to look at the codes a position has so far
+
+    def __post_init__(self) -> None:
+        _require(self.stride >= 1, f"level stride is {self.stride}, expected at least 1")
+        _require(self.groups >= 1 and self.dim >= 1, "a level needs at least one group of one channel")
+        _require(2 <= self.codebook_size <= 4096, f"codebook_size is {self.codebook_size}, expected 2..4096")
+        _require(
+            self.stages >= 1 and self.groups % self.stages == 0,
+            f"stages is {self.stages}, expected a divisor of the {self.groups} groups",
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The VQ-VAE: a trunk of widths by stride, and the levels that hang on it, coarsest first."""
+
+    levels: tuple[LevelConfig, ...] = (LevelConfig(stride=16, groups=8), LevelConfig(stride=8, groups=24))
+    patch: int = 4  # pixels per side of the blocks that the first layer reads and the last one writes
+    widths: tuple[int, ...] = (48, 96, 128)  # channels at strides patch, 2*patch, 4*patch, …
+    blocks: tuple[int, ...] = (1, 2, 2)  # residual blocks at the same strides
+    lambda_min: float = 0.0004  # rate–distortion trade-off at quality 1 …
+    lambda_max: float = 0.1  # … and at quality 100; log-linear in between
+
+    def __post_init__(self) -> None:
+        _require(len(self.levels) >= 1, "a model needs at least one level")
+        _require(
+            len(self.widths) == len(self.blocks) >= 1,
+            f"widths has {len(self.widths)} entries and blocks has {len(self.blocks)}, expected as many",
+        )
+        strides = [level.stride for level in self.levels]
+        _require(strides == sorted(strides, reverse=True), f"levels have strides {strides}, expected coarsest first")
+        trunk = [self.patch << i for i in range(len(self.widths))]
+        for stride in strides:
+            _require(stride in trunk, f"a level has stride {stride}, expected one of {trunk}")
+        _require(strides[0] == trunk[-1], f"the coarsest level has stride {strides[0]}, expected {trunk[-1]}")
+        _require(
+            0 < self.lambda_min < self.lambda_max,
+            f"lambda range is {self.lambda_min}..{self.lambda_max}, expected 0 < min < max",
+        )
+
+    def lmbda(self, quality: float) -> float:
+        """λ of ``loss = bpp + λ·255²·MSE`` for a quality in 1..100, log-linear between the ends."""
+        t = (quality - QUALITY_MIN) / (QUALITY_MAX - QUALITY_MIN)
+        return math.exp((1 - t) * math.log(self.lambda_min) + t * math.log(self.lambda_max))
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The PixelCNN over code grids, one network of the same shape for each level."""
+
+    channels: int = 128  # width of every layer
+    layers: int = 3  # masked 3×3 residual layers after the first
+    context_layers: int = 2  # 3×3 layers that carry each coarser level's codes down
+
+    def __post_init__(self) -> None:
+        _require(self.channels >= 1, f"prior channels is {self.channels}, expected at least 1")
+        _require(self.layers >= 0 and self.context_layers >= 1, "a prior needs layers >= 0 and context_layers >= 1")
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """Length and step sizes of one phase; it ends at ``steps`` or ``minutes``, whichever comes first."""
+
+    steps: int = 20_000
+    minutes: float = math.inf
+    batch: int = 8
+    crop: int = 128  # pixels per side; a multiple of the coarsest stride
+    muon_lr: float = 0.01  # convolution kernels
+    adam_lr: float = 1.5e-3  # everything else
+    clip: float = 1.0  # gradient norm
+    warmup: int = 100  # steps of linear warm-up before the cosine decay
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1 and self.minutes > 0, "a phase needs steps >= 1 and minutes > 0")
+        _require(self.batch >= 1 and self.crop >= 1, "a phase needs batch >= 1 and crop >= 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The phases of training, in order, and what they share."""
+
+    vae: PhaseConfig = PhaseConfig()
+    codes: PhaseConfig = PhaseConfig(steps=8_000, muon_lr=0.003, adam_lr=5e-4)
+    prior: PhaseConfig = PhaseConfig(steps=8_000, batch=8, crop=256, muon_lr=0.01, adam_lr=2e-3)
+    joint: PhaseConfig = PhaseConfig(steps=2_000, batch=4, crop=256, muon_lr=0.001, adam_lr=2e-4)
+    seed: int = 0
+    ema: float = 0.999  # decay of the weights' exponential moving average, which is what is exported
+    codebook: str = "ema"  # how codebooks learn: "ema" (k-means) or "gradient"
+    codebook_lr: float = 1e-3  # for codebook = "gradient"
+    beta: float = 0.02  # weight of the commitment loss
+    revive_below: float = 1e-5  # usage under which a dead code is moved
+    downscale_share: float = 0.25  # share of crops taken from images downscaled at random
+    checkpoint_minutes: float = 3.0
+    evaluate_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        _require(self.codebook in ("ema", "gradient"), f"codebook is {self.codebook!r}, expected 'ema' or 'gradient'")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a training run is made from."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Read a preset; raises ConfigError that names the file and the field."""
+        try:
+            with open(path, "rb") as file:
+                table = tomllib.load(file)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not TOML: {error}") from None
+        try:
+            return cls.from_dict(table)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; missing fields take their defaults, unknown ones are refused."""
+        return typing.cast(Self, _build(cls, table, cls()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers, fit for JSON."""
+        return dataclasses.asdict(self)
+
+
+def _build(cls: type, table: object, default: Any = None) -> Any:
+    """An instance of dataclass ``cls`` from a nested table; fields left out come from ``default``."""
+    _require(isinstance(table, dict), f"{cls.__name__} is {table!r}, expected a table")
+    assert isinstance(table, dict)
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(table) - set(hints))
+    _require(not unknown, f"unknown field {', '.join(unknown)} in {cls.__name__}; it has {', '.join(hints)}")
+    base = default if default is not None else cls()
+    values = {name: getattr(base, name) for name in hints}
+    for name, value in table.items():
+        values[name] = _convert(hints[name], value, f"{cls.__name__}.{name}", values[name])
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, name: str, default: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, default)
+    if typing.get_origin(hint) is tuple:
+        _require(isinstance(value, (list, tuple)), f"{name} is {value!r}, expected a list")
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(item, entry, name, None) for entry in value)
+    kinds: tuple[type, ...] = (int, float) if hint is float else (hint,)
+    wrong = not isinstance(value, kinds) or isinstance(value, bool)
+    _require(not wrong, f"{name} is {value!r}, expected {getattr(hint, '__name__', hint)}")
+    return hint(value)

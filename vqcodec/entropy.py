@@ -1,0 +1,130 @@
+"""Code grids ↔ bytes: a range coder driven by the prior's integer frequencies.
+
+::
+
+    codes, coarsest level first ──┐                       ┌──▶ codes
+                                  ▼                       │
+    FixedPrior ── frequencies ─▶ range encoder ─ bytes ─▶ range decoder ◀─ frequencies ── FixedPrior
+
+Symbols of a level follow each other by wavefront step, then stage, then row, then group. Each level is a
+bitstream of its own, so the coarse ones can be read without the fine ones. The only module that knows
+constriction (Bamler 2022).
+"""
+
+from dataclasses import dataclass
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from vqcodec.errors import FormatError
+from vqcodec.prior import FixedPrior, Wavefront
+
+__all__ = ["Coded", "decode", "encode"]
+
+# perfect=False is the quantisation that format.md describes; it has to be named.
+_MODEL = constriction.stream.model.Categorical(perfect=False)
+_WORD = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A level's bitstream, and what theory says of it.
+
+    Attributes:
+        bitstream: the bytes.
+        cross_entropy: Σ −log2(frequency / sum of frequencies) over the level's codes, in bits.
+    """
+
+    bitstream: bytes
+    cross_entropy: float
+
+
+def encode(prior: FixedPrior, codes: list[NDArray[np.int64]], quality: int) -> list[Coded]:
+    """Bitstreams of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first."""
+    coded: list[Coded] = []
+    state = None
+    for index, grid in enumerate(codes):
+        _, height, width = grid.shape
+        writer = _Writer(grid, Wavefront(height, width), prior.model.levels[index].stages)
+        _, state = prior.code_level(index, height, width, quality, state, writer.choose, known=grid)
+        coded.append(Coded(writer.bitstream(), writer.cross_entropy))
+    return coded
+
+
+def decode(
+    prior: FixedPrior, bitstreams: list[bytes], shapes: list[tuple[int, int]], quality: int
+) -> list[NDArray[np.int64]]:
+    """The codes ``[G_l, H_l, W_l]`` of each bitstream; ``shapes`` are (H_l, W_l), coarsest first.
+
+    Raises FormatError when the bytes cannot be a bitstream of this model; damage that still decodes to some
+    codes is for the container's checksums to find.
+    """
+    codes: list[NDArray[np.int64]] = []
+    state = None
+    for index, (bitstream, (height, width)) in enumerate(zip(bitstreams, shapes, strict=True)):
+        reader = _Reader(bitstream)
+        grid, state = prior.code_level(index, height, width, quality, state, reader.choose)
+        reader.finish(index)
+        codes.append(grid)
+    return codes
+
+
+class _Writer:
+    """The encoder's side of :meth:`FixedPrior.code_level`: looks codes up and writes them in wavefront order."""
+
+    def __init__(self, grid: NDArray[np.int64], wavefront: Wavefront, stages: int) -> None:
+        self.codes = grid.reshape(len(grid), -1).T[wavefront.raster]
+        self.spans = wavefront.spans
+        self.stages = stages
+        self.encoder = constriction.stream.queue.RangeEncoder()
+        self.cross_entropy = 0.0
+        self.pending: list[NDArray[np.float64]] = []
+
+    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int64]:
+        count = frequencies.shape[1]
+        codes = self.codes[first:last, stage * count : (stage + 1) * count]
+        self.pending.append(frequencies)
+        chosen = np.take_along_axis(frequencies, codes[:, :, None], 2)[:, :, 0]
+        self.cross_entropy -= float(np.log2(np.maximum(chosen, 0.5) / frequencies.sum(2)).sum())
+        if stage == self.stages - 1:
+            self._write(first, last)
+        return codes
+
+    def _write(self, first: int, last: int) -> None:
+        """Write all stages of rows first..last, wavefront step by wavefront step."""
+        symbols: list[NDArray[np.int64]] = []
+        tables: list[NDArray[np.float64]] = []
+        for a, b in self.spans:
+            if not first <= a < last:
+                continue
+            for frequencies, columns in zip(self.pending, np.split(self.codes[a:b], self.stages, 1), strict=True):
+                symbols.append(columns.reshape(-1))
+                tables.append(frequencies[a - first : b - first].reshape(-1, frequencies.shape[2]))
+        self.encoder.encode(np.concatenate(symbols).astype(np.int32), _MODEL, np.concatenate(tables))
+        self.pending.clear()
+
+    def bitstream(self) -> bytes:
+        words: NDArray[np.uint32] = self.encoder.get_compressed()
+        # Most significant byte first puts the final word's padding at the end, where it can be left out.
+        return words.astype(">u4").tobytes().rstrip(b"\0")
+
+
+class _Reader:
+    """The decoder's side: reads codes from a bitstream."""
+
+    def __init__(self, bitstream: bytes) -> None:
+        padded = bitstream + bytes(-len(bitstream) % _WORD)
+        self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+
+    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int64]:
+        rows = frequencies.reshape(-1, frequencies.shape[2])
+        try:
+            symbols: NDArray[np.int32] = self.decoder.decode(_MODEL, rows)
+        except (AssertionError, ValueError) as error:
+            raise FormatError(f"bitstream cannot be decoded: {error}") from None
+        return symbols.reshape(frequencies.shape[:2]).astype(np.int64)
+
+    def finish(self, index: int) -> None:
+        if not self.decoder.maybe_exhausted():
+            raise FormatError(f"level {index} has bytes left after its last code")

@@ -1,0 +1,504 @@
+r"""The prior: how probable each code is, given the codes that both sides already have.
+
+::
+
+    coarser codes ── embed ── context layers ── shuffle up ──▶ c [C, H, W] ┐  parallel, once a level
+    quality ─────────────────── table ───────────────────────▶ q [C] ──────┤
+                                                                           ▼
+    codes of this level ── embed, Σ over groups ──▶ v ── masked 3×3 ──▶ h_0 ── masked 3×3 … ──▶ h_L
+                             ▲                                                                   │
+                             │                       ┌───────────────────────────────────────────┘
+                             │                       ▼            for each stage s of a position:
+                             └──── codes ◀── z_s = relu(V_s h_L + Σ earlier groups' embeddings)
+                                                     │
+                                                     ▼  W_s
+                                        logits [G/S, K] ──▶ integer frequencies ──▶ range coder
+
+Legend: B batch, G groups, K codewords, C channels, S stages, H and W grid height and width, N = H·W positions.
+
+Two forms of one network. :class:`PixelCNN` (van den Oord et al. 2016) is the float form, for training.
+:class:`FixedPrior` is what codes files: integers held in float64, where every sum stays below 2⁵³ and is
+therefore exact in any order, on any device, with any number of threads. That bound is proved for every layer
+from Σ|w| when the form is made and again when it is loaded.
+
+Causal 3×3 masks let position (x, y) depend only on positions with a smaller x + 2y, so all positions of one
+index can be computed together: W + 2(H−1) steps instead of W·H. Rows of every buffer are kept in that order.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig, ModelConfig, PriorConfig
+from vqcodec.errors import WeightsError
+from vqcodec.layers import EMBEDDING, Conv, LambdaEmbedding
+
+__all__ = ["ACTIVATION_MAX", "FREQUENCIES", "FixedPrior", "PixelCNN", "Wavefront", "fixed_point"]
+
+FRACTION_BITS = 10  # activations and logits are multiples of 2^-10
+ACTIVATION_MAX = 2**15 - 1  # and fit 16 bits
+WEIGHT_MAX = 2**15 - 1
+EXACT = 2.0**53  # float64 holds every integer below this, so sums below it are exact in any order
+LIMIT = ACTIVATION_MAX / 2**FRACTION_BITS  # the same clamp in the float form
+
+OCTAVE = 64  # frequency table entries for each factor of two
+TOP_BITS = 22  # the likeliest code has the frequency 2^22
+LOGITS_TO_TABLE = 2**FRACTION_BITS // OCTAVE
+
+
+def _power_of_two_root(exponent: int) -> int:
+    """⌊2^(exponent / 64)⌋ in exact integer arithmetic: six nested integer square roots."""
+    value = 1 << exponent
+    for _ in range(6):
+        value = math.isqrt(value)
+    return value
+
+
+# FREQUENCIES[i] = ⌊2^(22 − i/64)⌋, then one zero for everything less likely than that.
+FREQUENCIES: tuple[int, ...] = (*(_power_of_two_root(e) for e in range(TOP_BITS * OCTAVE, -1, -1)), 0)
+
+
+class CausalConv(Conv):
+    """3×3 convolution over the neighbours that come earlier in raster order, and the centre if asked.
+
+    Only these taps are stored: ``[out, in·taps]`` with 4 or 5 taps (masks A and B of PixelCNN).
+    """
+
+    def __init__(self, channels: int, *, centre: bool, gain: float = 1.0) -> None:
+        super().__init__(channels, channels, 3, gain=gain)
+        self.taps = 5 if centre else 4
+        self.weight = nn.Parameter(torch.randn(channels, channels * self.taps) * gain / math.sqrt(channels * self.taps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, inputs = self.shape[:2]
+        taps = self.weight.view(outputs, inputs, self.taps)
+        return F.conv2d(x, F.pad(taps, (0, 9 - self.taps)).view(self.shape), self.bias, padding=1)
+
+
+class CodeEmbedding(nn.Module):
+    """Sum over groups of a vector for each code: ``[B, G, H, W] -> [B, C, H, W]``."""
+
+    def __init__(self, groups: int, codebook_size: int, channels: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(groups, codebook_size, channels) / math.sqrt(groups))
+
+    def forward(self, codes: Tensor, groups: slice = slice(None)) -> Tensor:
+        table = self.table[groups]
+        offsets = torch.arange(len(table), device=codes.device) * table.shape[1]
+        rows = codes.movedim(1, -1) + offsets
+        summed = F.embedding_bag(rows.flatten(0, -2), table.flatten(0, 1), mode="sum")
+        return summed.view(*rows.shape[:-1], -1).movedim(-1, 1)
+
+
+class LevelPrior(nn.Module):
+    """The network of one level; see the module's diagram."""
+
+    def __init__(self, level: LevelConfig, coarser: LevelConfig | None, config: PriorConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.stages, self.codebook_size = level.stages, level.codebook_size
+        self.groups_a_stage = level.groups // level.stages
+        self.embed = CodeEmbedding(level.groups, level.codebook_size, channels)
+        self.inner = CodeEmbedding(level.groups, level.codebook_size, channels)
+        self.quality = nn.Linear(EMBEDDING, channels)
+        self.context = nn.ModuleList()
+        self.factor = 1 if coarser is None else coarser.stride // level.stride
+        if coarser is not None:
+            self.context.extend(Conv(channels, channels, gain=math.sqrt(2)) for _ in range(config.context_layers))
+            self.spread = Conv(channels, channels * self.factor**2, 1)
+        self.first = CausalConv(channels, centre=False)
+        self.layers = nn.ModuleList(CausalConv(channels, centre=True, gain=0.5) for _ in range(config.layers))
+        self.hidden = Conv(channels, channels * level.stages, 1, gain=math.sqrt(2))
+        outputs = self.groups_a_stage * level.codebook_size
+        self.heads = nn.ModuleList(Conv(channels, outputs, 1, gain=0.1) for _ in range(level.stages))
+
+    def condition(self, coarser: Tensor) -> Tensor:
+        """Context ``[B, C, H, W]`` from the coarser level's state ``[B, C, H/f, W/f]``."""
+        for layer in self.context:
+            coarser = _activate(layer(coarser))
+        return F.pixel_shuffle(self.spread(coarser), self.factor)
+
+    def bits(self, codes: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
+        """Bits ``[B]`` of ``codes [B, G, H, W]``, given their embedding and the context, each ``[B, C, H, W]``."""
+        h = _activate(self.first(embedded) + context)
+        for layer in self.layers:
+            h = _activate(h + layer(h))
+        known = torch.zeros_like(h)
+        nats = codes.new_zeros(len(codes), dtype=torch.float32)
+        for stage, (hidden, head) in enumerate(zip(self.hidden(h).chunk(self.stages, 1), self.heads, strict=True)):
+            groups = slice(stage * self.groups_a_stage, (stage + 1) * self.groups_a_stage)
+            logits = head(_activate(hidden + known)).movedim(1, -1)
+            logits = logits.reshape(-1, self.codebook_size)
+            target = codes[:, groups].movedim(1, -1)
+            loss = F.cross_entropy(logits.float(), target.flatten(), reduction="none")
+            nats = nats + loss.view(len(codes), -1).sum(1)
+            if stage + 1 < self.stages:
+                known = known + self.inner(codes[:, groups], groups)
+        return nats / math.log(2)
+
+
+class PixelCNN(nn.Module):
+    """The float form: bits of code grids, in parallel over positions, differentiable.
+
+    Args:
+        model: the levels whose codes are modelled, and the λ range.
+        config: width and depth.
+    """
+
+    def __init__(self, model: ModelConfig, config: PriorConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.embedding = LambdaEmbedding(model.lambda_min, model.lambda_max)
+        coarser = (None, *model.levels[:-1])
+        self.levels = nn.ModuleList(LevelPrior(a, b, config) for a, b in zip(model.levels, coarser, strict=True))
+
+    def forward(self, codes: list[Tensor], lmbda: Tensor) -> list[Tensor]:
+        """Bits ``[B]`` of each level for grids ``[B, G_l, H_l, W_l]``, coarsest first, coded at ``lmbda [B]``."""
+        features = self.embedding(lmbda)
+        bits: list[Tensor] = []
+        state: Tensor | None = None
+        for level, grid in zip(self.levels, codes, strict=True):
+            assert isinstance(level, LevelPrior)
+            context = level.quality(features)[:, :, None, None]
+            if state is not None:
+                context = context + level.condition(state)
+            embedded = level.embed(grid).clamp(-LIMIT, LIMIT)
+            bits.append(level.bits(grid, embedded, context))
+            state = (embedded + context).clamp(-LIMIT, LIMIT)
+        return bits
+
+    @torch.no_grad()
+    def start_from(self, usage: list[Tensor]) -> None:
+        """Start every head at the static frequencies ``usage[l] [G, K]``."""
+        for level, frequencies in zip(self.levels, usage, strict=True):
+            assert isinstance(level, LevelPrior)
+            for head, rows in zip(level.heads, frequencies.chunk(level.stages), strict=True):
+                assert isinstance(head, Conv)
+                head.bias.copy_((rows + 1e-5).log().flatten())
+
+
+def _activate(x: Tensor) -> Tensor:
+    """ReLU with the ceiling that 16-bit activations have in the fixed-point form."""
+    return x.clamp(0, LIMIT)
+
+
+# --- fixed point ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
+    """The integers that :class:`FixedPrior` computes with, named as it expects them, all int16, int32 or int64.
+
+    Weights get the power-of-two scale that fills 16 bits. Raises WeightsError beyond the exactness bound.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def linear(name: str, matrix: Tensor, bias: Tensor) -> None:
+        """``matrix [in, out]``; the shift is how many fraction bits its integers have."""
+        largest = float(matrix.abs().max())
+        shift = min(24, math.floor(math.log2(WEIGHT_MAX / max(largest, 1e-9))))
+        tensors[f"{name}.weight"] = (matrix.double() * 2**shift).round().to(torch.int16)
+        tensors[f"{name}.bias"] = (bias.double() * 2 ** (shift + FRACTION_BITS)).round().to(torch.int64)
+        tensors[f"{name}.shift"] = torch.tensor([shift], dtype=torch.int32)
+
+    def table(name: str, values: Tensor) -> None:
+        integers = (values.double() * 2**FRACTION_BITS).round()
+        tensors[name] = integers.clamp(-ACTIVATION_MAX, ACTIVATION_MAX).to(torch.int16)
+
+    qualities = [prior.model.lmbda(q) for q in range(QUALITY_MIN, QUALITY_MAX + 1)]
+    features = prior.embedding(torch.tensor(qualities, device=next(prior.parameters()).device))
+    for index, level in enumerate(prior.levels):
+        assert isinstance(level, LevelPrior)
+        prefix = f"{index}."
+        table(prefix + "embed", level.embed.table)
+        known = level.groups_a_stage * (level.stages - 1)  # the last stage's codes inform no later stage
+        table(prefix + "inner", level.inner.table[:known])
+        table(prefix + "quality", level.quality(features))
+        for i, layer in enumerate(level.context):
+            linear(f"{prefix}context.{i}", *_matrix(layer, 9))
+        if index > 0:
+            linear(f"{prefix}spread", *_matrix(level.spread, 1))
+        linear(f"{prefix}first", *_matrix(level.first, 4))
+        for i, layer in enumerate(level.layers):
+            linear(f"{prefix}layers.{i}", *_matrix(layer, 5))
+        linear(f"{prefix}hidden", *_matrix(level.hidden, 1))
+        for i, head in enumerate(level.heads):
+            matrix, bias = _matrix(head, 1)
+            linear(f"{prefix}heads.{i}", matrix / math.log(2), bias / math.log(2))  # logits to base 2
+    FixedPrior(tensors, prior.model, prior.config)  # proves the bound
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _matrix(layer: nn.Module, taps: int) -> tuple[Tensor, Tensor]:
+    """A convolution as ``[taps·in, out]`` and its bias."""
+    assert isinstance(layer, Conv)
+    weight = layer.weight.view(layer.shape[0], layer.shape[1], taps)
+    return weight.permute(2, 1, 0).reshape(-1, layer.shape[0]), layer.bias
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``x ↦ ⌊(x·W + b) / 2^shift + ½⌋`` on integers held in float64."""
+
+    weight: Tensor  # [in, out]
+    bias: Tensor  # [out], with the ½ folded in
+    scale: float  # 2^-shift
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x, self.weight).mul_(self.scale).floor_()
+
+
+class Wavefront:
+    """The order in which a grid's positions are coded, and where their neighbours are in that order.
+
+    Attributes:
+        spans: ``(first, last + 1)`` rows of each sequential step; there are W + 2(H−1) of them.
+        raster: ``[N]`` raster index of each row.
+        neighbours: ``[N, 5]`` rows of the positions up-left, up, up-right, left and the position itself; N
+            stands for a position outside the grid.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        y, x = np.divmod(np.arange(height * width), width)
+        step = x + 2 * y
+        order = np.lexsort((y, step))
+        rank = np.full((height + 1, width + 2), height * width)
+        rank[1 + y[order], 1 + x[order]] = np.arange(height * width)
+        y, x = y[order], x[order]
+        taps = [(y, x), (y, x + 1), (y, x + 2), (y + 1, x), (y + 1, x + 1)]
+        self.raster = order
+        self.neighbours = np.stack([rank[tap] for tap in taps], 1)
+        ends = np.cumsum(np.bincount(step, minlength=width + 2 * (height - 1))).tolist()
+        # A grid one column wide has no position at the odd indices.
+        self.spans = [(a, b) for a, b in itertools.pairwise([0, *ends]) if a < b]
+
+
+Choose = Callable[[int, int, int, NDArray[np.float64]], NDArray[np.int64]]
+"""``choose(first_row, last_row + 1, stage, frequencies [n, G/S, K]) -> codes [n, G/S]``."""
+
+
+class FixedPrior:
+    """The exact integer form, made by :func:`fixed_point`; codes files.
+
+    Args:
+        tensors: integers by name, as :func:`fixed_point` returns them.
+        model, config: what they belong to.
+        device: any; the integers that come out are the same.
+
+    Raises WeightsError if a tensor is missing or misshapen, or if a layer's sums could reach 2⁵³.
+    """
+
+    def __init__(
+        self,
+        tensors: dict[str, Tensor],
+        model: ModelConfig,
+        config: PriorConfig,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model, self.config = model, config
+        self.device = torch.device(device)
+        self._frequencies = torch.tensor(FREQUENCIES, dtype=torch.float64, device=self.device)
+        self._remaining = dict(tensors)
+        self._levels = [self._load(i, level) for i, level in enumerate(model.levels)]
+        if self._remaining:
+            raise WeightsError(f"prior has unexpected tensors: {', '.join(sorted(self._remaining))}")
+
+    @torch.inference_mode()
+    def code_level(
+        self,
+        index: int,
+        height: int,
+        width: int,
+        quality: int,
+        coarser: Tensor | None,
+        choose: Choose,
+        *,
+        known: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        """Visit every position of a level, in coding order, and learn its codes from ``choose``.
+
+        Args:
+            index: the level, 0 the coarsest.
+            height, width: of its grid.
+            quality: 1..100.
+            coarser: the state that this function returned for the level before; None for level 0.
+            choose: given the frequencies of a stage's codes at some rows, returns the codes: the encoder
+                looks them up, the decoder reads them from the bitstream.
+            known: the codes ``[G, H, W]``, where the caller has them. The same sums are then done for many
+                wavefront steps in one go, which changes no integer.
+
+        Returns the codes ``[G, H, W]`` and the level's state ``[C, H, W]`` for the next finer level.
+        """
+        level = self._levels[index]
+        wavefront = Wavefront(height, width)
+        positions = height * width
+        context = level.quality[quality - QUALITY_MIN].expand(positions, -1)
+        if coarser is not None:
+            context = context + self._condition(level, coarser)
+        raster = torch.from_numpy(wavefront.raster).to(self.device)
+        neighbours = torch.from_numpy(wavefront.neighbours).to(self.device)
+        context = context[raster]
+        # One row more than there are positions: the zeros outside the grid.
+        embedded = context.new_zeros(positions + 1, self.config.channels)
+        hidden = [torch.zeros_like(embedded) for _ in range(self.config.layers + 1)]
+        codes = np.zeros((positions, level.groups), dtype=np.int64)
+        spans = wavefront.spans
+        if known is not None:
+            codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
+            for first, last in _chunks(positions):
+                embedded[first:last] = level.embed(codes[first:last])
+            spans = _merge(spans)
+        for first, last in spans:
+            near = neighbours[first:last]
+            h = level.first(embedded[near[:, :4]].flatten(1)).add_(context[first:last]).clamp_(0, ACTIVATION_MAX)
+            hidden[0][first:last] = h
+            for i, layer in enumerate(level.layers):
+                h = layer(hidden[i][near].flatten(1)).add_(h).clamp_(0, ACTIVATION_MAX)
+                hidden[i + 1][first:last] = h
+            stages = level.hidden(h).chunk(level.stages, 1)
+            news: Tensor | float = 0.0
+            for stage, head in enumerate(level.heads):
+                logits = head((stages[stage] + news).clamp_(0, ACTIVATION_MAX))
+                frequencies = self._to_frequencies(logits.view(-1, level.codebook_size))
+                groups = slice(stage * level.groups_a_stage, (stage + 1) * level.groups_a_stage)
+                rows = frequencies.view(last - first, -1, level.codebook_size).cpu().numpy()
+                codes[first:last, groups] = choose(first, last, stage, rows)
+                if stage + 1 < level.stages:
+                    news = news + level.inner(codes[first:last, groups], groups.start)
+            if known is None:
+                embedded[first:last] = level.embed(codes[first:last])
+        state = torch.empty_like(context)
+        state[raster] = (embedded[:positions] + context).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+        grid = np.empty_like(codes)
+        grid[wavefront.raster] = codes
+        return grid.T.reshape(level.groups, height, width), state.T.reshape(-1, height, width)
+
+    def _to_frequencies(self, logits: Tensor) -> Tensor:
+        """Integer frequencies ``[n, K]`` of integer base-2 logits: 2^(22 − gap to the largest), from the table."""
+        gap = (logits.amax(1, keepdim=True) - logits).mul_(1 / LOGITS_TO_TABLE).floor_()
+        index = gap.clamp_(max=len(FREQUENCIES) - 1).to(torch.int64)
+        return self._frequencies[index]
+
+    def _condition(self, level: "_Level", coarser: Tensor) -> Tensor:
+        """Context ``[N, C]`` in raster order from the coarser level's state ``[C, H/f, W/f]``."""
+        _, height, width = coarser.shape
+        x = coarser.permute(1, 2, 0)
+        for layer in level.context:
+            padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+            rows: list[Tensor] = []
+            # A few grid rows at a time: the nine shifted copies are nine times the grid.
+            for first, last in _chunks(height, max(1, CHUNK // width)):
+                taps = [padded[first + i : last + i, j : j + width] for i in range(3) for j in range(3)]
+                rows.append(layer(torch.cat(taps, 2).flatten(0, 1)).clamp_(0, ACTIVATION_MAX))
+            x = torch.cat(rows).view(height, width, -1)
+        assert level.spread is not None
+        factor = level.factor
+        spread = level.spread(x.flatten(0, 1)).view(height, width, -1, factor, factor)
+        return spread.permute(0, 3, 1, 4, 2).reshape(height * factor * width * factor, -1)
+
+    def _load(self, index: int, level: LevelConfig) -> "_Level":
+        channels, prefix = self.config.channels, f"{index}."
+        known = level.groups // level.stages * (level.stages - 1)
+        factor = 1 if index == 0 else self.model.levels[index - 1].stride // level.stride
+        context = range(self.config.context_layers if index > 0 else 0)
+        outputs = level.groups // level.stages * level.codebook_size
+        return _Level(
+            groups=level.groups,
+            stages=level.stages,
+            codebook_size=level.codebook_size,
+            factor=factor,
+            embed=_Table(self._take(prefix + "embed", level.groups, level.codebook_size, channels)),
+            inner=_Table(self._take(prefix + "inner", known, level.codebook_size, channels)),
+            quality=self._take(prefix + "quality", QUALITY_MAX - QUALITY_MIN + 1, channels),
+            context=[self._linear(f"{prefix}context.{i}", 9 * channels, channels) for i in context],
+            spread=self._linear(prefix + "spread", channels, channels * factor**2) if index > 0 else None,
+            first=self._linear(prefix + "first", 4 * channels, channels),
+            layers=[self._linear(f"{prefix}layers.{i}", 5 * channels, channels) for i in range(self.config.layers)],
+            hidden=self._linear(prefix + "hidden", channels, channels * level.stages),
+            heads=[self._linear(f"{prefix}heads.{i}", channels, outputs) for i in range(level.stages)],
+        )
+
+    def _take(self, name: str, *shape: int) -> Tensor:
+        tensor = self._remaining.pop(name, None)
+        if tensor is None:
+            raise WeightsError(f"prior has no tensor {name}")
+        if tuple(tensor.shape) != shape or tensor.is_floating_point():
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise WeightsError(f"prior tensor {name} is {found}, expected integers {list(shape)}")
+        return tensor.to(self.device, torch.float64)
+
+    def _linear(self, name: str, inputs: int, outputs: int) -> Linear:
+        weight = self._take(f"{name}.weight", inputs, outputs)
+        bias = self._take(f"{name}.bias", outputs)
+        shift = float(self._take(f"{name}.shift", 1))
+        if not 1 <= shift <= 32:
+            raise WeightsError(f"prior tensor {name}.shift is {shift:g}, expected 1..32")
+        bias = bias + 2.0 ** (shift - 1)
+        # Every input of every layer has been clamped to ±ACTIVATION_MAX.
+        bound = float((weight.abs().sum(0) * ACTIVATION_MAX + bias.abs()).max())
+        if not bound < EXACT:
+            raise WeightsError(f"prior layer {name} can reach {bound:.3g}, beyond the exact integers below 2^53")
+        return Linear(weight, bias, 2.0**-shift)
+
+
+class _Table:
+    """Sums of rows of a table ``[G, K, C]``, one row a group."""
+
+    def __init__(self, table: Tensor) -> None:
+        self._size = table.shape[1]
+        self._rows = table.flatten(0, 1)
+
+    def __call__(self, codes: NDArray[np.int64], first_group: int = 0) -> Tensor:
+        """``codes [n, g] -> [n, C]``, clamped to 16 bits as every activation is."""
+        index = codes + (first_group + np.arange(codes.shape[1])) * self._size
+        rows = self._rows[torch.from_numpy(index).to(self._rows.device)]
+        return rows.sum(1).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The integers of one level; names as in :class:`LevelPrior`."""
+
+    groups: int
+    stages: int
+    codebook_size: int
+    factor: int
+    embed: _Table
+    inner: _Table
+    quality: Tensor
+    context: list[Linear]
+    spread: Linear | None
+    first: Linear
+    layers: list[Linear]
+    hidden: Linear
+    heads: list[Linear]
+
+    @property
+    def groups_a_stage(self) -> int:
+        return self.groups // self.stages
+
+
+CHUNK = 2048  # rows computed in one go where nothing forces single steps; bounds memory
+
+
+def _chunks(count: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
+    for first in range(0, count, size):
+        yield first, min(count, first + size)
+
+
+def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join neighbouring wavefront steps into spans of about CHUNK rows."""
+    merged = [spans[0]]
+    for first, last in spans[1:]:
+        if last - merged[-1][0] <= CHUNK:
+            merged[-1] = (merged[-1][0], last)
+        else:
+            merged.append((first, last))
+    return merged

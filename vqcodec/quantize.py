@@ -1,0 +1,264 @@
+r"""Vector quantisation with a codebook for each group of channels.
+
+::
+
+    r [B, G·D, H, W] ──┬─ distance to every codeword ─┐
+                       │                              ├─ argmin a·distance + bits ─▶ codes [B, G, H, W]
+    1/σ² (optional) ───┴─ bits of every codeword ─────┘                               │
+                                                                                      ▼
+    z_q [B, G·D, H, W] ◀── straight-through: r + sg(codeword − r) ◀──────────── codebook [G, K, D]
+
+Legend: B batch, G groups, D channels a group, K codewords, H and W grid height and width.
+
+The nearest codeword is the choice of van den Oord et al. 2017, eq. 2. The rate-aware choice adds the
+bits that the code will cost (entropy-constrained VQ, Chou, Lookabaugh and Gray 1989). A code's bits come
+from a categorical head with a Gaussian shape, so that it needs no K-way output layer:
+
+    p(k | σ) ∝ exp(b_k − ½ Σ_d (e_kd / σ_d)²)
+
+with b a learned logit for each codeword and σ predicted from what the decoder already knows.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["DISTORTION_WEIGHT", "Quantized", "Usage", "VectorQuantizer"]
+
+# Slope of the rate–distortion curve of a unit-step uniform quantiser: distortion Δ²/12 falls by a factor of four
+# for each bit, so d(bits)/d(distortion) = 6 / (ln 2 · Δ²) at Δ = 1. Residuals are scaled so that Δ = 1 at every λ.
+DISTORTION_WEIGHT = 6 / math.log(2)
+
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What one call of :class:`VectorQuantizer` gives.
+
+    Attributes:
+        codes: ``[B, G, H, W]`` int64 in 0..K−1.
+        z_q: ``[B, G·D, H, W]`` codewords, with straight-through gradients to the input.
+        bits: ``[B]`` bits of all codes of an image under the context-free head.
+        commitment_loss: mean of ``‖z_e − sg(z_q)‖²`` over positions and channels.
+        codebook_loss: mean of ``‖sg(z_e) − z_q‖²``; zero when codebooks learn by EMA.
+    """
+
+    codes: Tensor
+    z_q: Tensor
+    bits: Tensor
+    commitment_loss: Tensor
+    codebook_loss: Tensor
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How well codebooks are used: ``perplexity [G]`` = 2^entropy, and the ``share [G]`` of codes that occur."""
+
+    perplexity: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, counts: Tensor) -> "Usage":
+        """From ``counts [G, K]`` of codes."""
+        p = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
+        entropy = -(p * p.clamp_min(1e-300).log2()).sum(1)
+        return cls(perplexity=entropy.exp2(), share=(counts > 0).double().mean(1))
+
+
+class VectorQuantizer(nn.Module):
+    """G codebooks of K codewords of D channels, learnt by EMA k-means or by gradient.
+
+    Args:
+        groups, codebook_size, dim: G, K and D; G = 1 is the textbook quantiser.
+        rate_aware: choose ``argmin a·‖r − e‖² + bits``; otherwise the nearest codeword.
+        learn: ``"ema"`` (Razavi et al. 2019, eq. 2) or ``"gradient"`` of the codebook loss; both have the
+            same stationary points, the centroids of the assigned residuals.
+        decay: of the EMA.
+    """
+
+    codebook: Tensor
+    usage: Tensor
+    sums: Tensor
+
+    def __init__(
+        self,
+        groups: int,
+        codebook_size: int,
+        dim: int,
+        *,
+        rate_aware: bool = True,
+        learn: str = "ema",
+        decay: float = 0.995,
+    ) -> None:
+        super().__init__()
+        self.groups, self.codebook_size, self.dim = groups, codebook_size, dim
+        self.rate_aware, self.learn, self.decay = rate_aware, learn, decay
+        codebook = torch.randn(groups, codebook_size, dim)
+        if learn == "gradient":
+            self.codebook = nn.Parameter(codebook)
+        elif learn == "ema":
+            self.register_buffer("codebook", codebook)
+        else:
+            raise ValueError(f"learn is {learn!r}, expected 'ema' or 'gradient'")
+        self.bias = nn.Parameter(torch.zeros(groups, codebook_size))  # b_k
+        self.register_buffer("usage", torch.full((groups, codebook_size), 1 / codebook_size))
+        self.register_buffer("sums", codebook / codebook_size)
+
+    def forward(self, r: Tensor, inverse_variance: Tensor | None = None) -> Quantized:
+        """Quantise ``r [B, G·D, H, W]``; ``inverse_variance`` is 1/σ² in the same shape, None a static head."""
+        batch, _, height, width = r.shape
+        vectors = self._rows(r)
+        precision = None if inverse_variance is None else self._rows(inverse_variance)
+        with torch.no_grad():
+            codes = self._choose(vectors, precision)
+        codewords = self._gather(self.codebook, codes)
+        z_q = vectors + (codewords - vectors).detach()
+        logits = self._logits(precision)
+        chosen = self.bias.gather(1, codes)
+        if precision is not None:
+            # The shape's gradient reaches the encoder through the straight-through codeword.
+            chosen = chosen - 0.5 * (precision * z_q.square()).sum(2)
+        bits = (logits.logsumexp(2) - chosen) / LN2
+        if self.training and self.learn == "ema":
+            self._update(vectors.detach(), codes)
+        return Quantized(
+            codes=codes.view(self.groups, batch, height, width).transpose(0, 1),
+            z_q=self._grid(z_q, batch, height, width),
+            bits=bits.view(-1, batch, height * width).expand(self.groups, -1, -1).sum((0, 2)),
+            commitment_loss=F.mse_loss(vectors, codewords.detach()),
+            codebook_loss=F.mse_loss(codewords, vectors.detach()) if self.learn == "gradient" else r.new_zeros(()),
+        )
+
+    def encode(self, r: Tensor, inverse_variance: Tensor | None = None) -> Tensor:
+        """The codes alone, ``[B, G, H, W]``."""
+        batch, _, height, width = r.shape
+        codes = self._choose(self._rows(r), None if inverse_variance is None else self._rows(inverse_variance))
+        return codes.view(self.groups, batch, height, width).transpose(0, 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codewords ``[B, G·D, H, W]`` of ``codes [B, G, H, W]``."""
+        batch, _, height, width = codes.shape
+        return self._grid(self._gather(self.codebook, codes.transpose(0, 1).flatten(1)), batch, height, width)
+
+    @torch.no_grad()
+    def fit(self, r: Tensor, inverse_variance: Tensor | None, *, iterations: int = 25, seed: int = 0) -> None:
+        """Set the codebooks by entropy-constrained k-means on ``r [B, G·D, H, W]``.
+
+        Seeds are drawn as in k-means++ (Arthur and Vassilvitskii 2007), which reaches into the tails. Each
+        iteration assigns by the rate-aware choice, moves codewords to their centroids, and scales the head so
+        that it expects each code as often as it occurred (iterative scaling, Darroch and Ratcliff 1972).
+        """
+        vectors = self._rows(r)
+        precision = None if inverse_variance is None else self._rows(inverse_variance)
+        self.codebook.copy_(self._seeds(vectors, seed))
+        self.bias.zero_()
+        for _ in range(iterations):
+            codes = self._choose(vectors, precision)
+            counts, sums = self._statistics(vectors, codes)
+            centroids = sums / counts.clamp_min(1)[:, :, None]
+            self.codebook.copy_(torch.where(counts[:, :, None] > 0, centroids, self.codebook))
+            expected = self._logits(precision).softmax(2).sum(1)
+            if precision is None:
+                expected = expected * vectors.shape[1]
+            self.bias.add_(((counts + 0.1) / (expected + 0.1)).log())
+            self.bias.sub_(self.bias.amax(1, keepdim=True))
+        self.usage.copy_(counts / counts.sum(1, keepdim=True))
+        self.sums.copy_(self.codebook * self.usage[:, :, None])
+
+    @torch.no_grad()
+    def revive(self, r: Tensor, *, below: float) -> int:
+        """Move codewords whose usage fell under ``below`` onto residuals of ``r``; returns how many moved.
+
+        The residuals are drawn in proportion to their squared error, where a new codeword helps most.
+        """
+        vectors = self._rows(r)
+        error = (vectors - self._gather(self.codebook, self._choose(vectors, None))).square().sum(2)
+        moved = 0
+        for group in range(self.groups):
+            dead = (self.usage[group] < below).nonzero().flatten()[: vectors.shape[1]]
+            if len(dead) == 0:
+                continue
+            picks = torch.multinomial(error[group] + 1e-12, len(dead))
+            self.codebook[group, dead] = vectors[group, picks]
+            # A fresh code starts at the threshold's share: dear enough to be chosen only where it really helps.
+            self.usage[group, dead] = below
+            self.sums[group, dead] = self.codebook[group, dead] * below
+            self.bias[group, dead] = self.bias[group].median()
+            moved += len(dead)
+        return moved
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """``[B, G·D, H, W] -> [G, B·H·W, D]``, in float32."""
+        batch, _, height, width = x.shape
+        grouped = x.float().reshape(batch, self.groups, self.dim, height * width)
+        return grouped.permute(1, 0, 3, 2).reshape(self.groups, -1, self.dim)
+
+    def _grid(self, rows: Tensor, batch: int, height: int, width: int) -> Tensor:
+        grouped = rows.view(self.groups, batch, height, width, self.dim)
+        return grouped.permute(1, 0, 4, 2, 3).reshape(batch, -1, height, width)
+
+    def _gather(self, codebook: Tensor, codes: Tensor) -> Tensor:
+        """``[G, K, D]`` at ``codes [G, N]`` -> ``[G, N, D]``."""
+        return codebook.gather(1, codes[:, :, None].expand(-1, -1, self.dim))
+
+    def _logits(self, precision: Tensor | None) -> Tensor:
+        """Unnormalised log-probabilities in nats, ``[G, N, K]``, or ``[G, 1, K]`` for the static head."""
+        if precision is None:
+            return self.bias[:, None, :]
+        return torch.baddbmm(self.bias[:, None, :], precision, self.codebook.square().mT, alpha=-0.5)
+
+    def _choose(self, vectors: Tensor, precision: Tensor | None) -> Tensor:
+        """Codes ``[G, N]`` of ``vectors [G, N, D]``."""
+        # ‖r − e‖² less ‖r‖², which is the same for every codeword.
+        weight = DISTORTION_WEIGHT if self.rate_aware else 1.0
+        constant = weight * self.codebook.square().sum(2)[:, None, :]
+        features, table = [-2 * weight * vectors], [self.codebook]
+        if self.rate_aware:
+            constant = constant - self.bias[:, None, :] / LN2
+            if precision is not None:
+                features.append(precision * (0.5 / LN2))
+                table.append(self.codebook.square())
+        codes: list[Tensor] = []
+        chunk = max(1, 2**24 // (self.groups * self.codebook_size))
+        matrix = torch.cat(table, 2).mT
+        for part in torch.cat(features, 2).split(chunk, 1):
+            codes.append(torch.baddbmm(constant, part, matrix).argmin(2))
+        return torch.cat(codes, 1)
+
+    def _statistics(self, vectors: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """How often each code occurs ``[G, K]``, and the sum of its vectors ``[G, K, D]``."""
+        counts = vectors.new_zeros(self.groups, self.codebook_size)
+        counts.scatter_add_(1, codes, torch.ones_like(codes, dtype=vectors.dtype))
+        sums = vectors.new_zeros(self.groups, self.codebook_size, self.dim)
+        sums.scatter_add_(1, codes[:, :, None].expand(-1, -1, self.dim), vectors)
+        return counts, sums
+
+    @torch.no_grad()
+    def _update(self, vectors: Tensor, codes: Tensor) -> None:
+        counts, sums = self._statistics(vectors, codes)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(counts)
+            torch.distributed.all_reduce(sums)
+        total = counts.sum(1, keepdim=True)
+        self.usage.lerp_(counts / total, 1 - self.decay)
+        self.sums.lerp_(sums / total[:, :, None], 1 - self.decay)
+        # A code that has hardly occurred keeps its place: the ratio of two vanishing averages is noise.
+        alive = (self.usage > 1e-7)[:, :, None]
+        self.codebook.copy_(torch.where(alive, self.sums / self.usage[:, :, None].clamp_min(1e-7), self.codebook))
+
+    def _seeds(self, vectors: Tensor, seed: int) -> Tensor:
+        """K codewords ``[G, K, D]`` drawn from ``vectors [G, N, D]`` as in k-means++."""
+        generator = torch.Generator(device=vectors.device).manual_seed(seed)
+        count = vectors.shape[1]
+        pool = vectors[:, torch.randperm(count, generator=generator, device=vectors.device)[: min(count, 8192)]]
+        seeds = [pool.new_zeros(self.groups, 1, self.dim)]  # the zero residual is the commonest by design
+        nearest = pool.square().sum(2)
+        for _ in range(self.codebook_size - 1):
+            pick = torch.multinomial(nearest + 1e-12, 1, generator=generator)
+            seeds.append(pool.gather(1, pick[:, :, None].expand(-1, -1, self.dim)))
+            nearest = torch.minimum(nearest, (pool - seeds[-1]).square().sum(2))
+        return torch.cat(seeds, 1)

@@ -1,0 +1,99 @@
+"""Photographs in memory, and random crops of them made on the training device.
+
+::
+
+    DATA_DIR/**/*.{avif,png,…} ──decode once──▶ uint8 [3, H, W] on the device
+                                                   │ random place, flip, transpose, downscale
+                                                   ▼
+                                      crops [B, 3, crop, crop] float in 0..1
+"""
+
+import concurrent.futures
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqcodec.errors import ImageError, TrainingError
+from vqcodec.images import read_image
+
+__all__ = ["Photographs", "image_files"]
+
+SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+MAX_DOWNSCALE = 2.0
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Every image file under ``folder``, in sorted order; TrainingError when there is none."""
+    if not folder.is_dir():
+        raise TrainingError(f"{folder}: not a folder; expected a folder of images")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise TrainingError(f"{folder}: holds no images; expected files such as .png, .jpg or .avif")
+    return files
+
+
+class Photographs:
+    """Decoded images and the random crops that training sees.
+
+    Args:
+        files: image files; those that cannot be read are left out and listed in ``skipped``.
+        device: where pixels are kept and crops are made.
+        smallest: images with a side below this many pixels are left out.
+        downscale_share: share of the crops taken from an image shrunk by up to two.
+    """
+
+    def __init__(self, files: list[Path], device: torch.device, *, smallest: int, downscale_share: float = 0.0) -> None:
+        self.images: list[Tensor] = []
+        self.skipped: list[str] = []
+        self.downscale_share = downscale_share
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for path, loaded in zip(files, pool.map(_load, files), strict=True):
+                if isinstance(loaded, str):
+                    self.skipped.append(loaded)
+                elif min(loaded.shape[1:]) < smallest:
+                    self.skipped.append(f"{path}: smaller than {smallest} pixels")
+                else:
+                    self.images.append(loaded.to(device))
+        if not self.images:
+            raise TrainingError(f"none of {len(files)} images can be used; the first: {self.skipped[0]}")
+
+    def crops(self, batch: int, size: int, rng: random.Random) -> Tensor:
+        """``[batch, 3, size, size]`` float32 in 0..1, each from a photograph drawn at random."""
+        return torch.stack([self._crop(size, rng) for _ in range(batch)]).float().div_(255)
+
+    def centres(self, size: int) -> Iterator[Tensor]:
+        """The middle ``[1, 3, size, size]`` of every image, in order: the same for every evaluation."""
+        for image in self.images:
+            top, left = ((side - size) // 2 for side in image.shape[1:])
+            yield image[None, :, top : top + size, left : left + size].float().div(255)
+
+    def _crop(self, size: int, rng: random.Random) -> Tensor:
+        image = self.images[rng.randrange(len(self.images))]
+        height, width = image.shape[1:]
+        window = size
+        if rng.random() < self.downscale_share:
+            window = min(height, width, round(size * rng.uniform(1.0, MAX_DOWNSCALE)))
+        top, left = rng.randrange(height - window + 1), rng.randrange(width - window + 1)
+        crop = image[:, top : top + window, left : left + window]
+        if window != size:
+            shrunk = F.interpolate(crop[None].float(), (size, size), mode="bilinear", antialias=True)
+            crop = shrunk[0].round().clamp(0, 255).to(torch.uint8)
+        if rng.random() < 0.5:
+            crop = crop.flip(2)
+        if rng.random() < 0.5:
+            crop = crop.transpose(1, 2)
+        return crop
+
+
+def _load(path: Path) -> Tensor | str:
+    """Pixels ``[3, H, W]`` uint8, or why there are none."""
+    try:
+        pixels, _ = read_image(path)
+    except ImageError as error:
+        return str(error)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    return image.expand(3, -1, -1).contiguous()

@@ -1,0 +1,50 @@
+"""Phase 3: VQ-VAE and prior together, on large crops, with small steps."""
+
+import torch
+from torch import Tensor, nn
+
+from vqcodec.prior import PixelCNN
+from vqcodec.train.codes import CodesPhase
+from vqcodec.train.loop import Phase, Run
+from vqcodec.train.prior import PriorPhase, draw_quality_lambda
+from vqcodec.train.vae import rate_distortion
+from vqcodec.vqvae import VQVAE
+
+__all__ = ["JointPhase", "Model"]
+
+
+class Model(nn.Module):
+    """What is exported: the VQ-VAE and its prior."""
+
+    def __init__(self, vqvae: VQVAE, prior: PixelCNN) -> None:
+        super().__init__()
+        self.vqvae, self.prior = vqvae, prior
+
+
+class JointPhase(Phase):
+    """The VQ-VAE goes on learning, and the prior follows its codes."""
+
+    name = "joint"
+    module: Model
+
+    def __init__(self, run: Run, model: Model) -> None:
+        super().__init__(run)
+        self.config = run.config.joint
+        self.extra_lr = {"codebook": 0.1 * run.config.codebook_lr}
+        self.module = model
+
+    def loss(self) -> tuple[Tensor, dict[str, float]]:
+        x = self.batch()
+        lmbda = draw_quality_lambda(self.module.vqvae, len(x), x.device)
+        out = self.module.vqvae(x, lmbda, hard=True)
+        loss, _, mse = rate_distortion(x, out, lmbda)
+        bpp = torch.stack(self.module.prior(out.codes, lmbda)).sum(0) / (x.shape[2] * x.shape[3])
+        weight = (self.module.vqvae.config.lambda_min / lmbda).sqrt()
+        total = (weight * (loss + bpp)).mean() + self.run.config.beta * out.commitment_loss + out.codebook_loss
+        return total, {"bpp": float(bpp.detach().mean()), "psnr": float(-10 * mse.detach().log10().mean())}
+
+    @torch.no_grad()
+    def evaluate(self, module: nn.Module, label: str) -> dict[str, float]:
+        assert isinstance(module, Model)
+        figures = CodesPhase(self.run, module.vqvae).evaluate(module.vqvae, label)
+        return figures | PriorPhase(self.run, module.prior, module.vqvae).evaluate(module.prior, label)
