@@ -71,7 +71,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeCodec]:
     metrics.psnr = lambda x, x_hat: 33.118 if np.array_equal(x, x_hat) else 0.0  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vqcodec.codec", codec)
     monkeypatch.setitem(sys.modules, "vqcodec.metrics", metrics)
-    return codec.Codec  # type: ignore[attr-defined, no-any-return]
+    return codec.Codec  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -478,6 +478,13 @@ def test_a_reader_that_went_away_is_no_error(packed: bytes) -> None:
     result = run_module("-m", "vqcodec", "info", "photo.vq", stdout=writing)
     os.close(writing)
     assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_an_interrupt_after_the_work_is_quiet(packed: bytes) -> None:
+    late = "import atexit, os; atexit.register(os.kill, os.getpid(), 2); from vqcodec.cli import main; main()"
+    result = run_module("-c", late, "info", "photo.vq", stdout=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (-2, "")
+    assert result.stdout.startswith("photo.vq: ")
 
 
 def test_names_that_are_not_text(packed: bytes) -> None:

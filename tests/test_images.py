@@ -179,13 +179,13 @@ def palette(*transparency: int) -> Image.Image:
     ],
 )  # fmt: skip
 def test_modes(tmp_path: Path, image: Image.Image, name: str, row: Any, notes: list[str]) -> None:
-    assert read(image, tmp_path / name, lossless=True, exact=True) == ([row], notes)
+    assert read(image, tmp_path / name, lossless=True, exact=True, compression="tiff_lzw") == ([row], notes)
 
 
 def test_lab(tmp_path: Path) -> None:
     image = in_mode("LAB", (0, 128, 128), (255, 128, 128), (136, 208, 195))  # the last is L* 53, a* 80, b* 67
     pixels, notes = read(image, tmp_path / "x.tif")
-    assert np.abs(np.array(pixels) - [[0, 0, 0], [255, 255, 255], [255, 0, 0]]).max() <= 4
+    assert np.abs(np.array(pixels) - [[0, 0, 0], [255, 255, 255], [255, 0, 0]]).max() <= 12  # eight bits of Lab
     assert notes == []
 
 

@@ -1,6 +1,7 @@
 """The metrics: values worked out by hand, symmetry, and refusals."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_psnr_refuses_no_pixels() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.bool_])
 def test_psnr_refuses_another_dtype(dtype: type) -> None:
     picture = np.zeros(SHAPE, np.uint8)
-    other = picture.astype(dtype)
+    other: NDArray[Any] = picture.astype(dtype)
     for pair in ((picture, other), (other, picture)):
         with pytest.raises(ValueError, match=r"expected uint8"):
             psnr(*pair)

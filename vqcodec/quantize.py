@@ -225,7 +225,7 @@ class VectorQuantizer(nn.Module):
         codes: list[Tensor] = []
         chunk = max(1, 2**24 // (self.groups * self.codebook_size))
         matrix = torch.cat(table, 2).mT
-        for part in torch.cat(features, 2).split(chunk, 1):
+        for part in torch.split(torch.cat(features, 2), chunk, 1):
             codes.append(torch.baddbmm(constant, part, matrix).argmin(2))
         return torch.cat(codes, 1)
 

@@ -78,7 +78,7 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         # A short memory at first, or the random start would linger.
         decay = min(self.decay, (1 + step) / (10 + step))
-        for mine, other in zip(self.module.parameters(), module.parameters(), strict=True):
-            mine.lerp_(other, 1 - decay)
-        for mine, other in zip(self.module.buffers(), module.buffers(), strict=True):
-            mine.copy_(other)
+        for average, current in zip(self.module.parameters(), module.parameters(), strict=True):
+            average.lerp_(current, 1 - decay)
+        for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
+            kept.copy_(buffer)
