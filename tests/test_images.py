@@ -1,15 +1,17 @@
 """Image files: every mode, profile and orientation as a viewer shows it, and one line for every bad file."""
 
+import concurrent.futures
 import io
 import os
 import re
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike, NDArray
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
 from vqcodec import images
 from vqcodec.errors import ImageError
@@ -106,7 +108,7 @@ PRIMARIES = {  # those of sRGB
     b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
 }
 CURVES = dict.fromkeys([b"rTRC", b"gTRC", b"bTRC"], LINEAR)
-LINEAR_RGB = icc(b"RGB ", PRIMARIES | CURVES, b"Linear\nRGB")
+LINEAR_RGB = icc(b"RGB ", PRIMARIES | CURVES, b"Linear\n\x1b[31mRGB" + b"!" * 200)
 LINEAR_GREY = icc(b"GRAY", {b"kTRC": LINEAR}, b"Linear grey")
 SWAPPED_RGB = icc(
     b"RGB ", {b"rXYZ": PRIMARIES[b"gXYZ"], b"gXYZ": PRIMARIES[b"rXYZ"], b"bXYZ": PRIMARIES[b"bXYZ"]} | CURVES
@@ -267,6 +269,16 @@ def test_the_first_frame_is_kept(tmp_path: Path, name: str) -> None:
     assert notes == ["3 frames or pages, only the first is kept"]
 
 
+def test_layers_are_no_frames(tmp_path: Path) -> None:
+    layers = struct.pack(">h", 2) + bytes(34) * 2
+    sections = bytes(8) + struct.pack(">II", 4 + len(layers), len(layers)) + layers
+    psd = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 1, 1, 8, 3) + sections + bytes([0, 0, 1, 2, 3])
+    path = tmp_path / "x.psd"
+    assert read(psd, path) == ([[[1, 2, 3]]], [])
+    with Image.open(path) as image:
+        assert getattr(image, "n_frames", 0) == 2
+
+
 def exif(**tags: Any) -> Image.Exif:
     result = Image.Exif()
     for tag, value in tags.items():
@@ -335,11 +347,20 @@ def test_xmp_is_missed(tmp_path: Path, name: str) -> None:
     assert read(image, tmp_path / name, xmp=XMP, exif=exif(Make="x"))[1] == ["EXIF and XMP metadata dropped"]
 
 
-@pytest.mark.parametrize("damaged", [b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0nonsense"])
-def test_damaged_metadata_does_not_cost_the_picture(tmp_path: Path, damaged: bytes) -> None:
-    pixels, notes = read(Image.fromarray(RANDOM), tmp_path / "x.webp", exif=damaged, lossless=True)
-    assert pixels == RANDOM.tolist()
-    assert len(notes) <= 1
+def test_xmp_of_png_is_missed(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    assert read(Image.new("L", (1, 1)), tmp_path / "x.png", pnginfo=text)[1] == ["XMP metadata dropped"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "notes"),
+    [(b"II*\0\x08\0\0\0\xff\xff", []), (b"nonsense", ["damaged EXIF metadata dropped"])],
+)
+def test_damaged_metadata_does_not_cost_the_picture(tmp_path: Path, damaged: bytes, notes: list[str]) -> None:
+    image = Image.fromarray(RANDOM)
+    options = {"exif": b"Exif\0\0" + damaged, "lossless": True}
+    assert read(image, tmp_path / "x.webp", **options) == (RANDOM.tolist(), notes)
 
 
 def test_an_srgb_profile_changes_and_tells_nothing(tmp_path: Path) -> None:
@@ -348,9 +369,23 @@ def test_an_srgb_profile_changes_and_tells_nothing(tmp_path: Path) -> None:
     assert read(grey, tmp_path / "x.png", icc_profile=SRGB) == (RANDOM[:, :, :1].tolist(), [])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_coarse_srgb_profile_is_srgb_but_a_gamma_is_not(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(RANDOM).convert(mode)
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.linspace(0, 1, 26).tolist()]
+    table = struct.pack(">I26H", 26, *[round(v * 65_535) for v in linear])
+    for curve, expected in [(table, []), (struct.pack(">IH", 1, 563), ["converted from Test to sRGB"])]:  # 2.2
+        profile = icc(b"RGB ", PRIMARIES | dict.fromkeys(CURVES, b"curv" + bytes(4) + curve))
+        assert read(image, tmp_path / "x.png", icc_profile=profile)[1] == expected
+
+
 @pytest.mark.parametrize(
     ("mode", "profile", "name"),
-    [("RGB", LINEAR_RGB, "Linear RGB"), ("L", LINEAR_RGB, "Linear RGB"), ("L", LINEAR_GREY, "Linear grey")],
+    [
+        ("RGB", LINEAR_RGB, "Linear [31mRGB" + "!" * 86),  # 100 characters, no control codes
+        ("L", LINEAR_RGB, "Linear [31mRGB" + "!" * 86),
+        ("L", LINEAR_GREY, "Linear grey"),
+    ],
 )
 def test_tone_curves_become_those_of_srgb(tmp_path: Path, mode: str, profile: bytes, name: str) -> None:
     levels = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert(mode)
@@ -473,11 +508,13 @@ def test_the_limit_itself_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_icon_cannot_understate_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = encoded("PNG")
-    header = struct.pack("<HHHBBBBHHII", 0, 1, 1, 4, 4, 0, 0, 1, 24, len(inside), 22)
-    (tmp_path / "x.ico").write_bytes(header + inside)
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
-    refuse(tmp_path / "x.ico", "too many pixels: 63x45 .*")
+    inside = io.BytesIO()
+    Image.new("RGB", (200, 200)).save(inside, "PNG")
+    data = inside.getvalue()
+    monkeypatch.setattr(images, "MAX_PIXELS", 200 * 200 - 1)
+    header = struct.pack("<HHHBBBBHHII", 0, 1, 1, 4, 4, 0, 0, 1, 24, len(data), 22)  # of 4x4
+    (tmp_path / "x.ico").write_bytes(header + data)
+    refuse(tmp_path / "x.ico", "too many pixels: 200x200 .*")
 
 
 def test_warnings_of_pillow_are_silenced_here_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -492,6 +529,35 @@ def test_warnings_of_pillow_are_silenced_here_alone(tmp_path: Path, capfd: pytes
     assert leaked == []
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_threads_that_read_together_leave_the_warnings_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / name for name in ("first.png", "second.png")]
+    for path in paths:
+        path.write_bytes(png(10_000, 10_000))  # Pillow warns
+    both_inside, first_left, decode = threading.Barrier(2), threading.Event(), images._decode
+
+    def interleaved(file: BinaryIO) -> tuple[Pixels, list[str]]:
+        both_inside.wait(5)
+        if file.name == str(paths[1]):
+            assert first_left.wait(5)
+        return decode(file)
+
+    def read_refused(path: Path) -> str:
+        with pytest.raises(ImageError) as caught:
+            read_image(path)
+        if path == paths[0]:
+            first_left.set()
+        return str(caught.value)
+
+    monkeypatch.setattr(images, "_decode", interleaved)
+    before = list(warnings.filters)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        messages = list(pool.map(read_refused, paths))
+    assert all("too many pixels" in message for message in messages)  # no warning made an error by pytest's filter
+    assert list(warnings.filters) == before
 
 
 HOSTILE = [encoded(name) for name in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM", "TGA", "ICO")]

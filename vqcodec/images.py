@@ -14,6 +14,7 @@ import io
 import os
 import secrets
 import stat
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,7 +50,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # extension -> Pillow's nam
 }
 _SIDE_LIMITS = {"JPEG": 65_500, "WEBP": 16_383}  # pixels, where a format holds less than MAX_SIDE
 
-_GREY_MODES = {"1", "L", "LA", "La"}
+_GREY_MODES = {"1", "L", "LA"}
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -97,7 +98,7 @@ _LAYOUT_TAGS = {
     ExifTags.Base.InterColorProfile,
 }
 
-_PROBE_STEPS = 9  # grid points along each channel
+_PROBE = (255 * np.linspace(0, 1, 9) ** 2).astype(np.uint8)  # levels of each channel, denser where curves differ
 _SRGB_TOLERANCE = 3  # grey levels; sRGB profiles of different makers differ by as much, other spaces by far more
 
 
@@ -118,9 +119,7 @@ def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[st
         file = path.open("rb")
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
-    # Pillow warns of sizes below our limit and of damaged metadata that is not kept anyway.
-    with file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with file, _without_warnings:
         try:
             if not file.peek(1):
                 raise ImageError("empty file")
@@ -222,6 +221,36 @@ def crop(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8
     return pixels[:height, :width]
 
 
+class _WithoutWarnings:
+    """No warnings of Pillow: they tell of sizes below our limit, and of damaged metadata that is not kept anyway.
+
+    Unlike ``warnings.catch_warnings``, threads may be inside together: the first one in sets the filter, the
+    last one out restores what was there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_without_warnings = _WithoutWarnings()
+
+
 def _decode(file: BinaryIO) -> tuple[NDArray[np.uint8], list[str]]:
     """``read_image`` without the file's name; raises whatever Pillow raises."""
     notes: list[str] = []
@@ -234,7 +263,6 @@ def _decode(file: BinaryIO) -> tuple[NDArray[np.uint8], list[str]]:
     if frames > 1 and image.format != "PSD":  # Pillow counts a PSD's layers, and reads them merged
         notes.append(f"{frames} frames or pages, only the first is kept")
     image.load()
-    _check_size(image)  # an icon's real size can differ from the one its header states
 
     eight_bit = _eight_bit(image, stored_as)
     # Pillow itself has reduced wide colour samples; BGR;16 is 16 bits for the three together.
@@ -298,7 +326,7 @@ def _split_alpha(image: Image.Image, grey: bool) -> tuple[Image.Image, Image.Ima
         return image, None
     alpha = None
     if image.has_transparency_data:
-        image = image.convert("LA" if image.mode in _GREY_MODES else "RGBA")
+        image = image.convert("RGBA")
         alpha = image.getchannel("A")
         if alpha.getextrema() == (255, 255):
             alpha = None
@@ -334,8 +362,7 @@ def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
 
     if mode != "CMYK":
         channels = len(mode)
-        axis = np.linspace(0, 255, _PROBE_STEPS).astype(np.uint8)
-        samples = np.stack(np.meshgrid(*[axis] * channels), axis=-1).reshape(1, -1, channels)
+        samples = np.stack(np.meshgrid(*[_PROBE] * channels), axis=-1).reshape(1, -1, channels)
         probe = Image.fromarray(samples if channels == 3 else samples[:, :, 0])
         moved = np.asarray(to_srgb.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
         if np.abs(moved).max() <= _SRGB_TOLERANCE:
@@ -355,7 +382,7 @@ def _metadata(image: Image.Image) -> tuple[int, list[str]]:
     except Exception:  # damaged EXIF must not cost the picture
         orientation = 1
         kinds.append("damaged EXIF")
-    if image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"):
+    if image.info.get("xmp"):
         kinds.append("XMP")
     return orientation, kinds
 
