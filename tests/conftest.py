@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vqcodec.config import Config
+
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
@@ -42,6 +44,81 @@ def photograph() -> NDArray[np.uint8]:
     with Image.open(path) as image:
         left, top = (image.width - 192) // 2, (image.height - 128) // 2
         return np.asarray(image.convert("RGB").crop((left, top, left + 192, top + 128)))
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``train/``: six pieces of photographs and a broken file, and ``val/``: two other pieces."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "train" / "more").mkdir(parents=True)
+    (folder / "val").mkdir()
+    for path in sorted((ROOT / "examples").glob("*.png")):
+        with Image.open(path) as image:
+            for i in range(3):
+                left, top = 60 + 60 * i, 20 + 40 * i
+                piece = image.convert("RGB").crop((left, top, left + 128, top + 96))
+                piece.save(folder / "train" / ("more" if i == 2 else "") / f"{path.stem}{i}.png")
+            image.convert("RGB").crop((100, 150, 196, 214)).save(folder / "val" / f"{path.stem}.png")
+    (folder / "train" / "broken.png").write_bytes(b"\x89PNG, but no more")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """The shipped design at the smallest size that learns anything within seconds."""
+    levels = [
+        {"stride": stride, "groups": groups, "codebook_size": 16, "stages": 2} for stride, groups in [(16, 2), (8, 4)]
+    ]
+    steps = {"vae": 100, "codes": 30, "prior": 30, "joint": 5}
+    return Config.from_dict(
+        {
+            "model": {
+                "levels": levels,
+                "widths": [8, 16, 16],
+                "blocks": [1, 1, 1],
+                "lambda_min": 0.005,
+                "lambda_max": 0.3,
+            },
+            "prior": {"channels": 16, "layers": 1, "context_layers": 1},
+            "train": {name: {"steps": count, "batch": 4, "crop": 64, "warmup": 5} for name, count in steps.items()},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished training run of ``tiny_config``, which exported ``tiny.safetensors``."""
+    import vqcodec.train
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vqcodec.train.EVALUATION_CROP", 64)
+        vqcodec.train.run(
+            tiny_data / "train",
+            folder,
+            tiny_config,
+            device="cpu",
+            quiet=True,
+            validation_dir=tiny_data / "val",
+            name="tiny",
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_run: Path) -> Path:
+    """The weights file of ``tiny_run``."""
+    return tiny_run / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tiny_weights: Path) -> "Codec":
+    """``tiny_weights`` on the CPU: poor pictures, but real files, in milliseconds."""
+    from vqcodec.codec import Codec
+
+    return Codec.load(tiny_weights, device="cpu")
 
 
 @pytest.fixture

@@ -274,16 +274,36 @@ def info(source: str, as_json: bool) -> None:
     "--config", "preset", type=click.Path(), metavar="FILE", help="A TOML preset.  [default: the shipped model]"
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--validation",
+    "validation_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Images to evaluate on.  [default: one in twenty of DATA_DIR, held out]",
+)
+@click.option("--name", metavar="NAME", help="Name of the exported model.  [default: compact]")
 @click.option("--resume", is_flag=True, help="Go on with the run that RUN_DIR holds.")
-@click.option("--quiet", is_flag=True, help="No progress bar and no result line.")
-def train(data_dir: Path, run_dir: Path, preset: str | None, device: str, resume: bool, quiet: bool) -> None:
+@click.option("--quiet", is_flag=True, help="Say nothing on success, not even warnings.")
+def train(
+    data_dir: Path,
+    run_dir: Path,
+    preset: str | None,
+    device: str,
+    validation_dir: Path | None,
+    name: str | None,
+    resume: bool,
+    quiet: bool,
+) -> None:
     """Train a model on the images under DATA_DIR and export its weights to RUN_DIR."""
     config = Config.from_toml(preset) if preset else Config()
     if not data_dir.is_dir():
         raise VqcodecError(f"{data_dir}: not a folder, expected one with the training images")
     from vqcodec.train import run
 
-    exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet)
+    # The defaults of what is not given are run's own.
+    options: dict[str, Any] = {"validation_dir": validation_dir, "name": name}
+    given = {key: value for key, value in options.items() if value is not None}
+    exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet, **given)
     if not quiet:
         click.echo(f"{exported}: weights of a finished run")
 

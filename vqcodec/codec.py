@@ -8,6 +8,7 @@
 Legend: H and W image height and width; floats live only left of the codes, integers only right of them.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Self
 
@@ -19,13 +20,13 @@ from torch import Tensor
 from vqcodec import container, entropy
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.container import Container
-from vqcodec.errors import FormatError, ImageError, UnknownModelError, WeightsError
+from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.images import crop, pad_to_multiple
 from vqcodec.prior import FixedPrior
 from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import Weights, find_weights, load_weights
 
-__all__ = ["DEFAULT_QUALITY", "Codec"]
+__all__ = ["DEFAULT_QUALITY", "Codec", "pick_device"]
 
 DEFAULT_QUALITY = 75
 
@@ -41,36 +42,45 @@ class Codec:
     def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.name, self.fingerprint, self.model = weights.name, weights.fingerprint, weights.model
-        self._vqvae = VQVAE(weights.model)
+        with torch.device("meta"):  # shapes only: no memory, and no draw from the caller's random numbers
+            self._vqvae = VQVAE(weights.model)
+        unused = {k: torch.zeros(v.shape) for k, v in self._vqvae.state_dict().items() if k.endswith(TRAINING_ONLY)}
         try:
-            missing, unexpected = self._vqvae.load_state_dict(weights.vqvae, strict=False)
+            self._vqvae.load_state_dict(weights.vqvae | unused, assign=True)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise WeightsError(f"weights {weights.name} do not fit their configuration: {reason}") from None
-        wrong = [*(name for name in missing if not name.endswith(TRAINING_ONLY)), *unexpected]
-        if wrong:
-            raise WeightsError(f"weights {weights.name} do not fit their configuration: {', '.join(wrong)}")
+            raise WeightsError(f"tensors do not fit the configuration: {textwrap.shorten(str(error), 300)}") from None
         self._vqvae.eval().requires_grad_(False).to(self.device)
         self._prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
 
     @classmethod
     def load(cls, weights: str | Path | None = None, *, device: str = "auto") -> Self:
         """The shipped model, or the one in the file ``weights``, on ``"cpu"``, ``"cuda"`` or whichever is there."""
-        return cls(load_weights(find_weights() if weights is None else weights), _device(device))
+        return cls._open(find_weights() if weights is None else weights, device)
 
     @classmethod
     def for_file(cls, data: bytes, *, weights: str | Path | None = None, device: str = "auto") -> Self:
         """The model that a ``.vq`` file names; raises UnknownModelError when it is not installed."""
-        path = find_weights(container.parse(data).fingerprint) if weights is None else weights
-        return cls(load_weights(path), _device(device))
+        return cls._open(find_weights(container.parse(data).fingerprint) if weights is None else weights, device)
+
+    @classmethod
+    def _open(cls, path: str | Path, device: str) -> Self:
+        weights, place = load_weights(path), pick_device(device)
+        try:
+            return cls(weights, place)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from None
 
     def compress(self, pixels: NDArray[np.uint8], quality: int = DEFAULT_QUALITY) -> bytes:
         """The bytes of a ``.vq`` file of ``pixels`` ``[H, W, 3]``, or ``[H, W, 1]`` for grey, at quality 1..100.
 
         The bytes are decoded again before they are returned: they give the same codes, or RuntimeError.
+        Raises ValueError for another quality, ImageError for an array that is no such image or too large.
         """
         if not QUALITY_MIN <= quality <= QUALITY_MAX:
             raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+            found = f"{pixels.dtype} {list(pixels.shape)}"
+            raise ImageError(f"pixels are {found}, expected uint8 [H, W, 3] or [H, W, 1], H and W at least 1")
         height, width, channels = pixels.shape
         if height * width > container.MAX_PIXELS or max(height, width) > container.MAX_SIDE:
             raise ImageError(
@@ -137,9 +147,8 @@ class Codec:
         return torch.tensor([self.model.lmbda(quality)], device=self.device)
 
 
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+def pick_device(name: str) -> torch.device:
+    """``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one; raises VqcodecError where there is none."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise WeightsError("device cuda was asked for, and this machine has none that torch can use")
-    return name
+        raise VqcodecError("device cuda was asked for, and this machine has none that torch can use")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

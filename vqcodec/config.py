@@ -6,8 +6,8 @@ field has a default, which is the shipped compact model. Nothing here imports to
 
 The textbook models are configurations, not classes::
 
-    plain VQ-VAE  (van den Oord et al. 2017)   levels=(LevelConfig(stride=8, groups=1, dim=64, codebook_size=512),)
-    VQ-VAE-2      (Razavi et al. 2019)         levels=(LevelConfig(8, 1, 64, 512), LevelConfig(4, 1, 64, 512))
+    presets/vqvae.toml     van den Oord et al. 2017    one level of one group
+    presets/vqvae2.toml    Razavi et al. 2019          two levels of one group
 """
 
 import dataclasses
@@ -76,6 +76,7 @@ class ModelConfig:
             len(self.widths) == len(self.blocks) >= 1,
             f"widths has {len(self.widths)} entries and blocks has {len(self.blocks)}, expected as many",
         )
+        _require(min(self.widths) >= 1 and min(self.blocks) >= 0, "a trunk needs widths >= 1 and blocks >= 0")
         strides = [level.stride for level in self.levels]
         _require(strides == sorted(strides, reverse=True), f"levels have strides {strides}, expected coarsest first")
         trunk = [self.patch << i for i in range(len(self.widths))]
@@ -83,7 +84,7 @@ class ModelConfig:
             _require(stride in trunk, f"a level has stride {stride}, expected one of {trunk}")
         _require(strides[0] == trunk[-1], f"the coarsest level has stride {strides[0]}, expected {trunk[-1]}")
         _require(
-            0 < self.lambda_min < self.lambda_max,
+            0 < self.lambda_min < self.lambda_max < math.inf,
             f"lambda range is {self.lambda_min}..{self.lambda_max}, expected 0 < min < max",
         )
 
@@ -122,6 +123,8 @@ class PhaseConfig:
     def __post_init__(self) -> None:
         _require(self.steps >= 1 and self.minutes > 0, "a phase needs steps >= 1 and minutes > 0")
         _require(self.batch >= 1 and self.crop >= 1, "a phase needs batch >= 1 and crop >= 1")
+        _require(self.muon_lr >= 0 and self.adam_lr >= 0, "a phase needs learning rates >= 0")
+        _require(self.clip > 0 and self.warmup >= 0, "a phase needs clip > 0 and warmup >= 0")
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(self.codebook in ("ema", "gradient"), f"codebook is {self.codebook!r}, expected 'ema' or 'gradient'")
+        _require(0 <= self.ema < 1, f"ema is {self.ema}, expected 0 <= ema < 1")
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ class Config:
                 table = tomllib.load(file)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or an integer of thousands of digits
             raise ConfigError(f"{path}: not TOML: {error}") from None
         try:
             return cls.from_dict(table)

@@ -48,21 +48,20 @@ WEIGHT_MAX = 2**15 - 1
 EXACT = 2.0**53  # float64 holds every integer below this, so sums below it are exact in any order
 LIMIT = ACTIVATION_MAX / 2**FRACTION_BITS  # the same clamp in the float form
 
-OCTAVE = 64  # frequency table entries for each factor of two
+OCTAVE_BITS = 6  # the frequency table has 2^6 entries for each factor of two
 TOP_BITS = 22  # the likeliest code has the frequency 2^22
-LOGITS_TO_TABLE = 2**FRACTION_BITS // OCTAVE
 
 
 def _power_of_two_root(exponent: int) -> int:
     """⌊2^(exponent / 64)⌋ in exact integer arithmetic: six nested integer square roots."""
     value = 1 << exponent
-    for _ in range(6):
+    for _ in range(OCTAVE_BITS):
         value = math.isqrt(value)
     return value
 
 
 # FREQUENCIES[i] = ⌊2^(22 − i/64)⌋, then one zero for everything less likely than that.
-FREQUENCIES: tuple[int, ...] = (*(_power_of_two_root(e) for e in range(TOP_BITS * OCTAVE, -1, -1)), 0)
+FREQUENCIES: tuple[int, ...] = (*(_power_of_two_root(e) for e in range(TOP_BITS << OCTAVE_BITS, -1, -1)), 0)
 
 
 class CausalConv(Conv):
@@ -140,7 +139,7 @@ class LevelPrior(nn.Module):
             loss = F.cross_entropy(logits.float(), target.flatten(), reduction="none")
             nats = nats + loss.view(len(codes), -1).sum(1)
             if stage + 1 < self.stages:
-                known = known + self.inner(codes[:, groups], groups)
+                known = known + self.inner(codes[:, groups], groups).clamp(-LIMIT, LIMIT)
         return nats / math.log(2)
 
 
@@ -202,6 +201,8 @@ def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
 
     def linear(name: str, matrix: Tensor, bias: Tensor) -> None:
         """``matrix [in, out]``; the shift is how many fraction bits its integers have."""
+        if not bool(matrix.isfinite().all() and bias.isfinite().all()):
+            raise WeightsError(f"prior layer {name} has weights that are not finite")
         largest = float(matrix.abs().max())
         shift = min(24, math.floor(math.log2(WEIGHT_MAX / max(largest, 1e-9))))
         tensors[f"{name}.weight"] = (matrix.double() * 2**shift).round().to(torch.int16)
@@ -334,7 +335,7 @@ class FixedPrior:
             known: the codes ``[G, H, W]``, where the caller has them. The same sums are then done for many
                 wavefront steps in one go, which changes no integer.
 
-        Returns the codes ``[G, H, W]`` and the level's state ``[C, H, W]`` for the next finer level.
+        Returns the codes ``[G, H, W]`` and the level's state ``[H, W, C]`` for the next finer level.
         """
         level = self._levels[index]
         wavefront = Wavefront(height, width)
@@ -345,23 +346,26 @@ class FixedPrior:
         raster = torch.from_numpy(wavefront.raster).to(self.device)
         neighbours = torch.from_numpy(wavefront.neighbours).to(self.device)
         context = context[raster]
-        # One row more than there are positions: the zeros outside the grid.
-        embedded = context.new_zeros(positions + 1, self.config.channels)
-        hidden = [torch.zeros_like(embedded) for _ in range(self.config.layers + 1)]
         codes = np.zeros((positions, level.groups), dtype=np.int64)
         spans = wavefront.spans
         if known is not None:
             codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
-            for first, last in _chunks(positions):
-                embedded[first:last] = level.embed(codes[first:last])
             spans = _merge(spans)
+        # A neighbour is at most three steps back, so each layer keeps the last four spans of rows, and one row
+        # more for the zeros outside the grid: a large picture needs hardly more memory than its codes and context.
+        kept = min(positions, 4 * max(last - first for first, last in spans))
+        slots = torch.where(neighbours < positions, neighbours % kept, kept)
+        embedded, *hidden = (context.new_zeros(kept + 1, self.config.channels) for _ in range(self.config.layers + 1))
         for first, last in spans:
-            near = neighbours[first:last]
-            h = level.first(embedded[near[:, :4]].flatten(1)).add_(context[first:last]).clamp_(0, ACTIVATION_MAX)
-            hidden[0][first:last] = h
-            for i, layer in enumerate(level.layers):
-                h = layer(hidden[i][near].flatten(1)).add_(h).clamp_(0, ACTIVATION_MAX)
-                hidden[i + 1][first:last] = h
+            earlier, near, own = slots[first:last, :4].flatten(), slots[first:last].flatten(), slots[first:last, 4]
+            if known is not None:
+                embedded[own] = level.embed(codes[first:last])
+            x = embedded.index_select(0, earlier).view(last - first, -1)
+            h = level.first(x).add_(context[first:last]).clamp_(0, ACTIVATION_MAX)
+            for layer, buffer in zip(level.layers, hidden, strict=True):
+                buffer[own] = h
+                x = buffer.index_select(0, near).view(last - first, -1)
+                h = layer(x).add_(h).clamp_(0, ACTIVATION_MAX)
             stages = level.hidden(h).chunk(level.stages, 1)
             news: Tensor | float = 0.0
             for stage, head in enumerate(level.heads):
@@ -373,23 +377,22 @@ class FixedPrior:
                 if stage + 1 < level.stages:
                     news = news + level.inner(codes[first:last, groups], groups.start)
             if known is None:
-                embedded[first:last] = level.embed(codes[first:last])
+                embedded[own] = level.embed(codes[first:last])
+            context[first:last] += embedded[own]
         state = torch.empty_like(context)
-        state[raster] = (embedded[:positions] + context).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+        state[raster] = context.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
         grid = np.empty_like(codes)
         grid[wavefront.raster] = codes
-        return grid.T.reshape(level.groups, height, width), state.T.reshape(-1, height, width)
+        return grid.T.reshape(level.groups, height, width), state.view(height, width, -1)
 
     def _to_frequencies(self, logits: Tensor) -> Tensor:
-        """Integer frequencies ``[n, K]`` of integer base-2 logits: 2^(22 − gap to the largest), from the table."""
-        gap = (logits.amax(1, keepdim=True) - logits).mul_(1 / LOGITS_TO_TABLE).floor_()
-        index = gap.clamp_(max=len(FREQUENCIES) - 1).to(torch.int64)
-        return self._frequencies[index]
+        """Integer frequencies ``[n, K]`` of logits in 64ths of a bit: 2^(22 − gap to the largest), from the table."""
+        gap = (logits.amax(1, keepdim=True) - logits).clamp_(max=len(FREQUENCIES) - 1)
+        return self._frequencies.index_select(0, gap.to(torch.int32).flatten()).view_as(gap)
 
-    def _condition(self, level: "_Level", coarser: Tensor) -> Tensor:
-        """Context ``[N, C]`` in raster order from the coarser level's state ``[C, H/f, W/f]``."""
-        _, height, width = coarser.shape
-        x = coarser.permute(1, 2, 0)
+    def _condition(self, level: "_Level", x: Tensor) -> Tensor:
+        """Context ``[N, C]`` in raster order from the coarser level's state ``[H/f, W/f, C]``."""
+        height, width, _ = x.shape
         for layer in level.context:
             padded = F.pad(x, (0, 0, 1, 1, 1, 1))
             rows: list[Tensor] = []
@@ -414,38 +417,46 @@ class FixedPrior:
             stages=level.stages,
             codebook_size=level.codebook_size,
             factor=factor,
-            embed=_Table(self._take(prefix + "embed", level.groups, level.codebook_size, channels)),
-            inner=_Table(self._take(prefix + "inner", known, level.codebook_size, channels)),
-            quality=self._take(prefix + "quality", QUALITY_MAX - QUALITY_MIN + 1, channels),
+            embed=_Table(self._table(prefix + "embed", level.groups, level.codebook_size, channels)),
+            inner=_Table(self._table(prefix + "inner", known, level.codebook_size, channels)),
+            quality=self._table(prefix + "quality", QUALITY_MAX - QUALITY_MIN + 1, channels),
             context=[self._linear(f"{prefix}context.{i}", 9 * channels, channels) for i in context],
             spread=self._linear(prefix + "spread", channels, channels * factor**2) if index > 0 else None,
             first=self._linear(prefix + "first", 4 * channels, channels),
             layers=[self._linear(f"{prefix}layers.{i}", 5 * channels, channels) for i in range(self.config.layers)],
             hidden=self._linear(prefix + "hidden", channels, channels * level.stages),
-            heads=[self._linear(f"{prefix}heads.{i}", channels, outputs) for i in range(level.stages)],
+            heads=[self._linear(f"{prefix}heads.{i}", channels, outputs, OCTAVE_BITS) for i in range(level.stages)],
         )
 
     def _take(self, name: str, *shape: int) -> Tensor:
         tensor = self._remaining.pop(name, None)
         if tensor is None:
             raise WeightsError(f"prior has no tensor {name}")
-        if tuple(tensor.shape) != shape or tensor.is_floating_point():
+        if tuple(tensor.shape) != shape or tensor.dtype not in (torch.int16, torch.int32, torch.int64):
             found = f"{tensor.dtype} {list(tensor.shape)}"
             raise WeightsError(f"prior tensor {name} is {found}, expected integers {list(shape)}")
         return tensor.to(self.device, torch.float64)
 
-    def _linear(self, name: str, inputs: int, outputs: int) -> Linear:
+    def _table(self, name: str, *shape: int) -> Tensor:
+        table = self._take(name, *shape)
+        if bool((table.abs() > ACTIVATION_MAX).any()):
+            raise WeightsError(f"prior tensor {name} has values beyond ±{ACTIVATION_MAX}")
+        return table
+
+    def _linear(self, name: str, inputs: int, outputs: int, fraction_bits: int = FRACTION_BITS) -> Linear:
+        """The layer whose outputs have ``fraction_bits``; its inputs have FRACTION_BITS, as all activations."""
         weight = self._take(f"{name}.weight", inputs, outputs)
         bias = self._take(f"{name}.bias", outputs)
-        shift = float(self._take(f"{name}.shift", 1))
+        shift = int(self._take(f"{name}.shift", 1))
         if not 1 <= shift <= 32:
-            raise WeightsError(f"prior tensor {name}.shift is {shift:g}, expected 1..32")
-        bias = bias + 2.0 ** (shift - 1)
+            raise WeightsError(f"prior tensor {name}.shift is {shift}, expected 1..32")
+        shift += FRACTION_BITS - fraction_bits
+        half = 2.0 ** (shift - 1)
         # Every input of every layer has been clamped to ±ACTIVATION_MAX.
-        bound = float((weight.abs().sum(0) * ACTIVATION_MAX + bias.abs()).max())
+        bound = float((weight.abs().sum(0) * ACTIVATION_MAX + bias.abs() + half).max())
         if not bound < EXACT:
             raise WeightsError(f"prior layer {name} can reach {bound:.3g}, beyond the exact integers below 2^53")
-        return Linear(weight, bias, 2.0**-shift)
+        return Linear(weight, bias + half, 2.0**-shift)
 
 
 class _Table:
@@ -458,8 +469,8 @@ class _Table:
     def __call__(self, codes: NDArray[np.int64], first_group: int = 0) -> Tensor:
         """``codes [n, g] -> [n, C]``, clamped to 16 bits as every activation is."""
         index = codes + (first_group + np.arange(codes.shape[1])) * self._size
-        rows = self._rows[torch.from_numpy(index).to(self._rows.device)]
-        return rows.sum(1).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+        rows = self._rows.index_select(0, torch.from_numpy(index).to(self._rows.device).flatten())
+        return rows.view(*codes.shape, -1).sum(1).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
 
 
 @dataclass(frozen=True)
@@ -488,7 +499,7 @@ class _Level:
 CHUNK = 2048  # rows computed in one go where nothing forces single steps; bounds memory
 
 
-def _chunks(count: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
+def _chunks(count: int, size: int) -> Iterator[tuple[int, int]]:
     for first in range(0, count, size):
         yield first, min(count, first + size)
 

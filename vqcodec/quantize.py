@@ -113,8 +113,7 @@ class VectorQuantizer(nn.Module):
         batch, _, height, width = r.shape
         vectors = self._rows(r)
         precision = None if inverse_variance is None else self._rows(inverse_variance)
-        with torch.no_grad():
-            codes = self._choose(vectors, precision)
+        codes = self._choose(vectors, precision)
         codewords = self._gather(self.codebook, codes)
         z_q = vectors + (codewords - vectors).detach()
         logits = self._logits(precision)
@@ -123,12 +122,12 @@ class VectorQuantizer(nn.Module):
             # The shape's gradient reaches the encoder through the straight-through codeword.
             chosen = chosen - 0.5 * (precision * z_q.square()).sum(2)
         bits = (logits.logsumexp(2) - chosen) / LN2
-        if self.training and self.learn == "ema":
+        if self.training:
             self._update(vectors.detach(), codes)
         return Quantized(
             codes=codes.view(self.groups, batch, height, width).transpose(0, 1),
             z_q=self._grid(z_q, batch, height, width),
-            bits=bits.view(-1, batch, height * width).expand(self.groups, -1, -1).sum((0, 2)),
+            bits=bits.view(self.groups, batch, -1).sum((0, 2)),
             commitment_loss=F.mse_loss(vectors, codewords.detach()),
             codebook_loss=F.mse_loss(codewords, vectors.detach()) if self.learn == "gradient" else r.new_zeros(()),
         )
@@ -161,9 +160,7 @@ class VectorQuantizer(nn.Module):
             counts, sums = self._statistics(vectors, codes)
             centroids = sums / counts.clamp_min(1)[:, :, None]
             self.codebook.copy_(torch.where(counts[:, :, None] > 0, centroids, self.codebook))
-            expected = self._logits(precision).softmax(2).sum(1)
-            if precision is None:
-                expected = expected * vectors.shape[1]
+            expected = self._expected(precision, vectors.shape[1])
             self.bias.add_(((counts + 0.1) / (expected + 0.1)).log())
             self.bias.sub_(self.bias.amax(1, keepdim=True))
         self.usage.copy_(counts / counts.sum(1, keepdim=True))
@@ -187,7 +184,7 @@ class VectorQuantizer(nn.Module):
             # A fresh code starts at the threshold's share: dear enough to be chosen only where it really helps.
             self.usage[group, dead] = below
             self.sums[group, dead] = self.codebook[group, dead] * below
-            self.bias[group, dead] = self.bias[group].median()
+            self.bias[group, dead] = self.bias[group].max() + math.log(below)
             moved += len(dead)
         return moved
 
@@ -209,8 +206,11 @@ class VectorQuantizer(nn.Module):
         """Unnormalised log-probabilities in nats, ``[G, N, K]``, or ``[G, 1, K]`` for the static head."""
         if precision is None:
             return self.bias[:, None, :]
-        return torch.baddbmm(self.bias[:, None, :], precision, self.codebook.square().mT, alpha=-0.5)
+        # The codebook is a constant here: bits would push codewords outwards, away from their centroids.
+        with _full_precision(precision):
+            return torch.baddbmm(self.bias[:, None, :], precision, self.codebook.detach().square().mT, alpha=-0.5)
 
+    @torch.no_grad()
     def _choose(self, vectors: Tensor, precision: Tensor | None) -> Tensor:
         """Codes ``[G, N]`` of ``vectors [G, N, D]``."""
         # ‖r − e‖² less ‖r‖², which is the same for every codeword.
@@ -223,11 +223,23 @@ class VectorQuantizer(nn.Module):
                 features.append(precision * (0.5 / LN2))
                 table.append(self.codebook.square())
         codes: list[Tensor] = []
-        chunk = max(1, 2**24 // (self.groups * self.codebook_size))
         matrix = torch.cat(table, 2).mT
-        for part in torch.split(torch.cat(features, 2), chunk, 1):
-            codes.append(torch.baddbmm(constant, part, matrix).argmin(2))
+        with _full_precision(vectors):
+            for part in torch.split(torch.cat(features, 2), self._chunk, 1):
+                codes.append(torch.baddbmm(constant, part, matrix).argmin(2))
         return torch.cat(codes, 1)
+
+    def _expected(self, precision: Tensor | None, count: int) -> Tensor:
+        """How often the head expects each code among ``count`` vectors, ``[G, K]``."""
+        if precision is None:
+            return self.bias.softmax(1) * count
+        parts = torch.split(precision, self._chunk, 1)
+        return torch.stack([self._logits(part).softmax(2).sum(1) for part in parts]).sum(0)
+
+    @property
+    def _chunk(self) -> int:
+        """Rows for which an entry per codeword, ``[G, rows, K]``, stays in the cache."""
+        return max(1, 2**20 // (self.groups * self.codebook_size))
 
     def _statistics(self, vectors: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """How often each code occurs ``[G, K]``, and the sum of its vectors ``[G, K, D]``."""
@@ -245,6 +257,8 @@ class VectorQuantizer(nn.Module):
             torch.distributed.all_reduce(sums)
         total = counts.sum(1, keepdim=True)
         self.usage.lerp_(counts / total, 1 - self.decay)
+        if self.learn == "gradient":
+            return
         self.sums.lerp_(sums / total[:, :, None], 1 - self.decay)
         # A code that has hardly occurred keeps its place: the ratio of two vanishing averages is noise.
         alive = (self.usage > 1e-7)[:, :, None]
@@ -262,3 +276,8 @@ class VectorQuantizer(nn.Module):
             seeds.append(pool.gather(1, pick[:, :, None].expand(-1, -1, self.dim)))
             nearest = torch.minimum(nearest, (pool - seeds[-1]).square().sum(2))
         return torch.cat(seeds, 1)
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Autocast off: these are differences of large sums, and in bfloat16 one code in fifty would be another."""
+    return torch.autocast(x.device.type, enabled=False)

@@ -157,7 +157,7 @@ class VQVAE(nn.Module):
                 mean, scale = level.mean_scale(f)
                 r = level.residual(features[stage], f, mean, gain)
                 if hard:
-                    q = level.quantizer(r, (gain * scale).pow(-2).clamp_max(1e4))
+                    q = level.quantizer(r, _precision(gain * scale))
                     r_hat = q.z_q
                     codes.append(q.codes)
                     bits.append(q.bits)
@@ -182,7 +182,7 @@ class VQVAE(nn.Module):
                 gain = level.gain(lmbda, embedding)
                 mean, scale = level.mean_scale(f)
                 r = level.residual(features[stage], f, mean, gain)
-                codes.append(level.quantizer.encode(r, (gain * scale).pow(-2).clamp_max(1e4)))
+                codes.append(level.quantizer.encode(r, _precision(gain * scale)))
                 f = level.update(f, mean, level.quantizer.decode(codes[-1]), gain)
             if stage > min(self.stage_of_level):
                 f = self._decode_stage(stage, f, embedding)
@@ -209,8 +209,11 @@ class VQVAE(nn.Module):
         return (f.float() + 0.5).clamp(0, 1)
 
     @torch.no_grad()
-    def residuals(self, x: Tensor, lmbda: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """``(r, 1/σ²)`` of every level, coarsest first, in the noise form: what codebooks are fitted on."""
+    def residuals(self, x: Tensor, lmbda: Tensor, *, quantized: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """``(r, 1/σ²)`` of every level, coarsest first: what codebooks are fitted on.
+
+        The ``quantized`` coarsest levels are given their codes, the others noise.
+        """
         embedding = self.embedding(lmbda)
         features = self._encode_trunk(x, embedding)
         pairs: list[tuple[Tensor, Tensor]] = []
@@ -220,8 +223,12 @@ class VQVAE(nn.Module):
                 gain = level.gain(lmbda, embedding)
                 mean, scale = level.mean_scale(f)
                 r = level.residual(features[stage], f, mean, gain)
-                pairs.append((r, (gain * scale).pow(-2).clamp_max(1e4)))
-                f = level.update(f, mean, r + torch.rand_like(r) - 0.5, gain)
+                pairs.append((r, _precision(gain * scale)))
+                if len(pairs) <= quantized:
+                    r_hat = level.quantizer.decode(level.quantizer.encode(*pairs[-1]))
+                else:
+                    r_hat = r + torch.rand_like(r) - 0.5
+                f = level.update(f, mean, r_hat, gain)
             f = self._decode_stage(stage, f, embedding)
         return pairs
 
@@ -260,6 +267,14 @@ class VQVAE(nn.Module):
         f = self.decoder[stage](f, embedding)
         out: Tensor = self.up[stage - 1](f) if stage > 0 else self.last(f)
         return out
+
+
+def _precision(scale: Tensor) -> Tensor:
+    """1/σ² for the rate of hard codes, with σ no smaller than a third of a step.
+
+    A surer head would price every other code so high that nothing could correct a drift of a step.
+    """
+    return scale.clamp_min(1 / 3).pow(-2)
 
 
 def _snake(channels: Tensor, groups: int) -> Tensor:

@@ -13,8 +13,11 @@ A fingerprint covers the file to the last byte, so that weights which decode a f
 import hashlib
 import json
 import os
+import stat
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -72,29 +75,40 @@ def find_weights(fingerprint: bytes | None = None) -> Path:
             if path.stem == DEFAULT_NAME:
                 return path
         raise WeightsError(f"no weights named {DEFAULT_NAME}{SUFFIX} in {', '.join(map(str, folders()))}")
+    known: list[str] = []
     for path in files:
-        if _fingerprint(_read(path)) == fingerprint:
+        try:
+            found = _fingerprint(_read(path))
+        except WeightsError:  # one file that cannot be read must not hide the others
+            known.append(f"{path.stem} (unreadable)")
+            continue
+        if found == fingerprint:
             return path
-    known = ", ".join(f"{path.stem} ({_fingerprint(_read(path)).hex()})" for path in files) or "none"
-    raise UnknownModelError(f"made with weights {fingerprint.hex()}, which are not installed here; known: {known}")
+        known.append(f"{path.stem} ({found.hex()})")
+    installed = ", ".join(known) or "none"
+    raise UnknownModelError(f"made with weights {fingerprint.hex()}, which are not installed here; known: {installed}")
 
 
 def load_weights(path: str | Path) -> Weights:
-    """Read a weights file; raises WeightsError with the file's name."""
+    """Read a weights file; raises WeightsError with the file's name. Shapes are for the models to check."""
     data = _read(Path(path))
     try:
         tensors = load(data)
-        # safetensors keeps its metadata to itself when it loads from bytes: an 8-byte length, then JSON.
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = header["__metadata__"]
-        if metadata["format"] != FORMAT:
-            raise WeightsError(f"{path}: weights of format {metadata['format']}, expected {FORMAT}")
-        config = Config.from_dict(json.loads(metadata["config"]))
-    except (SafetensorError, KeyError, ValueError, TypeError, ConfigError) as error:
-        raise WeightsError(f"{path}: not a vqcodec weights file: {error}") from None
-    vqvae = {name[6:]: tensor.float() for name, tensor in tensors.items() if name.startswith("vqvae.")}
-    prior = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("prior.")}
-    return Weights(metadata.get("name", "?"), _fingerprint(data), config.model, config.prior, vqvae, prior)
+        # safetensors keeps its metadata to itself when it loads from bytes.
+        metadata = _split(data)[0].get("__metadata__", {})
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"its format is {metadata.get('format', 'not stated')}, expected {FORMAT}")
+        config = Config.from_dict(json.loads(metadata.get("config", "{}")))
+        name = metadata.get("name", "?")
+    except (SafetensorError, ValueError, ArithmeticError, RecursionError, ConfigError) as error:
+        raise WeightsError(f"{path}: not a vqcodec weights file: {_line(error)}") from None
+    parts: dict[str, dict[str, Tensor]] = {"vqvae": {}, "prior": {}}
+    for key, tensor in tensors.items():
+        part, _, rest = key.partition(".")
+        if part not in parts:
+            raise WeightsError(f"{path}: unexpected tensor {key}, expected vqvae.* and prior.*")
+        parts[part][rest] = tensor.float() if part == "vqvae" else tensor
+    return Weights(name, _fingerprint(data), config.model, config.prior, parts["vqvae"], parts["prior"])
 
 
 def save_weights(
@@ -105,13 +119,19 @@ def save_weights(
     vqvae: dict[str, Tensor],
     prior_integers: dict[str, Tensor],
 ) -> bytes:
-    """Write a weights file, the VQ-VAE in float16; returns its fingerprint."""
+    """Write a weights file, the VQ-VAE in float16; returns its fingerprint.
+
+    Raises WeightsError, and writes nothing, if a weight is not finite in float16.
+    """
     tensors = {f"vqvae.{key}": tensor.to(torch.float16) for key, tensor in vqvae.items()}
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{path}: tensor {key} is not finite in float16: the training has diverged")
     tensors |= {f"prior.{key}": tensor for key, tensor in prior_integers.items()}
     contents = Config(model=model, prior=prior).to_dict()
     del contents["train"]
     metadata = {"format": FORMAT, "name": name, "config": json.dumps(contents)}
-    data = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, metadata)
+    data = _in_order(save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, metadata))
     write_atomic(path, data)
     return _fingerprint(data)
 
@@ -120,10 +140,32 @@ def _fingerprint(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()[:FINGERPRINT_BYTES]
 
 
+def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header of a safetensors file, which is an 8-byte length and JSON, and the bytes after it."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with the header's entries sorted: safetensors shuffles its metadata, and a fingerprint must not."""
+    header, rest = _split(data)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + rest
+
+
+def _line(error: Exception) -> str:
+    """An error of a library as one line of bounded length."""
+    return textwrap.shorten(str(error), 200)
+
+
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WeightsError(f"{path}: {path.stat().st_size} bytes, expected weights of at most {MAX_BYTES}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError(f"{path}: not a regular file, expected a {SUFFIX} file")
+        if status.st_size > MAX_BYTES:
+            raise WeightsError(f"{path}: {status.st_size} bytes, expected weights of at most {MAX_BYTES}")
         return path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None

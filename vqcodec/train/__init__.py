@@ -10,29 +10,35 @@
 Every phase leaves ``RUN_DIR/<phase>.pt`` and resumes from it after a kill.
 """
 
-import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
+from vqcodec.codec import pick_device
 from vqcodec.config import Config
 from vqcodec.errors import ConfigError, TrainingError
+from vqcodec.images import write_atomic
 from vqcodec.prior import PixelCNN
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs, image_files
-from vqcodec.train.export import export
+from vqcodec.train.export import export_weights
 from vqcodec.train.joint import JointPhase, Model
-from vqcodec.train.loop import Run, run_phase
+from vqcodec.train.loop import Run, finite, run_phase
 from vqcodec.train.prior import PriorPhase
-from vqcodec.train.vae import EVALUATION_CROP, VAEPhase
+from vqcodec.train.vae import VAEPhase
 from vqcodec.vqvae import VQVAE
+from vqcodec.weights import DEFAULT_NAME, SUFFIX
 
 __all__ = ["run"]
 
 HELD_OUT = 20  # without a validation folder, one image in so many is kept for it
+EVALUATION_CROP = 256  # pixels a side in the middle of each validation image
+CONFIG = "config.json"
 
 
 def run(
@@ -44,21 +50,34 @@ def run(
     resume: bool = False,
     quiet: bool = False,
     validation_dir: Path | None = None,
+    name: str = DEFAULT_NAME,
 ) -> Path:
-    """Train on the images under ``data_dir`` and return the exported weights file.
+    """Train on the images under ``data_dir`` and return the exported weights file, ``run_dir/<name>.safetensors``.
+
+    Without ``validation_dir``, one training image in twenty is held out. Under torchrun every process calls this,
+    and the first one writes.
 
     Raises TrainingError if the data or the run directory cannot be used, ConfigError for impossible sizes.
     """
-    for phase in (config.train.vae, config.train.codes, config.train.prior, config.train.joint):
-        stride = config.model.levels[0].stride
-        if phase.crop % stride:
-            raise ConfigError(f"crop is {phase.crop}, expected a multiple of the coarsest stride {stride}")
-    _open_folder(run_dir, config, resume)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    where = distributed.start(torch.device(device))
-    state = Run(run_dir, config.train, where, *_photographs(data_dir, validation_dir, config, where), quiet=quiet)
-    state.writer = _tensorboard(run_dir)
+    stride = config.model.levels[0].stride
+    for crop in _crops(config):
+        if crop % stride:
+            raise ConfigError(f"crop is {crop}, expected a multiple of the coarsest stride {stride}")
+    if name in ("", "..") or Path(name).name != name:
+        raise TrainingError(f"{name!r} cannot be the name of a model, expected a file name without a folder")
+    where = distributed.start(pick_device(device))
+    if distributed.is_main():
+        _check_folder(run_dir, config, resume)
+    photographs, validation = _photographs(data_dir, validation_dir, config, where)
+    if distributed.is_main():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomic(run_dir / CONFIG, _contents(config).encode())
+        skipped = [*photographs.skipped, *validation.skipped]
+        if skipped and not quiet:
+            line = f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}"
+            tqdm.write(line, file=sys.stderr)
+    distributed.wait()  # the others look for checkpoints only once the folder is as it will be
+    state = Run(run_dir, config.train, where, photographs, validation, quiet=quiet, writer=_tensorboard(run_dir))
 
     torch.manual_seed(config.train.seed)
     vqvae = VQVAE(config.model, learn=config.train.codebook).to(where)
@@ -68,46 +87,45 @@ def run(
     prior.load_state_dict(run_phase(PriorPhase(state, prior, vqvae)).state_dict())
     model = Model(vqvae, prior)
     model.load_state_dict(run_phase(JointPhase(state, model)).state_dict())
-    return export(state, model, config, data_dir)
+    if distributed.is_main():
+        export_weights(state, model, config, data_dir, name=name)
+        if state.writer is not None:
+            state.writer.close()
+    distributed.finish()
+    return run_dir / f"{name}{SUFFIX}"
 
 
-def _open_folder(folder: Path, config: Config, resume: bool) -> None:
-    """Make a fresh run directory, or check that the one to resume was made with ``config``."""
-    contents = json.dumps(_finite(config.to_dict()), indent=1)
-    path = folder / "config.json"
-    if path.exists():
-        if not resume:
+def _crops(config: Config) -> list[int]:
+    train = config.train
+    return [phase.crop for phase in (train.vae, train.codes, train.prior, train.joint)]
+
+
+def _contents(config: Config) -> str:
+    return json.dumps(finite(config.to_dict()), indent=1)
+
+
+def _check_folder(folder: Path, config: Config, resume: bool) -> None:
+    """Raise TrainingError unless ``folder`` is fit for a fresh run, or holds the run to resume."""
+    path = folder / CONFIG
+    if folder.exists() and not folder.is_dir():
+        raise TrainingError(f"{folder}: not a folder; expected one, or none yet, to keep the run in")
+    if not resume:
+        if path.exists() or any(folder.glob("*.pt")):
             raise TrainingError(f"{folder}: holds a run already; go on with it by --resume, or name another folder")
-        if path.read_text() != contents:
-            raise TrainingError(f"{folder}: was started with another configuration; see {path}")
-        return
-    if resume:
+    elif not path.exists():
         raise TrainingError(f"{folder}: holds no run to resume")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(contents)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: an unlimited phase says null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if value == float("inf") else value
+    elif path.read_text() != _contents(config):
+        raise TrainingError(f"{folder}: was started with another configuration; see {path}, and give the same --config")
 
 
 def _photographs(
     data_dir: Path, validation_dir: Path | None, config: Config, device: torch.device
 ) -> tuple[Photographs, Photographs]:
     files = image_files(data_dir)
-    if validation_dir is not None:
-        held_out = image_files(validation_dir)
-    else:
-        held_out = files[::HELD_OUT]
-        files = [path for path in files if path not in set(held_out)] or held_out
-    phases = [getattr(config.train, field.name) for field in dataclasses.fields(config.train)]
-    crop = max(phase.crop for phase in phases if hasattr(phase, "crop"))
-    photographs = Photographs(files, device, smallest=crop, downscale_share=config.train.downscale_share)
+    held_out = None if validation_dir is None else image_files(validation_dir)
+    photographs = Photographs(files, device, smallest=max(_crops(config)), downscale_share=config.train.downscale_share)
+    if held_out is None:
+        return photographs, photographs.hold_out(HELD_OUT, EVALUATION_CROP)
     return photographs, Photographs(held_out, device, smallest=EVALUATION_CROP)
 
 

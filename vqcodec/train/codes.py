@@ -1,17 +1,18 @@
 """Phase 1: codebooks by entropy-constrained k-means, then on with hard codes."""
 
 import torch
-from torch import Tensor
 
-from vqcodec.quantize import VectorQuantizer
+from vqcodec.quantize import Usage, VectorQuantizer
+from vqcodec.train.distributed import broadcast
 from vqcodec.train.loop import Run
 from vqcodec.train.vae import VAEPhase, draw_lambda
 from vqcodec.vqvae import VQVAE
 
 __all__ = ["CodesPhase"]
 
-FIT_BATCHES = 12
+FIT_BATCHES = 24
 REVIVE_STEPS = 200
+REVIVE_UNTIL = 0.5  # of the phase; codes that move later have no time to settle
 
 
 class CodesPhase(VAEPhase):
@@ -26,28 +27,27 @@ class CodesPhase(VAEPhase):
         self.extra_lr = {"codebook": run.config.codebook_lr}
 
     def prepare(self) -> None:
-        self.rng.seed(f"{self.run.config.seed}/fit")
         x = torch.cat([self.batch() for _ in range(FIT_BATCHES)])
         lmbda = torch.cat([draw_lambda(self.module.config, self.config.batch, x.device) for _ in range(FIT_BATCHES)])
         self.module.deal_channels(x, lmbda)
-        for quantizer, (r, precision) in zip(self._quantizers(), self.module.residuals(x, lmbda), strict=True):
+        for index, quantizer in enumerate(self._quantizers()):
+            # What a level has to tell depends on how well the coarser ones were told.
+            r, precision = self.module.residuals(x, lmbda, quantized=index)[index]
             quantizer.fit(r, precision, seed=self.run.config.seed)
 
-    def after_step(self, step: int) -> dict[str, float]:
-        if step % REVIVE_STEPS or step > self.config.steps // 2:
+    def after_step(self, step: int, progress: float) -> dict[str, float]:
+        if step % REVIVE_STEPS:
             return {}
-        x = self.batch()
-        pairs = self.module.residuals(x, draw_lambda(self.module.config, len(x), x.device))
-        figures: dict[str, float] = {}
-        for index, (quantizer, (r, _)) in enumerate(zip(self._quantizers(), pairs, strict=True)):
-            figures[f"revived_{index}"] = float(quantizer.revive(r, below=self.run.config.revive_below))
-            figures[f"perplexity_{index}"] = float(perplexity(quantizer.usage))
+        quantizers = self._quantizers()
+        figures = {f"perplexity_{i}": float(Usage.of(q.usage).perplexity.mean()) for i, q in enumerate(quantizers)}
+        if progress < REVIVE_UNTIL:
+            x = self.batch()
+            lmbda = draw_lambda(self.module.config, len(x), x.device)
+            pairs = self.module.residuals(x, lmbda, quantized=len(quantizers))
+            for i, (quantizer, (r, _)) in enumerate(zip(quantizers, pairs, strict=True)):
+                figures[f"revived_{i}"] = float(quantizer.revive(r, below=self.run.config.revive_below))
+            broadcast(self.module)
         return figures
 
     def _quantizers(self) -> list[VectorQuantizer]:
         return [module for module in self.module.modules() if isinstance(module, VectorQuantizer)]
-
-
-def perplexity(usage: Tensor) -> Tensor:
-    """Mean over groups of 2^entropy of the running frequencies ``usage [G, K]``."""
-    return (-(usage * usage.clamp_min(1e-12).log2()).sum(1)).exp2().mean()

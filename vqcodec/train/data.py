@@ -9,6 +9,7 @@
 """
 
 import concurrent.futures
+import copy
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,13 +61,31 @@ class Photographs:
                     self.images.append(loaded.to(device))
         if not self.images:
             raise TrainingError(f"none of {len(files)} images can be used; the first: {self.skipped[0]}")
+        self.smallest = smallest
+
+    def hold_out(self, every: int, smallest: int) -> "Photographs":
+        """Take one image in ``every`` of those at least ``smallest`` a side out for validation.
+
+        A lone image serves both. Raises TrainingError if none is large enough.
+        """
+        large = [i for i, image in enumerate(self.images) if min(image.shape[1:]) >= smallest]
+        if not large:
+            raise TrainingError(f"none of {len(self.images)} images has {smallest} pixels a side to validate with")
+        taken = set(large[::every])
+        held_out = copy.copy(self)
+        held_out.images = [self.images[i] for i in sorted(taken)]
+        held_out.smallest = smallest
+        held_out.skipped = []
+        self.images = [image for i, image in enumerate(self.images) if i not in taken] or held_out.images
+        return held_out
 
     def crops(self, batch: int, size: int, rng: random.Random) -> Tensor:
         """``[batch, 3, size, size]`` float32 in 0..1, each from a photograph drawn at random."""
         return torch.stack([self._crop(size, rng) for _ in range(batch)]).float().div_(255)
 
-    def centres(self, size: int) -> Iterator[Tensor]:
-        """The middle ``[1, 3, size, size]`` of every image, in order: the same for every evaluation."""
+    def centres(self) -> Iterator[Tensor]:
+        """The middle ``[1, 3, smallest, smallest]`` of every image, in order: the same for every evaluation."""
+        size = self.smallest
         for image in self.images:
             top, left = ((side - size) // 2 for side in image.shape[1:])
             yield image[None, :, top : top + size, left : left + size].float().div(255)

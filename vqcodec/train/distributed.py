@@ -1,42 +1,98 @@
-"""More than one GPU by ``torchrun``: average gradients, and let the first process do the writing."""
+"""More than one process by ``torchrun``: the same weights everywhere, and the first process does the writing.
 
+::
+
+    process 0 ── loss on crops of its own ──▶ gradients ─┐                    ┌─▶ the same step
+    process 1 ── loss on crops of its own ──▶ gradients ─┴─ average_gradients ┴─▶ the same step
+
+Every function does nothing, or the obvious, when this process is alone.
+"""
+
+import datetime
 import os
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["average_gradients", "is_main", "rank", "start"]
+__all__ = ["average", "average_gradients", "broadcast", "finish", "from_main", "is_main", "rank", "start", "wait"]
+
+PATIENCE = datetime.timedelta(hours=6)  # the others wait while the first process evaluates, and measures its export
 
 
 def start(device: torch.device) -> torch.device:
     """Join the other processes if torchrun started this one; returns the device that is ours."""
     if "RANK" not in os.environ or not dist.is_available():
         return device
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    if device.type != "cuda":
-        return device
-    ours = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(ours)
-    return ours
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    return device
+
+
+def finish() -> None:
+    """Part from the other processes, once all have come here."""
+    if _together():
+        wait()
+        dist.destroy_process_group()
 
 
 def rank() -> int:
     """This process's number; 0 when it is alone."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _together() else 0
 
 
 def is_main() -> bool:
+    """Whether this process is the one that writes files and messages."""
     return rank() == 0
 
 
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes."""
-    if not (dist.is_available() and dist.is_initialized()):
+def wait() -> None:
+    """Return once every process has called this."""
+    if _together():
+        dist.barrier()
+
+
+def from_main(value: float) -> float:
+    """The first process's ``value``, in every process: what depends on a clock must not differ."""
+    if not _together():
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    box = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.broadcast(box, 0)
+    return float(box)
+
+
+def broadcast(module: nn.Module) -> None:
+    """Give every process the first one's parameters and buffers."""
+    if _together():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace each float tensor by its mean over the processes."""
+    tensors = list(tensors)
+    if not _together() or not tensors:
         return
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = torch.cat([g.flatten() for g in gradients])
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes; one that is missing counts as zero."""
+    if not _together():
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    average(parameter.grad for parameter in parameters if parameter.grad is not None)
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()

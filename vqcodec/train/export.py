@@ -4,6 +4,7 @@ The card's figures come from real bytes: every validation image is compressed an
 model at a few qualities.
 """
 
+import contextlib
 import json
 import platform
 from pathlib import Path
@@ -13,25 +14,26 @@ import torch
 from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.config import Config
+from vqcodec.images import write_atomic
 from vqcodec.metrics import bpp, psnr
 from vqcodec.prior import fixed_point
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
 from vqcodec.vqvae import TRAINING_ONLY
-from vqcodec.weights import DEFAULT_NAME, SUFFIX, load_weights, save_weights
+from vqcodec.weights import SUFFIX, load_weights, save_weights
 
-__all__ = ["export"]
+__all__ = ["export_weights"]
 
 QUALITIES = (1, 20, 40, 60, 80, 100)
 
 
-def export(run: Run, model: Model, config: Config, data_dir: Path, *, name: str = DEFAULT_NAME) -> Path:
+def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, name: str) -> Path:
     """Write ``RUN_DIR/<name>.safetensors`` and its card ``RUN_DIR/<name>.md``; returns the weights file."""
     path = run.folder / f"{name}{SUFFIX}"
     vqvae = {key: value for key, value in model.vqvae.state_dict().items() if not key.endswith(TRAINING_ONLY)}
     fingerprint = save_weights(path, name, config.model, config.prior, vqvae, fixed_point(model.prior))
     card = _card(run, model, config, data_dir, name, fingerprint, path.stat().st_size, _curve(run, path))
-    path.with_suffix(".md").write_text(card)
+    write_atomic(path.with_suffix(".md"), card.encode())
     return path
 
 
@@ -77,7 +79,8 @@ def _card(
         f"- VQ-VAE: {millions[0]:.2f} M parameters, stored as float16. Prior: {millions[1]:.2f} M, stored as integers.",
         f"- Levels, coarsest first: {levels}.",
         f"- λ of quality 1 … 100: {config.model.lambda_min:g} … {config.model.lambda_max:g}, log-linear.",
-        f"- Data: {len(run.photographs.images)} photographs, {pixels:.0f} megapixels, from `{data_dir.name}`.",
+        f"- Data: {len(run.photographs.images)} photographs, {pixels:.0f} megapixels, from "
+        f"`{data_dir.resolve().name}`; {len(run.photographs.skipped)} more were unreadable or too small.",
         f"- Hardware: {device}; torch {torch.__version__}, {torch.get_num_threads()} thread(s), bfloat16 autocast.",
         "",
         "| phase | steps | minutes | crop | batch | last loss |",
@@ -85,10 +88,8 @@ def _card(
     ]
     for phase, last in _phases(run.folder / "log.jsonl").items():
         settings = getattr(config.train, phase)
-        lines.append(
-            f"| {phase} | {last['step']} | {last['minutes']:.1f} | {settings.crop} | {settings.batch} "
-            f"| {last['loss']:.4f} |"
-        )
+        length = f"{last['step']} | {last['minutes']:.1f}"
+        lines.append(f"| {phase} | {length} | {settings.crop} | {settings.batch} | {last['loss']:.4f} |")
     lines += [
         "",
         f"Whole files of {len(run.validation.images)} validation images, mean:",
@@ -103,8 +104,13 @@ def _card(
 
 def _phases(log: Path) -> dict[str, dict[str, float]]:
     """The last training entry of every phase in the log."""
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    return {entry["phase"]: entry for entry in entries if "loss" in entry}
+    last: dict[str, dict[str, float]] = {}
+    for line in log.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # a kill may have cut a line short
+            entry = json.loads(line)
+            if entry.get("loss") is not None:
+                last[entry["phase"]] = entry
+    return last
 
 
 def _cpu() -> str:

@@ -7,7 +7,7 @@ from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.prior import PixelCNN
 from vqcodec.quantize import VectorQuantizer
 from vqcodec.train.loop import Phase, Run
-from vqcodec.train.vae import EVALUATED_QUALITIES, EVALUATION_CROP
+from vqcodec.train.vae import EVALUATED_QUALITIES
 from vqcodec.vqvae import VQVAE
 
 __all__ = ["PriorPhase"]
@@ -47,7 +47,7 @@ class PriorPhase(Phase):
         for quality in EVALUATED_QUALITIES:
             lmbda = torch.tensor([self.vqvae.config.lmbda(quality)], device=self.run.device)
             bpps: list[float] = []
-            for x in self.run.validation.centres(EVALUATION_CROP):
+            for x in self.run.validation.centres():
                 with self.run.autocast():
                     codes = self.vqvae.encode(x.contiguous(memory_format=torch.channels_last), lmbda)
                     bits = module(codes, lmbda)

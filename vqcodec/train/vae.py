@@ -18,7 +18,6 @@ __all__ = ["VAEPhase", "draw_lambda", "rate_distortion"]
 
 EVALUATED_QUALITIES = (10, 40, 70, 95)
 SHEET_QUALITIES = (10, 40, 70)
-EVALUATION_CROP = 256
 
 
 def draw_lambda(config: ModelConfig, batch: int, device: torch.device) -> Tensor:
@@ -66,7 +65,7 @@ class VAEPhase(Phase):
             lmbda = torch.tensor([module.config.lmbda(quality)], device=self.run.device)
             bpps: list[float] = []
             psnrs: list[float] = []
-            for i, x in enumerate(self.run.validation.centres(EVALUATION_CROP)):
+            for i, x in enumerate(self.run.validation.centres()):
                 with self.run.autocast():
                     out = module(x.contiguous(memory_format=torch.channels_last), lmbda, hard=self.hard)
                 _, bpp, mse = rate_distortion(x, out, lmbda)

@@ -1,0 +1,1 @@
+"""Scripts that measure vqcodec; their results are stored in ``results/``. See README.md."""

@@ -1,0 +1,97 @@
+"""Where a result comes from: versions, machine, model and command; and how it is stored.
+
+Nothing here names a person, a host or a folder outside the repository, since results are published.
+"""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import features
+
+from vqcodec import __version__
+from vqcodec.codec import Codec
+from vqcodec.images import write_atomic
+
+__all__ = ["command_line", "image_facts", "provenance", "write_json"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
+    """Facts about this run; ``threads`` is what the caller gave torch."""
+    packages = ("torch", "numpy", "pillow", "constriction", "bjontegaard")
+    libraries = ("libjpeg_turbo", "webp", "avif")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": command_line(sys.argv),
+        "versions": {
+            "vqcodec": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+            **{name: features.version(name) for name in libraries},
+        },
+        "weights": {
+            "name": codec.name,
+            "fingerprint": codec.fingerprint.hex(),
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "bytes": weights.stat().st_size,
+        },
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        },
+        "device": str(codec.device),
+        "threads": threads,
+    }
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command that was run, with paths outside the repository cut to their last part."""
+    return shlex.join(["python", "-m", f"benchmarks.{Path(argv[0]).stem}", *map(_public, argv[1:])])
+
+
+def image_facts(path: Path, width: int, height: int) -> dict[str, Any]:
+    """What identifies an image in a result."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"name": path.name, "width": width, "height": height, "sha256": digest}
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Write ``result``, a list of numbers on one line so that two results can be compared by eye."""
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    text = re.sub(r"\[\n([-+.\deE,\s]+)\]", lambda match: f"[{' '.join(match[1].split())}]", text)
+    write_atomic(path, f"{text}\n".encode())
+
+
+def _public(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    path = Path(value)
+    if not (path.is_absolute() or ".." in path.parts):
+        return argument
+    path = path.resolve()
+    return option + equals + (str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name)
+
+
+def _cpu() -> str:
+    """The processor's name; the platform module knows it on some systems only."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

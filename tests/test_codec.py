@@ -1,0 +1,330 @@
+"""The codec: pixels to the bytes of a file and back, with a tiny trained model."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vqcodec import entropy, prior
+from vqcodec.codec import Codec, pick_device
+from vqcodec.container import MAX_PIXELS, MAX_SIDE, Container, pack, parse
+from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError
+from vqcodec.metrics import psnr
+from vqcodec.weights import load_weights
+
+Pixels = NDArray[np.uint8]
+SIDES = st.one_of(st.integers(1, 3), st.integers(1, 70))
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> Pixels:
+    """Small images of any shape: noise on a gradient, in colour or grey."""
+    height, width, channels = draw(SIDES), draw(SIDES), draw(st.sampled_from([1, 3]))
+    noise = np.random.default_rng(draw(st.integers(0, 99))).normal(0, draw(st.sampled_from([0, 20, 200])), 3)
+    ramp = np.add.outer(np.arange(height), np.arange(width))[:, :, None] * 3.0
+    return (ramp + noise[:channels] * np.sin(ramp)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def small(tiny_codec: Codec, photograph: Pixels) -> bytes:
+    """A file of 24×16 pixels."""
+    return tiny_codec.compress(photograph[:16, :24], 90)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads of torch."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def forge(data: bytes, **fields: Any) -> bytes:
+    """The file ``data`` with other contents and the checksums that belong to them."""
+    return pack(dataclasses.replace(parse(data), **fields))
+
+
+@settings(max_examples=60)
+@given(pixels=pictures(), quality=st.integers(1, 100))
+def test_any_shape_comes_back(tiny_codec: Codec, pixels: Pixels, quality: int) -> None:
+    data = tiny_codec.compress(pixels, quality)
+    back = tiny_codec.decompress(data)
+    assert (back.shape, back.dtype) == (pixels.shape, np.dtype(np.uint8))
+    assert back.flags.c_contiguous
+    height, width, channels = pixels.shape
+    stated = parse(data)
+    assert (stated.height, stated.width, stated.grey, stated.quality) == (height, width, channels == 1, quality)
+    assert stated.fingerprint == tiny_codec.fingerprint
+    assert tiny_codec.compress(pixels, quality) == data
+    assert np.array_equal(tiny_codec.decompress(data), back)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 1, 1), (1, 300, 3), (300, 1, 1), (17, 31, 3), (16, 16, 1)])
+def test_extreme_shapes(tiny_codec: Codec, shape: tuple[int, int, int]) -> None:
+    dark, light = (tiny_codec.decompress(tiny_codec.compress(np.full(shape, v, np.uint8), 50)) for v in (30, 220))
+    assert dark.shape == light.shape == shape
+    assert dark.mean() + 40 < light.mean()
+
+
+def test_it_is_a_picture_of_the_input(tiny_codec: Codec, photograph: Pixels) -> None:
+    back = tiny_codec.decompress(tiny_codec.compress(photograph, 80))
+    flat = np.broadcast_to(photograph.mean((0, 1)).round().astype(np.uint8), photograph.shape)
+    assert psnr(photograph, back) > psnr(photograph, flat) + 2
+
+
+@settings(max_examples=20)
+@given(pixels=pictures(), quality=st.integers(1, 100))
+def test_portrait_is_landscape_turned(tiny_codec: Codec, pixels: Pixels, quality: int) -> None:
+    assume(pixels.shape[0] != pixels.shape[1])  # a square lies as it comes
+    turned = np.ascontiguousarray(pixels.transpose(1, 0, 2))
+    one, other = tiny_codec.compress(pixels, quality), tiny_codec.compress(turned, quality)
+    assert parse(one).levels == parse(other).levels
+    assert np.array_equal(tiny_codec.decompress(one).transpose(1, 0, 2), tiny_codec.decompress(other))
+
+
+def test_grey_is_the_mean_of_what_its_codes_show_in_colour(tiny_codec: Codec, photograph: Pixels) -> None:
+    grey = photograph[:, :, 1:2]
+    data = tiny_codec.compress(grey, 60)
+    as_colour = tiny_codec.compress(np.repeat(grey, 3, 2), 60)
+    assert parse(data).levels == parse(as_colour).levels
+    mean = tiny_codec.decompress(as_colour).mean(2, keepdims=True)
+    assert np.abs(tiny_codec.decompress(data) - mean).max() <= 1
+
+
+def test_the_caller_keeps_the_pixels(tiny_codec: Codec, photograph: Pixels) -> None:
+    """Read-only input, any memory order, and no view of it in the output."""
+    pixels = photograph[:40, :56].copy()
+    pixels.flags.writeable = False
+    before = pixels.copy()
+    data = tiny_codec.compress(pixels, 70)
+    assert np.array_equal(pixels, before)
+    assert tiny_codec.compress(np.asfortranarray(pixels), 70) == data
+    assert tiny_codec.compress(photograph[:40, :56], 70) == data
+    assert tiny_codec.compress(pixels[::-1], 70) == tiny_codec.compress(pixels[::-1].copy(), 70)
+
+
+def test_more_quality_gives_more_bits(tiny_codec: Codec, photograph: Pixels) -> None:
+    sizes = [len(tiny_codec.compress(photograph, quality)) for quality in (1, 35, 70, 100)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_quality_75_unless_told_otherwise(tiny_codec: Codec, photograph: Pixels) -> None:
+    assert tiny_codec.compress(photograph[:9, :9]) == tiny_codec.compress(photograph[:9, :9], 75)
+
+
+@pytest.mark.parametrize("quality", [0, -1, 101, 1000])
+def test_quality_bounds(tiny_codec: Codec, photograph: Pixels, quality: int) -> None:
+    with pytest.raises(ValueError, match=rf"^quality is {quality}, expected 1\.\.100$"):
+        tiny_codec.compress(photograph, quality)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint16),
+    ],
+)
+def test_arrays_that_are_no_image(tiny_codec: Codec, pixels: Pixels) -> None:
+    with pytest.raises(ImageError, match=r"^pixels are u?\w+ \[.*\], expected uint8 \[H, W, 3\] or \[H, W, 1\]"):
+        tiny_codec.compress(pixels)
+
+
+@pytest.mark.parametrize("shape", [(MAX_SIDE + 1, 1, 3), (1, MAX_SIDE + 1, 1), (2**13, 2**13 + 1, 3)])
+def test_too_many_pixels_are_refused_before_any_work(
+    tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]
+) -> None:
+    monkeypatch.setattr(tiny_codec, "codes", None)
+    pixels = np.broadcast_to(np.uint8(0), shape)  # one byte of memory
+    with pytest.raises(
+        ImageError, match=f"^{shape[1]}×{shape[0]} pixels, expected at most {MAX_PIXELS} and {MAX_SIDE}"
+    ):
+        tiny_codec.compress(pixels)
+
+
+def test_too_many_pixels_in_a_file_are_refused_before_any_work(tiny_codec: Codec, small: bytes) -> None:
+    for size in ({"width": MAX_SIDE, "height": MAX_SIDE}, {"width": 2**13 + 1, "height": 2**13}):
+        with pytest.raises(FormatError, match="too many pixels"):
+            tiny_codec.decompress(forge(small, **size))
+
+
+def test_a_file_of_another_model(tiny_codec: Codec, tiny_weights: Path, small: bytes) -> None:
+    foreign = forge(small, fingerprint=b"\1\2\3\4")
+    message = f"made with weights 01020304, these are {tiny_codec.fingerprint.hex()}"
+    with pytest.raises(UnknownModelError, match=f"^{message}$"):
+        tiny_codec.decompress(foreign)
+    with pytest.raises(UnknownModelError, match=r"^made with weights 01020304, which are not installed here; known: "):
+        Codec.for_file(foreign, device="cpu")
+    with pytest.raises(UnknownModelError, match=message):
+        Codec.for_file(foreign, weights=tiny_weights, device="cpu").decompress(foreign)
+
+
+def test_the_model_that_a_file_names_is_found(
+    tiny_codec: Codec, tiny_weights: Path, small: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQCODEC_WEIGHTS", str(tiny_weights.parent))
+    codec = Codec.for_file(small, device="cpu")
+    assert (codec.fingerprint, codec.name) == (tiny_codec.fingerprint, "tiny")
+    assert np.array_equal(codec.decompress(small), tiny_codec.decompress(small))
+    with pytest.raises(FormatError, match=r"^not a \.vq file"):
+        Codec.for_file(b"not a file at all", device="cpu")
+
+
+@pytest.mark.parametrize("count", [1, 3, 15])
+def test_wrong_level_count(tiny_codec: Codec, small: bytes, count: int) -> None:
+    levels = (parse(small).levels * 8)[:count]
+    with pytest.raises(FormatError, match=f"^{count} levels, expected 2 of model tiny$"):
+        tiny_codec.decompress(forge(small, levels=levels))
+
+
+def test_every_truncation_and_every_changed_byte(tiny_codec: Codec, small: bytes) -> None:
+    assert len(small) < 200
+    damaged = [small[:end] for end in range(len(small))] + [small + b"\0"]
+    for at, byte in enumerate(small):
+        damaged += [small[:at] + bytes([byte ^ flip]) + small[at + 1 :] for flip in (1, 0x80, 0xFF)]
+    for data in damaged:
+        with pytest.raises(VqcodecError) as caught:
+            tiny_codec.decompress(data)
+        assert "\n" not in str(caught.value)
+
+
+@given(
+    levels=st.tuples(st.binary(max_size=60), st.binary(max_size=60)),
+    width=st.integers(1, 80),
+    height=st.integers(1, 80),
+    quality=st.integers(1, 100),
+    grey=st.booleans(),
+)
+def test_bits_that_no_one_wrote(
+    tiny_codec: Codec, levels: tuple[bytes, bytes], width: int, height: int, quality: int, grey: bool
+) -> None:
+    """Sound checksums around nonsense: some image or a FormatError, and nothing else."""
+    data = pack(Container(width, height, grey, quality, tiny_codec.fingerprint, levels))
+    try:
+        pixels = tiny_codec.decompress(data)
+    except FormatError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - not every forgery fails
+    else:
+        assert pixels.shape == (height, width, 1 if grey else 3)
+
+
+@given(cut=st.integers(1, 8), level=st.integers(0, 1), tail=st.binary(max_size=8))
+def test_bitstreams_cut_and_mended(tiny_codec: Codec, small: bytes, cut: int, level: int, tail: bytes) -> None:
+    levels = list(parse(small).levels)
+    levels[level] = levels[level][:-cut] + tail
+    data = forge(small, levels=tuple(levels))
+    try:
+        pixels = tiny_codec.decompress(data)
+    except FormatError:
+        return
+    assert pixels.shape == (16, 24, 3)
+
+
+def test_compress_checks_its_own_bytes(tiny_codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = entropy.decode
+
+    def off_by_one(*arguments: Any) -> list[NDArray[np.int64]]:
+        codes = honest(*arguments)
+        codes[-1][-1, -1, -1] ^= 1
+        return codes
+
+    monkeypatch.setattr(entropy, "decode", off_by_one)
+    with pytest.raises(RuntimeError, match="does not decode to its own codes"):
+        tiny_codec.compress(photograph, 50)
+
+
+def test_threads_and_batches_change_no_code(
+    tiny_codec: Codec, photograph: Pixels, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = tiny_codec.codes(photograph[:64, :80], 75)
+    threads(1)
+    bitstreams = [level.bitstream for level in entropy.encode(tiny_codec._prior, codes, 75)]
+    for count, chunk in ((1, 2048), (2, 2048), (2, 5)):
+        threads(count)
+        monkeypatch.setattr(prior, "CHUNK", chunk)  # how many positions the encoder computes in one go
+        assert [level.bitstream for level in entropy.encode(tiny_codec._prior, codes, 75)] == bitstreams
+        back = entropy.decode(tiny_codec._prior, bitstreams, [(4, 5), (8, 10)], 75)
+        assert all(np.array_equal(a, b) for a, b in zip(codes, back, strict=True))
+
+
+def test_a_file_made_here_is_read_by_another_process_with_plain_arithmetic(
+    tiny_codec: Codec, tiny_weights: Path, photograph: Pixels, folder: Path, root: Path
+) -> None:
+    photograph = photograph[:64, :96]
+    data = tiny_codec.compress(photograph, 75)
+    Path("photo.vq").write_bytes(data)
+    code = (
+        "import sys, numpy, torch; from pathlib import Path\n"
+        "from vqcodec import entropy; from vqcodec.codec import Codec; from vqcodec.container import parse\n"
+        "data = Path('photo.vq').read_bytes()\n"
+        "codec = Codec.load(sys.argv[1], device='cpu'); file = parse(data)\n"
+        "shapes = codec._shapes(file.height, file.width)\n"
+        "numpy.savez('codes', *entropy.decode(codec._prior, list(file.levels), shapes, file.quality))\n"
+        "numpy.save('pixels', codec.decompress(data)); print(torch.backends.cpu.get_cpu_capability())"
+    )
+    environment = {"ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": str(root), "PATH": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(tiny_weights)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() in ("DEFAULT", "NO AVX")
+    there = np.load("codes.npz")
+    for name, grid in zip(there.files, tiny_codec.codes(photograph, 75), strict=True):
+        assert np.array_equal(there[name], grid)
+    # Floats differ in their last bits, which moves a pixel by one grey level at most.
+    assert np.abs(np.load("pixels.npy").astype(int) - tiny_codec.decompress(data)).max() <= 1
+
+
+def test_the_first_levels_alone_give_a_preview(tiny_codec: Codec, photograph: Pixels) -> None:
+    codes = tiny_codec.codes(photograph, 80)
+    height, width, _ = photograph.shape
+    whole = tiny_codec.reconstruct(codes, 80, height, width, grey=False)
+    preview = tiny_codec.reconstruct(codes[:1], 80, height, width, grey=False)
+    assert np.array_equal(whole, tiny_codec.decompress(tiny_codec.compress(photograph, 80)))
+    assert preview.shape == whole.shape
+    assert 8 < psnr(photograph, preview) < psnr(photograph, whole)
+
+
+def test_files_are_as_long_as_theory_says(tiny_codec: Codec, photograph: Pixels) -> None:
+    for quality in (1, 50, 100):
+        codes = tiny_codec.codes(photograph, quality)
+        file = parse(tiny_codec.compress(photograph, quality))
+        for level, bits in zip(file.levels, tiny_codec.cross_entropy(codes, quality), strict=True):
+            assert math.floor(bits / 8) - 4 <= len(level) <= 1.005 * bits / 8 + 8
+        framing = len(tiny_codec.compress(photograph, quality)) - sum(map(len, file.levels))
+        assert framing <= 32
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_no_cuda_where_there_is_none(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(VqcodecError, match=r"^device cuda was asked for, and this machine has none"):
+        Codec.load(tiny_weights, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_and_cpu_read_each_others_files(tiny_codec: Codec, tiny_weights: Path, photograph: Pixels) -> None:
+    gpu = Codec(load_weights(tiny_weights), "cuda")
+    for writer, reader in ((gpu, tiny_codec), (tiny_codec, gpu)):
+        data = writer.compress(photograph, 80)
+        file = parse(data)
+        shapes = reader._shapes(file.height, file.width)
+        there = entropy.decode(reader._prior, list(file.levels), shapes, 80)
+        assert all(np.array_equal(a, b) for a, b in zip(writer.codes(photograph, 80), there, strict=True))
+        assert np.abs(reader.decompress(data).astype(int) - writer.decompress(data)).max() <= 1

@@ -1,0 +1,419 @@
+"""The prior: the wavefront, causality, the fixed-point form and the bound that makes it exact."""
+
+import math
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+import vqcodec.prior
+from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
+from vqcodec.errors import WeightsError
+from vqcodec.prior import ACTIVATION_MAX, FREQUENCIES, FixedPrior, LevelPrior, Linear, PixelCNN, Wavefront, fixed_point
+
+TINY = ModelConfig(
+    levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),
+    patch=4,
+    widths=(8, 8),
+    blocks=(1, 1),
+)
+NARROW = PriorConfig(channels=8, layers=2, context_layers=1)
+SHAPES = [(5, 7), (10, 14)]
+
+Codes = NDArray[np.int64]
+Frequencies = NDArray[np.float64]
+
+
+def network(model: ModelConfig = TINY, config: PriorConfig = NARROW, *, seed: int = 0) -> PixelCNN:
+    """An untrained network whose codes are far from equally likely."""
+    torch.manual_seed(seed)
+    net = PixelCNN(model, config)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "heads" in name:
+                parameter.add_(torch.randn_like(parameter))
+    return net
+
+
+def random_codes(model: ModelConfig, shapes: list[tuple[int, int]], seed: int = 0) -> list[Codes]:
+    rng = np.random.default_rng(seed)
+    levels = zip(model.levels, shapes, strict=True)
+    return [rng.integers(level.codebook_size, size=(level.groups, *shape)) for level, shape in levels]
+
+
+class Recorder:
+    """A ``choose`` that looks codes up, as both sides do, and keeps the frequencies of every row and stage."""
+
+    def __init__(self, grid: Codes, stages: int) -> None:
+        self.wavefront = Wavefront(*grid.shape[1:])
+        self.codes = grid.reshape(len(grid), -1).T[self.wavefront.raster]
+        self.calls: list[tuple[int, int, int]] = []
+        self.frequencies: dict[int, Frequencies] = {s: np.full((len(self.codes), 0, 0), np.nan) for s in range(stages)}
+
+    def choose(self, first: int, last: int, stage: int, frequencies: Frequencies) -> Codes:
+        self.calls.append((first, last, stage))
+        assert first == 0 or not np.isnan(self.frequencies[stage][:first]).any(), "rows out of order"
+        if first == 0:
+            self.frequencies[stage] = np.full((len(self.codes), *frequencies.shape[1:]), np.nan)
+        self.frequencies[stage][first:last] = frequencies
+        count = frequencies.shape[1]
+        return self.codes[first:last, stage * count : (stage + 1) * count]
+
+
+def visit(prior: FixedPrior, codes: list[Codes], quality: int = 50, *, known: bool) -> list[Recorder]:
+    """Run every level as the encoder (``known``) or as the decoder does."""
+    recorders = []
+    state = None
+    for index, grid in enumerate(codes):
+        recorder = Recorder(grid, prior.model.levels[index].stages)
+        _, height, width = grid.shape
+        given_codes = grid if known else None
+        found, state = prior.code_level(index, height, width, quality, state, recorder.choose, known=given_codes)
+        np.testing.assert_array_equal(found, grid)
+        recorders.append(recorder)
+    return recorders
+
+
+def assert_same(a: list[Recorder], b: list[Recorder]) -> None:
+    for one, other in zip(a, b, strict=True):
+        for stage, frequencies in one.frequencies.items():
+            np.testing.assert_array_equal(frequencies, other.frequencies[stage])
+
+
+# --- the frequency table -----------------------------------------------------------------------------------------
+
+
+def test_frequency_table_literally() -> None:
+    assert len(FREQUENCIES) == 22 * 64 + 2
+    assert FREQUENCIES[:4] == (4194304, 4149123, 4104428, 4060215)
+    assert FREQUENCIES[63:66] == (2119988, 2097152, 2074561)
+    assert FREQUENCIES[-3:] == (1, 1, 0)
+    assert sum(FREQUENCIES) == 389370650
+
+
+def test_frequency_table_is_the_floor_of_the_power() -> None:
+    with localcontext(prec=60):
+        for i, frequency in enumerate(FREQUENCIES[:-1]):
+            assert frequency == math.floor(Decimal(2) ** (22 - Decimal(i) / 64))
+            # And without any root: the largest integer whose 64th power is at most 2^(1408 − i).
+            assert frequency**64 <= 2 ** (1408 - i) < (frequency + 1) ** 64
+
+
+# --- the wavefront -----------------------------------------------------------------------------------------------
+
+
+@given(height=st.integers(1, 12), width=st.integers(1, 12))
+def test_wavefront(height: int, width: int) -> None:
+    wave = Wavefront(height, width)
+    positions = [(int(i) % width, int(i) // width) for i in wave.raster]
+    assert positions == sorted(
+        ((x, y) for x in range(width) for y in range(height)), key=lambda p: (p[0] + 2 * p[1], p[1])
+    )
+    assert [row for first, last in wave.spans for row in range(first, last)] == list(range(height * width))
+    # A grid one column wide has nothing at the odd steps.
+    assert len(wave.spans) == (width + 2 * (height - 1) if width > 1 else height)
+    for first, last in wave.spans:
+        assert len({x + 2 * y for x, y in positions[first:last]}) == 1
+        before = wave.neighbours[first:last, :4]
+        assert ((before < first) | (before == height * width)).all()
+    for row, (x, y) in enumerate(positions):
+        for tap, (dx, dy) in zip(wave.neighbours[row], [(-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0)], strict=True):
+            inside = 0 <= x + dx < width and 0 <= y + dy < height
+            assert (positions[tap] == (x + dx, y + dy)) if inside else (tap == height * width)
+
+
+def test_sequential_steps_of_the_decoder() -> None:
+    model, config = ModelConfig(levels=(LevelConfig(16, 2, 2, 4, 2),)), PriorConfig(4, 1, 1)
+    prior = FixedPrior(fixed_point(network(model, config)), model, config)
+    (recorder,) = visit(prior, random_codes(model, [(64, 96)]), known=False)
+    assert len(recorder.calls) == 2 * (96 + 2 * 63)
+    assert len({first for first, _, _ in recorder.calls}) == 222
+
+
+# --- the float form ----------------------------------------------------------------------------------------------
+
+
+def level_of(net: PixelCNN, index: int) -> LevelPrior:
+    level = net.levels[index]
+    assert isinstance(level, LevelPrior)
+    return level
+
+
+def head_outputs(net: PixelCNN, index: int) -> list[Tensor]:
+    """A list that the logits ``[B, G/S·K, H, W]`` of each stage of a level are appended to, as they are computed."""
+    seen: list[Tensor] = []
+    for head in level_of(net, index).heads:
+        head.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    return seen
+
+
+@pytest.mark.parametrize(("y", "x"), [(0, 0), (0, 6), (2, 3), (4, 0), (4, 6)])
+def test_logits_depend_on_earlier_positions_only(y: int, x: int) -> None:
+    net = network()
+    logits = head_outputs(net, 0)
+    embedded = torch.randn(1, 8, 5, 7, requires_grad=True)
+    level_of(net, 0).bits(torch.zeros(1, 2, 5, 7, dtype=torch.int64), embedded, torch.rand(1, 8, 1, 1))
+    (gradient,) = torch.autograd.grad(logits[0][0, :, y, x].abs().sum(), embedded)
+    reached = {(int(i), int(j)) for i, j in gradient.abs().sum((0, 1)).nonzero()}
+    # Three layers of the four neighbours: all of the cone they span is reached, and nothing else.
+    cone = {(y, x)}
+    for _ in range(3):
+        cone |= {(i + di, j + dj) for i, j in cone for di, dj in [(-1, -1), (-1, 0), (-1, 1), (0, -1)]}
+    assert reached == {(i, j) for i, j in cone - {(y, x)} if 0 <= i < 5 and 0 <= j < 7}
+    assert all(j + 2 * i < x + 2 * y for i, j in reached)
+
+
+def test_a_stage_sees_the_stages_before_it_at_its_own_position() -> None:
+    net = network()
+    seen = head_outputs(net, 1)
+    coarse, fine = (torch.from_numpy(grid)[None] for grid in random_codes(TINY, SHAPES))
+    y, x = 4, 6
+
+    def logits(group: int | None = None) -> list[Tensor]:
+        """The logits of both stages, after one code at (x, y) was changed."""
+        changed = fine.clone()
+        if group is not None:
+            changed[0, group, y, x] = (changed[0, group, y, x] + 1) % 6
+        net([coarse, changed], torch.tensor([0.01]))
+        return seen[-2:]
+
+    before = logits()
+    for group in range(4):
+        after = logits(group)
+        assert torch.equal(before[0][..., y, x], after[0][..., y, x])
+        assert torch.equal(before[1][..., y, x], after[1][..., y, x]) == (group >= 2)
+        for stage in range(2):
+            assert torch.equal(before[stage][..., :y, :], after[stage][..., :y, :])
+            assert torch.equal(before[stage][..., y, :x], after[stage][..., y, :x])
+            assert not torch.equal(before[stage][..., y, x + 1], after[stage][..., y, x + 1])
+
+
+def test_finer_levels_and_quality_matter_and_coarser_levels_do_not_look_ahead() -> None:
+    net = network()
+    codes = [torch.from_numpy(grid)[None] for grid in random_codes(TINY, SHAPES)]
+    coarse, fine = net(codes, torch.tensor([0.01]))
+    assert coarse.shape == fine.shape == (1,)
+    other = [codes[0], (codes[1] + 1) % 6]
+    assert torch.equal(net(other, torch.tensor([0.01]))[0], coarse)
+    assert not torch.equal(net([(codes[0] + 1) % 5, codes[1]], torch.tensor([0.01]))[1], fine)
+    assert not torch.equal(net(codes, torch.tensor([0.05]))[0], coarse)
+
+
+def test_every_parameter_that_is_used_learns() -> None:
+    net = network()
+    codes = [torch.from_numpy(grid)[None] for grid in random_codes(TINY, SHAPES)]
+    torch.autograd.backward(torch.stack(net(codes, torch.tensor([0.01]))).sum())
+    silent = {name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert silent == {"levels.0.inner.table"}  # one stage has no earlier one to look at
+
+
+def test_start_from_static_frequencies() -> None:
+    model = ModelConfig(levels=(LevelConfig(16, 4, 2, 8, 2),))
+    torch.manual_seed(0)
+    net = PixelCNN(model, PriorConfig(16, 2, 1))
+    usage = torch.rand(4, 8).pow(3)
+    usage /= usage.sum(1, keepdim=True)
+    net.start_from([usage])
+    codes = torch.stack([torch.multinomial(row, 900, replacement=True) for row in usage]).view(1, 4, 30, 30)
+    static = -usage.log2().gather(1, codes.view(4, -1)).sum()
+    (bits,) = net([codes], torch.tensor([0.01]))
+    assert abs(bits.item() / static.item() - 1) < 0.02
+    uniform = 4 * 900 * 3
+    assert static < 0.8 * uniform
+
+
+# --- the fixed-point form ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shapes", [SHAPES, [(1, 1), (2, 2)], [(1, 9), (2, 18)], [(9, 1), (18, 2)]])
+@pytest.mark.parametrize("chunk", [None, 1, 17])
+def test_encoder_and_decoder_see_the_same_frequencies(
+    shapes: list[tuple[int, int]], chunk: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior = FixedPrior(fixed_point(network()), TINY, NARROW)
+    codes = random_codes(TINY, shapes)
+    decoder = visit(prior, codes, known=False)
+    if chunk:
+        monkeypatch.setattr(vqcodec.prior, "CHUNK", chunk)
+    encoder = visit(prior, codes, known=True)
+    assert_same(encoder, decoder)
+    for recorder, level in zip(decoder, TINY.levels, strict=True):
+        assert len(recorder.calls) == level.stages * len(recorder.wavefront.spans)
+        for frequencies in recorder.frequencies.values():
+            assert (frequencies.max(2) == FREQUENCIES[0]).all()
+            assert set(np.unique(frequencies)) <= set(FREQUENCIES)
+
+
+def test_shipped_sizes_with_one_thread_two_threads_and_in_one_go() -> None:
+    model, config = ModelConfig(), PriorConfig()
+    prior = FixedPrior(fixed_point(network(model, config)), model, config)
+    codes = random_codes(model, [(5, 7), (10, 14)])
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        decoder = visit(prior, codes, known=False)
+        torch.set_num_threads(2)
+        assert_same(decoder, visit(prior, codes, known=False))
+        assert_same(decoder, visit(prior, codes, known=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_quality_enters_as_an_integer() -> None:
+    prior = FixedPrior(fixed_point(network()), TINY, NARROW)
+    codes = random_codes(TINY, SHAPES)
+    first, again, other = (visit(prior, codes, q, known=True)[0].frequencies[0] for q in (1, 1, 100))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def structured(rng: np.random.Generator, model: ModelConfig, shapes: list[tuple[int, int]], batch: int) -> list[Tensor]:
+    """Codes that follow their neighbours and the level before, with a little noise."""
+    grids = []
+    phase = rng.integers(100, size=(batch, 1, 1, 1))
+    for level, (height, width) in zip(model.levels, shapes, strict=True):
+        y, x, g = np.ogrid[:height, :width, : level.groups]
+        pattern = (x * level.stride // 8 + y * level.stride // 8 + g + phase) % level.codebook_size
+        noise = rng.random(pattern.shape) < 0.1
+        codes = np.where(noise, rng.integers(level.codebook_size, size=pattern.shape), pattern)
+        grids.append(torch.from_numpy(np.moveaxis(codes, 3, 1)))
+    return grids
+
+
+def test_fixed_point_costs_what_the_float_form_does() -> None:
+    config = PriorConfig(channels=16, layers=1, context_layers=1)
+    torch.manual_seed(0)
+    net, rng = PixelCNN(TINY, config), np.random.default_rng(0)
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    shapes = [(8, 8), (16, 16)]
+    for _ in range(100):
+        bits = torch.stack(net(structured(rng, TINY, shapes, 4), torch.full((4,), 0.01))).sum()
+        optimizer.zero_grad()
+        torch.autograd.backward(bits / 1000)
+        optimizer.step()
+    codes = structured(rng, TINY, shapes, 1)
+    prior = FixedPrior(fixed_point(net), TINY, config)
+    for quality in (1, 60, 100):
+        with torch.no_grad():
+            floats = net(codes, torch.tensor([TINY.lmbda(quality)]))
+        seen = visit(prior, [grid[0].numpy() for grid in codes], quality, known=True)
+        for level, grid, bits, recorder in zip(TINY.levels, codes, floats, seen, strict=True):
+            frequencies = np.concatenate(list(recorder.frequencies.values()), 1)
+            chosen = np.take_along_axis(frequencies, recorder.codes[:, :, None], 2)[:, :, 0]
+            fixed = -np.log2(chosen / frequencies.sum(2)).sum()
+            assert fixed == pytest.approx(bits.item(), rel=0.01)
+            assert fixed < 0.8 * grid.numel() * math.log2(level.codebook_size), "the test trained nothing"
+
+
+# --- the bound that makes it exact -------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 2**32 - 1), bits=st.integers(8, 38), inputs=st.integers(1, 40))
+def test_linear_is_exact_up_to_the_bound(seed: int, bits: int, inputs: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Σ|w|·A stays just below 2^53 when bits is 38 and all inputs are as large as they can be.
+    weight = rng.integers(-(2**bits) // inputs, 2**bits // inputs, size=(inputs, 3), endpoint=True)
+    x = rng.choice([ACTIVATION_MAX, -ACTIVATION_MAX, 0, 1, 12345], size=(4, inputs))
+    bias, shift = rng.integers(-(2**36), 2**36, size=3), int(rng.integers(1, 33))
+    layer = Linear(torch.from_numpy(weight).double(), torch.from_numpy(bias).double() + 2.0 ** (shift - 1), 2.0**-shift)
+    expected = [
+        [
+            (sum(map(int.__mul__, row, column)) + b + (1 << shift - 1)) >> shift
+            for column, b in zip(*columns, strict=True)
+        ]
+        for columns in [(weight.T.tolist(), bias.tolist())]
+        for row in x.tolist()
+    ]
+    assert layer(torch.from_numpy(x).double()).tolist() == expected
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    return fixed_point(network())
+
+
+def test_fixed_point_tensors_are_integers_that_fill_16_bits(tensors: dict[str, Tensor]) -> None:
+    kinds = {"weight": torch.int16, "bias": torch.int64, "shift": torch.int32}
+    for name, tensor in tensors.items():
+        assert tensor.dtype == kinds.get(name.rsplit(".", 1)[1], torch.int16)
+        if name.endswith(".weight"):
+            assert 2**14 <= int(tensor.abs().max()) < 2**15
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_bound_is_sharp(tensors: dict[str, Tensor], sign: int) -> None:
+    weight, shift = tensors["0.first.weight"].long(), int(tensors["0.first.shift"])
+    room = 2**53 - int(weight[:, 3].abs().sum()) * ACTIVATION_MAX - 2 ** (shift - 1)
+    bias = tensors["0.first.bias"].clone()
+    bias[3] = sign * (room - 1)
+    FixedPrior(tensors | {"0.first.bias": bias}, TINY, NARROW)
+    bias[3] = sign * room
+    with pytest.raises(WeightsError, match=r"0\.first can reach 9\.01e\+15, beyond the exact integers below 2\^53"):
+        FixedPrior(tensors | {"0.first.bias": bias}, TINY, NARROW)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1e9, "can reach"),
+        (-1e9, "can reach"),
+        (1e30, "can reach"),
+        (math.nan, "not finite"),
+        (math.inf, "not finite"),
+    ],
+)
+def test_fixed_point_refuses_what_it_cannot_hold(value: float, message: str) -> None:
+    net = network()
+    with torch.no_grad():
+        level_of(net, 1).hidden.bias[3] = value
+    with pytest.raises(WeightsError, match=rf"layer 1\.hidden .*{message}"):
+        fixed_point(net)
+
+
+def test_fixed_point_refuses_weights_too_large_for_16_bits() -> None:
+    net = network()
+    with torch.no_grad():
+        level_of(net, 0).first.weight[0, 0] = 1e5
+    with pytest.raises(WeightsError, match=r"0\.first\.shift is -2, expected 1\.\.32"):
+        fixed_point(net)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("0.embed", None, "prior has no tensor 0.embed"),
+        ("1.heads.1.shift", None, "prior has no tensor 1.heads.1.shift"),
+        (
+            "1.spread.weight",
+            lambda t: t.T.flatten(),
+            r"1.spread.weight is torch.int16 [256], expected integers [8, 32]",
+        ),
+        ("1.inner", lambda t: t[:1], "1.inner is torch.int16 [1, 6, 8], expected integers [2, 6, 8]"),
+        ("0.quality", lambda t: t.float(), "0.quality is torch.float32 [100, 8], expected integers [100, 8]"),
+        ("0.quality", lambda t: t.bool(), "0.quality is torch.bool"),
+        ("0.quality", lambda t: t.to(torch.complex64), "0.quality is torch.complex64"),
+        ("0.quality", lambda t: t.int() + 40000, "0.quality has values beyond ±32767"),
+        ("0.embed", lambda t: torch.full_like(t, -(2**15)), "0.embed has values beyond ±32767"),
+        ("0.first.shift", lambda t: t * 0, "0.first.shift is 0, expected 1..32"),
+        ("0.first.shift", lambda t: t * 0 + 33, "0.first.shift is 33, expected 1..32"),
+        ("0.first.weight", lambda t: t.long() << 40, "layer 0.first can reach"),
+        ("1.context.1.bias", lambda _: torch.zeros(8), "unexpected tensors: 1.context.1.bias"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    tensors: dict[str, Tensor], name: str, change: object, message: str
+) -> None:
+    changed = dict(tensors)
+    if callable(change):
+        changed[name] = change(tensors.get(name))
+    else:
+        del changed[name]
+    with pytest.raises(WeightsError) as caught:
+        FixedPrior(changed, TINY, NARROW)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,379 @@
+"""The quantiser against a second one, written out position by position in double precision."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqcodec.quantize import DISTORTION_WEIGHT, LN2, Quantized, Usage, VectorQuantizer
+
+G, K, D = 3, 7, 2
+SHAPE = (2, G * D, 3, 4)
+WITH_VARIANCE = pytest.mark.parametrize("variance", [False, True], ids=["static", "variance"])
+LEARN = pytest.mark.parametrize("learn", ["ema", "gradient"])
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def quantizer(*, rate_aware: bool = True, learn: str = "ema", decay: float = 0.995) -> VectorQuantizer:
+    """Frozen, with a head that prefers some codes to others."""
+    made = VectorQuantizer(G, K, D, rate_aware=rate_aware, learn=learn, decay=decay).eval()
+    torch.nn.init.normal_(made.bias, std=2)
+    return made
+
+
+def residuals(variance: bool) -> tuple[Tensor, Tensor | None]:
+    r = torch.randn(SHAPE).requires_grad_()
+    return r, torch.rand(SHAPE).add(0.2).requires_grad_() if variance else None
+
+
+@dataclass
+class Naive:
+    codes: NDArray[np.int64]  # [B, G, H, W]
+    z_q: NDArray[np.float64]  # [B, G·D, H, W]
+    bits: NDArray[np.float64]  # [B, G, H, W]
+    distances: NDArray[np.float64]  # [B, G, H, W], squared
+    p: NDArray[np.float64]  # [B, G, H, W, K]
+
+
+def naive(q: VectorQuantizer, r: Tensor, inverse_variance: Tensor | None = None) -> Naive:
+    codebook, bias = q.codebook.detach().double().numpy(), q.bias.detach().double().numpy()
+    x = r.detach().double().numpy()
+    precision = np.zeros_like(x) if inverse_variance is None else inverse_variance.detach().double().numpy()
+    grid = (len(x), q.groups, *x.shape[2:])
+    out = Naive(
+        np.zeros(grid, np.int64), np.zeros_like(x), np.zeros(grid), np.zeros(grid), np.zeros((*grid, q.codebook_size))
+    )
+    for b, g, i, j in np.ndindex(*grid):
+        channels = slice(g * q.dim, (g + 1) * q.dim)
+        weights = [
+            math.exp(bias[g, k] - sum(precision[b, channels, i, j] * codebook[g, k] ** 2) / 2)
+            for k in range(q.codebook_size)
+        ]
+        p = np.array(weights) / sum(weights)
+        distances = np.array([sum((x[b, channels, i, j] - e) ** 2) for e in codebook[g]])
+        costs = DISTORTION_WEIGHT * distances - np.log2(p) if q.rate_aware else distances
+        code = int(np.argmin(costs))
+        out.codes[b, g, i, j], out.bits[b, g, i, j], out.distances[b, g, i, j] = (
+            code,
+            -np.log2(p[code]),
+            distances[code],
+        )
+        out.z_q[b, channels, i, j], out.p[b, g, i, j] = codebook[g, code], p
+    return out
+
+
+def test_the_distortion_weight_is_the_slope_of_uniform_quantisation() -> None:
+    def distortion(bits: float) -> float:  # Δ = 2^−bits
+        return 4**-bits / 12
+
+    assert pytest.approx(-2e-6 / (distortion(1e-6) - distortion(-1e-6))) == DISTORTION_WEIGHT
+
+
+@WITH_VARIANCE
+@pytest.mark.parametrize("rate_aware", [False, True], ids=["nearest", "rate-aware"])
+def test_codes_and_bits_are_the_naive_ones(rate_aware: bool, variance: bool) -> None:
+    q = quantizer(rate_aware=rate_aware)
+    r, inverse_variance = residuals(variance)
+    expected, out = naive(q, r, inverse_variance), q(r, inverse_variance)
+    assert out.codes.dtype == torch.int64
+    np.testing.assert_array_equal(out.codes, expected.codes)
+    np.testing.assert_array_equal(q.encode(r, inverse_variance), expected.codes)
+    np.testing.assert_array_equal(q.decode(out.codes).detach(), expected.z_q.astype(np.float32))
+    np.testing.assert_allclose(out.z_q.detach(), expected.z_q, atol=1e-6)
+    np.testing.assert_allclose(out.bits.detach(), expected.bits.sum((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(out.commitment_loss.detach(), expected.distances.mean() / D, rtol=1e-5)
+
+
+def test_the_rate_matters_to_the_choice() -> None:
+    r, inverse_variance = residuals(True)
+    aware, nearest = quantizer(rate_aware=True), quantizer(rate_aware=False)
+    nearest.load_state_dict(aware.state_dict())
+    both = [naive(q, r, inverse_variance) for q in (aware, nearest)]
+    assert both[0].bits.sum() < both[1].bits.sum()
+    assert both[0].distances.sum() > both[1].distances.sum()
+
+
+def test_one_group_is_the_textbook_quantiser() -> None:
+    q = VectorQuantizer(1, 16, 5, rate_aware=False).eval()
+    r = torch.randn(2, 5, 4, 3)
+    nearest = torch.cdist(r.movedim(1, -1).reshape(-1, 5), q.codebook[0]).argmin(1)
+    assert q.encode(r).flatten().tolist() == nearest.tolist()
+    assert q(r).bits.tolist() == pytest.approx([12 * 4] * 2)  # log2 16 bits each, before the head has learnt
+
+
+def test_codewords_are_their_own_codes() -> None:
+    codes = torch.randint(K, (2, G, 5, 6))
+    nearest = quantizer(rate_aware=False)
+    assert torch.equal(nearest.encode(nearest.decode(codes)), codes)
+
+
+def test_a_large_grid_is_chosen_for_in_parts() -> None:
+    q = VectorQuantizer(1, 4096, 1, rate_aware=False).eval()  # 256 positions at a time
+    q.codebook.copy_(torch.randperm(4096)[None, :, None] / 16)  # sums of these are exact
+    r = torch.randint(-100, 4300, (2, 1, 50, 90)) / 16
+    errors = (q.decode(q.encode(r)) - r).abs()
+    assert torch.equal(errors, (r - r.clamp(0, 4095 / 16)).abs())
+
+
+def test_autocast_does_not_blur_the_choice() -> None:
+    q, r, precision = VectorQuantizer(4, 128, 2).eval(), torch.randn(1, 8, 16, 16), torch.rand(1, 8, 16, 16) + 0.2
+    with torch.autocast("cpu", torch.bfloat16):
+        blurred: Quantized = q(r, precision)
+        assert torch.equal(q.encode(r, precision), blurred.codes)
+    sharp = q(r, precision)
+    assert torch.equal(sharp.codes, blurred.codes)
+    torch.testing.assert_close(blurred.bits, sharp.bits)
+
+
+@LEARN
+def test_gradients_pass_straight_through(learn: str) -> None:
+    q, (r, _), weight = quantizer(learn=learn), residuals(False), torch.randn(SHAPE)
+    (q(r).z_q * weight).sum().backward()
+    torch.testing.assert_close(r.grad, weight, rtol=0, atol=0)
+    assert q.codebook.grad is None
+
+
+@LEARN
+def test_gradients_of_the_bits(learn: str) -> None:
+    q, (r, precision) = quantizer(learn=learn), residuals(True)
+    q(r, precision).bits.sum().backward()
+    expected, squares = naive(q, r, precision), q.codebook.detach().double().numpy() ** 2
+    assert r.grad is not None
+    assert precision is not None
+    assert precision.grad is not None
+    assert q.bias.grad is not None
+    # The cost of a codeword's distance from zero, felt at the codeword.
+    np.testing.assert_allclose(r.grad, precision.detach().numpy() * expected.z_q / LN2, atol=1e-5)
+    mean_squares = np.einsum("bgijk,gkd->bgdij", expected.p, squares).reshape(SHAPE)
+    np.testing.assert_allclose(precision.grad, (expected.z_q**2 - mean_squares) / 2 / LN2, atol=1e-5)
+    surplus = expected.p - np.eye(K)[expected.codes]
+    np.testing.assert_allclose(q.bias.grad, surplus.sum((0, 2, 3)) / LN2, atol=1e-4)
+    assert q.codebook.grad is None  # codewords belong at centroids, whatever that costs
+
+
+@LEARN
+def test_commitment_pulls_residuals_and_codebook_loss_pulls_codewords(learn: str) -> None:
+    q, (r, precision) = quantizer(learn=learn), residuals(True)
+    out = q(r, precision)
+    pull = 2 * (r.detach() - out.z_q.detach()) / r.numel()
+    out.commitment_loss.backward()
+    torch.testing.assert_close(r.grad, pull)
+    assert q.codebook.grad is None
+    if learn == "ema":
+        assert out.codebook_loss.item() == 0
+        assert not out.codebook_loss.requires_grad
+        return
+    r.grad = None
+    out.codebook_loss.backward()
+    torch.testing.assert_close(out.codebook_loss, out.commitment_loss)
+    expected = torch.zeros(G, K, D)
+    for b, g, i, j in np.ndindex(*out.codes.shape):
+        expected[g, out.codes[b, g, i, j]] -= pull[b, g * D : (g + 1) * D, i, j]
+    torch.testing.assert_close(q.codebook.grad, expected)
+    assert r.grad is None
+
+
+def test_one_step_of_the_moving_average() -> None:
+    q = VectorQuantizer(1, 3, 1, decay=0.75)
+    q.codebook.copy_(torch.tensor([[[-1.0], [0.0], [1.0]]]))
+    q.sums.copy_(q.codebook / 3)
+    q(torch.tensor([-1.5, 1.5, 0.5625, 1.5]).view(1, 1, 2, 2))
+    usage, sums = torch.tensor([[0.3125, 0.25, 0.4375]]), torch.tensor([[-0.34375, 0.0, 0.47265625]])
+    torch.testing.assert_close(q.usage, usage)
+    torch.testing.assert_close(q.codebook, (sums / usage)[:, :, None])
+
+
+@LEARN
+def test_codebooks_stand_still_outside_training(learn: str) -> None:
+    q, (r, precision) = quantizer(learn=learn), residuals(True)
+    before = {key: value.clone() for key, value in q.state_dict().items()}
+    q(r, precision)
+    assert all(torch.equal(value, before[key]) for key, value in q.state_dict().items())
+
+
+@WITH_VARIANCE
+def test_both_ways_of_learning_arrive_at_the_centroids(variance: bool) -> None:
+    centres = torch.tensor([[-3.0, -3], [-3, 3], [0, 0], [3, -3], [3, 3]])
+    members = torch.randint(5, (2, 100))
+    vectors = centres[members] + 0.3 * torch.randn(2, 100, 2)
+    r = vectors.mT.reshape(1, 4, 10, 10)
+    precision = torch.rand_like(r) if variance else None
+    centroids = torch.stack([torch.stack([vectors[g][members[g] == k].mean(0) for k in range(5)]) for g in range(2)])
+    for learn in ("ema", "gradient"):
+        q = VectorQuantizer(2, 5, 2, learn=learn, decay=0.8)
+        with torch.no_grad():
+            q.codebook.copy_(centres + 0.5 * torch.randn(2, 5, 2))
+            q.sums.copy_(q.codebook / 5)
+        sgd = torch.optim.SGD([q.codebook], lr=4.0) if learn == "gradient" else None
+        for _ in range(150):
+            out = q(r, precision)
+            if sgd is not None:
+                (out.codebook_loss + out.commitment_loss + out.bits.sum()).backward()
+                sgd.step()
+                sgd.zero_grad()
+        torch.testing.assert_close(q.codebook.detach(), centroids, atol=1e-4, rtol=0)
+        shares = torch.stack([m.bincount(minlength=5) for m in members]) / 100
+        torch.testing.assert_close(q.usage, shares)
+
+
+def test_a_codeword_that_is_never_chosen_stays_where_it_is() -> None:
+    q = VectorQuantizer(1, 2, 1, decay=0.5)
+    q.codebook.copy_(torch.tensor([[[0.0], [50.0]]]))
+    q.sums.copy_(q.codebook / 2)
+    for _ in range(200):  # usage falls to 2^-200
+        q(torch.randn(1, 1, 4, 4))
+    assert q.codebook[0, 1].item() == pytest.approx(50)
+    assert q.usage[0].tolist() == pytest.approx([1, 0])
+    q(torch.full((1, 1, 4, 4), 49.0))
+    assert q.codebook[0, 1].item() == pytest.approx(49)
+
+
+def test_processes_share_one_moving_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, r = quantizer().train(), torch.randn(2, G * D, 3, 4)
+    ours = quantizer().train()
+    ours.load_state_dict(whole.state_dict())
+    theirs = iter(ours._statistics(ours._rows(r[1:]), ours._choose(ours._rows(r[1:]), None)))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda mine: mine.add_(next(theirs)))
+    ours(r[:1])
+    monkeypatch.undo()
+    whole(r)
+    torch.testing.assert_close(ours.state_dict(), whole.state_dict())
+
+
+def cost(q: VectorQuantizer, r: Tensor, precision: Tensor | None) -> tuple[float, float]:
+    """Mean of a·distortion + bits, and of bits, a position and group."""
+    out = q.eval()(r, precision)
+    positions = out.codes.numel()
+    squared_error = (q.decode(out.codes) - r).square().sum().item()
+    bits = out.bits.sum().item()
+    return (DISTORTION_WEIGHT * squared_error + bits) / positions, bits / positions
+
+
+def gaussians(seed: int) -> tuple[Tensor, Tensor]:
+    """Residuals ``[1, 4, 64, 64]`` in units of the step, their σ known and different everywhere, and 1/σ²."""
+    torch.manual_seed(seed)
+    scale = torch.empty(1, 4, 64, 64).uniform_(-2, 0).exp()
+    return scale * torch.randn_like(scale), scale.pow(-2)
+
+
+def rounding(r: Tensor, precision: Tensor) -> tuple[float, float]:
+    """The same two figures for rounding each pair of channels to whole numbers, coded by the true Gaussians."""
+    rounded, root = r.round().double(), precision.double().sqrt() / math.sqrt(2)
+    bins = 0.5 * (torch.erf((rounded + 0.5) * root) - torch.erf((rounded - 0.5) * root))
+    bits = -bins.clamp_min(1e-30).log2().sum().item()
+    positions = r.numel() / 2
+    return (DISTORTION_WEIGHT * (rounded - r).square().sum().item() + bits) / positions, bits / positions
+
+
+def test_fit_beats_rounding_and_plain_k_means_on_gaussians() -> None:
+    r, precision = gaussians(0)
+    fitted, plain = VectorQuantizer(2, 32, 2), VectorQuantizer(2, 32, 2, rate_aware=False)
+    for q in (fitted, plain):
+        q.fit(r, precision)
+    fresh = gaussians(1)
+    ours, our_bits = cost(fitted, *fresh)
+    theirs, their_bits = rounding(*fresh)
+    assert ours < 0.92 * theirs
+    assert our_bits < 0.76 * their_bits
+    assert ours < 0.65 * cost(plain, *fresh)[0]
+
+
+def test_fit_leaves_codewords_at_centroids_and_a_head_that_expects_what_occurs() -> None:
+    r, precision = gaussians(0)
+    q = VectorQuantizer(2, 16, 2)
+    q.fit(r, precision, iterations=60)
+    codes, vectors = q.encode(r, precision)[0].flatten(1), r.view(2, 2, -1).mT
+    counts = torch.stack([c.bincount(minlength=16) for c in codes])
+    for group, code in (counts > 0).nonzero().tolist():
+        centroid = vectors[group, codes[group] == code].mean(0)
+        torch.testing.assert_close(q.codebook[group, code], centroid, atol=0.05, rtol=0)
+    expected = q._logits(q._rows(precision)).softmax(2).sum(1)
+    torch.testing.assert_close(expected.detach(), counts.float(), rtol=0.1, atol=2)
+    torch.testing.assert_close(q.usage, counts / 4096, atol=2e-3, rtol=0)
+    torch.testing.assert_close(q.sums, q.codebook * q.usage[:, :, None])
+
+
+def test_fit_without_variance_reaches_the_entropy_of_its_codes() -> None:
+    r, _ = gaussians(0)
+    q = VectorQuantizer(2, 16, 2)
+    q.fit(r, None)
+    entropies = Usage.of(torch.stack([c.bincount(minlength=16) for c in q.encode(r)[0].flatten(1)])).perplexity.log2()
+    assert cost(q, r, None)[1] == pytest.approx(entropies.mean().item(), rel=0.01)
+
+
+def test_fit_is_the_same_each_time_and_survives_fewer_vectors_than_codewords() -> None:
+    r, twins = torch.randn(1, 2, 2, 2), [VectorQuantizer(1, 16, 2) for _ in range(2)]
+    for q in twins:
+        q.fit(r, None, seed=3)
+    assert all(torch.equal(value, twins[1].state_dict()[key]) for key, value in twins[0].state_dict().items())
+    assert all(value.isfinite().all() for value in twins[0].state_dict().values())
+    torch.testing.assert_close(twins[0](r).z_q, r)
+
+
+@LEARN
+def test_revival_moves_the_dead_and_leaves_the_living(learn: str) -> None:
+    q = VectorQuantizer(2, 4, 1, rate_aware=False, learn=learn)
+    with torch.no_grad():
+        q.codebook.copy_(torch.tensor([0.0, 1, 2, 3])[None, :, None].expand(2, 4, 1))
+        q.bias.copy_(torch.arange(8).view(2, 4))
+    q.usage.copy_(torch.tensor([[0.5, 0.5, 0.0, 1e-4], [0.25, 0.25, 0.25, 0.25]]))
+    before = {key: value.clone() for key, value in q.state_dict().items()}
+    # In group 0 only two residuals have an error, so it is there that the dead are needed.
+    r = torch.zeros(1, 2, 4, 4)
+    r[0, 0, 1, 2], r[0, 0, 3, 3] = 7, -9
+    assert q.revive(r, below=1e-3) == 2
+    after = q.state_dict()
+    assert sorted(after["codebook"][0, 2:].flatten().tolist()) == [-9, 7]
+    assert after["usage"][0].tolist() == pytest.approx([0.5, 0.5, 1e-3, 1e-3])
+    torch.testing.assert_close(after["sums"][0, 2:], after["codebook"][0, 2:] * 1e-3)
+    assert after["bias"][0].tolist() == pytest.approx([0, 1, *[3 + math.log(1e-3)] * 2])  # a threshold's share
+    for key, value in after.items():
+        assert torch.equal(value[0, :2], before[key][0, :2])
+        assert torch.equal(value[1], before[key][1])
+    assert q.revive(r, below=1e-3) == 0
+    assert q(r).commitment_loss.item() == 0
+
+
+def test_revival_can_move_no_more_codewords_than_there_are_residuals() -> None:
+    q = VectorQuantizer(1, 8, 1)
+    assert q.revive(torch.randn(1, 1, 1, 3), below=1) == 3
+
+
+@LEARN
+def test_codes_that_fall_out_of_use_are_found_dead(learn: str) -> None:
+    q, r = VectorQuantizer(1, 4, 1, learn=learn, decay=0.5), torch.zeros(1, 1, 4, 4)
+    with torch.no_grad():
+        q.codebook.copy_(torch.tensor([0.0, 5, 6, 7])[None, :, None])
+    for _ in range(20):
+        q(r)
+    assert q.revive(r, below=1e-5) == 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "perplexity", "share"),
+    [
+        ([5, 5, 5, 5], 4, 1),
+        ([0, 9, 0, 0], 1, 0.25),
+        ([3, 0, 3, 0], 2, 0.5),
+        ([2, 1, 1, 0], 2**1.5, 0.75),
+        ([0, 0, 0, 0], 1, 0),
+    ],
+)
+def test_usage(counts: list[int], perplexity: float, share: float) -> None:
+    usage = Usage.of(torch.tensor([counts, [1, 0, 0, 0]]))
+    assert usage.perplexity.tolist() == pytest.approx([perplexity, 1])
+    assert usage.share.tolist() == [share, 0.25]
+
+
+def test_other_ways_of_learning_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^learn is 'x', expected 'ema' or 'gradient'$"):
+        VectorQuantizer(G, K, D, learn="x")
