@@ -20,10 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqcodec import container, entropy
 from vqcodec.codec import Codec
 
-__all__ = ["Contents", "decode_file", "file_codes", "fresh_process", "loaded", "start"]
+__all__ = ["Contents", "decode_file", "fresh_process", "loaded", "start"]
 
 
 @dataclass(frozen=True)
@@ -61,20 +60,12 @@ def decode_file(path: Path) -> tuple[NDArray[np.uint8], Contents]:
     """Pixels ``[H, W, 3 or 1]`` and contents of a file, by the model that :func:`start` loaded."""
     codec = loaded()
     data = path.read_bytes()
-    file = container.parse(data)
-    codes = file_codes(codec, data)
+    file, codes = codec.read(data)
     # The same as Codec.decompress, which would decode the codes a second time.
     pixels = codec.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
     counts = [_count(grid, level.codebook_size) for grid, level in zip(codes, codec.model.levels, strict=True)]
     level_bytes = [len(level) for level in file.levels]
     return pixels, Contents(level_bytes, codec.cross_entropy(codes, file.quality), counts)
-
-
-def file_codes(codec: Codec, data: bytes) -> list[NDArray[np.int64]]:
-    """The code grids ``[G_l, H_l, W_l]`` that a file of this model holds, coarsest first."""
-    file = container.parse(data)
-    shapes = codec._shapes(file.height, file.width)
-    return entropy.decode(codec._prior, list(file.levels), shapes, file.quality)
 
 
 @contextlib.contextmanager

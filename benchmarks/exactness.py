@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import vqcodec.prior
 from benchmarks import options
-from benchmarks.decoder import file_codes, fresh_process, loaded
+from benchmarks.decoder import fresh_process, loaded
 from benchmarks.provenance import image_facts, provenance, write_json
-from vqcodec import container, entropy
+from vqcodec import entropy
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.images import read_image
@@ -96,8 +96,8 @@ def see(file: Path, batch: int = 0) -> Seen:
     if batch:
         vqcodec.prior.CHUNK = batch
     codec, data = loaded(), file.read_bytes()
-    contents, codes = container.parse(data), file_codes(codec, data)
-    again = entropy.encode(codec._prior, codes, contents.quality)
+    contents, codes = codec.read(data)
+    again = entropy.encode(codec.prior, codes, contents.quality)
     same_bytes = tuple(level.bitstream for level in again) == contents.levels
     return Seen(digest(codes), same_bytes, codec.decompress(data))
 

@@ -18,7 +18,6 @@ import click
 import torch
 
 from benchmarks import options
-from benchmarks.decoder import file_codes
 from benchmarks.provenance import image_facts, provenance, write_json
 from vqcodec.codec import DEFAULT_QUALITY, Codec
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
@@ -36,13 +35,13 @@ def measure(codec: Codec, image: Path, quality: int, repeats: int) -> dict[str, 
     pixels, _ = read_image(image)
     height, width, channels = pixels.shape
     data = codec.compress(pixels, quality)
-    codes = file_codes(codec, data)
+    _, codes = codec.read(data)
     calls: dict[str, Callable[[], object]] = {
         "compress": lambda: codec.compress(pixels, quality),
         "compress: codes (float)": lambda: codec.codes(pixels, quality),
         "compress: encode (prior, coder)": lambda: codec.cross_entropy(codes, quality),
         "decompress": lambda: codec.decompress(data),
-        "decompress: decode (prior, coder)": lambda: file_codes(codec, data),
+        "decompress: decode (prior, coder)": lambda: codec.read(data),
         "decompress: reconstruct (float)": lambda: codec.reconstruct(codes, quality, height, width, grey=channels == 1),
     }
     for call in calls.values():

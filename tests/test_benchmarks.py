@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks import exactness, options, rate_distortion, report
 from benchmarks.anchors import ANCHORS
 from benchmarks.curves import MIN_COMMON_DB, Point, bd_rate, steps_that_fall
-from benchmarks.decoder import Contents, decode_file, file_codes, fresh_process
+from benchmarks.decoder import Contents, decode_file, fresh_process
 from benchmarks.provenance import ROOT, command_line, write_json
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig
@@ -354,7 +354,7 @@ def test_the_other_process_sees_what_decompress_gives(
             (tmp_path / name).write_bytes(data)
             seen, contents = process.submit(decode_file, tmp_path / name).result()
             assert np.array_equal(seen, tiny_codec.decompress(data))
-            codes = file_codes(tiny_codec, data)
+            _, codes = tiny_codec.read(data)
             assert [count.sum() for count in contents.counts] == [grid.size for grid in codes]
             assert contents.cross_entropy == tiny_codec.cross_entropy(codes, 60)
             assert 0 < len(data) - sum(contents.level_bytes) < 40

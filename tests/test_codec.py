@@ -252,12 +252,12 @@ def test_threads_and_batches_change_no_code(
 ) -> None:
     codes = tiny_codec.codes(photograph[:64, :80], 75)
     threads(1)
-    bitstreams = [level.bitstream for level in entropy.encode(tiny_codec._prior, codes, 75)]
+    bitstreams = [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)]
     for count, chunk in ((1, 2048), (2, 2048), (2, 5)):
         threads(count)
         monkeypatch.setattr(prior, "CHUNK", chunk)  # how many positions the encoder computes in one go
-        assert [level.bitstream for level in entropy.encode(tiny_codec._prior, codes, 75)] == bitstreams
-        back = entropy.decode(tiny_codec._prior, bitstreams, [(4, 5), (8, 10)], 75)
+        assert [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)] == bitstreams
+        back = entropy.decode(tiny_codec.prior, bitstreams, [(4, 5), (8, 10)], 75)
         assert all(np.array_equal(a, b) for a, b in zip(codes, back, strict=True))
 
 
@@ -273,7 +273,7 @@ def test_a_file_made_here_is_read_by_another_process_with_plain_arithmetic(
         "data = Path('photo.vq').read_bytes()\n"
         "codec = Codec.load(sys.argv[1], device='cpu'); file = parse(data)\n"
         "shapes = codec._shapes(file.height, file.width)\n"
-        "numpy.savez('codes', *entropy.decode(codec._prior, list(file.levels), shapes, file.quality))\n"
+        "numpy.savez('codes', *entropy.decode(codec.prior, list(file.levels), shapes, file.quality))\n"
         "numpy.save('pixels', codec.decompress(data)); print(torch.backends.cpu.get_cpu_capability())"
     )
     environment = {"ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": str(root), "PATH": "", "OMP_NUM_THREADS": "1"}
@@ -325,6 +325,6 @@ def test_gpu_and_cpu_read_each_others_files(tiny_codec: Codec, tiny_weights: Pat
         data = writer.compress(photograph, 80)
         file = parse(data)
         shapes = reader._shapes(file.height, file.width)
-        there = entropy.decode(reader._prior, list(file.levels), shapes, 80)
+        there = entropy.decode(reader.prior, list(file.levels), shapes, 80)
         assert all(np.array_equal(a, b) for a, b in zip(writer.codes(photograph, 80), there, strict=True))
         assert np.abs(reader.decompress(data).astype(int) - writer.decompress(data)).max() <= 1

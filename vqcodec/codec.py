@@ -34,6 +34,11 @@ DEFAULT_QUALITY = 75
 class Codec:
     """A model, ready to compress and decompress.
 
+    Attributes:
+        name, fingerprint, model: of the weights; see :class:`Weights`.
+        vqvae: pixels ↔ codes.
+        prior: how probable codes are.
+
     >>> codec = Codec.load()
     >>> data = codec.compress(pixels, quality=75)
     >>> pixels_hat = codec.decompress(data)
@@ -43,14 +48,14 @@ class Codec:
         self.device = torch.device(device)
         self.name, self.fingerprint, self.model = weights.name, weights.fingerprint, weights.model
         with torch.device("meta"):  # shapes only: no memory, and no draw from the caller's random numbers
-            self._vqvae = VQVAE(weights.model)
-        unused = {k: torch.zeros(v.shape) for k, v in self._vqvae.state_dict().items() if k.endswith(TRAINING_ONLY)}
+            self.vqvae = VQVAE(weights.model)
+        unused = {k: torch.zeros(v.shape) for k, v in self.vqvae.state_dict().items() if k.endswith(TRAINING_ONLY)}
         try:
-            self._vqvae.load_state_dict(weights.vqvae | unused, assign=True)
+            self.vqvae.load_state_dict(weights.vqvae | unused, assign=True)
         except RuntimeError as error:
             raise WeightsError(f"tensors do not fit the configuration: {textwrap.shorten(str(error), 300)}") from None
-        self._vqvae.eval().requires_grad_(False).to(self.device)
-        self._prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
+        self.vqvae.eval().requires_grad_(False).to(self.device)
+        self.prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
 
     @classmethod
     def load(cls, weights: str | Path | None = None, *, device: str = "auto") -> Self:
@@ -87,8 +92,8 @@ class Codec:
                 f"{width}×{height} pixels, expected at most {container.MAX_PIXELS} and {container.MAX_SIDE} a side"
             )
         codes = self.codes(pixels, quality)
-        bitstreams = [level.bitstream for level in entropy.encode(self._prior, codes, quality)]
-        again = entropy.decode(self._prior, bitstreams, self._shapes(height, width), quality)
+        bitstreams = [level.bitstream for level in entropy.encode(self.prior, codes, quality)]
+        again = entropy.decode(self.prior, bitstreams, self._shapes(height, width), quality)
         if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
             raise RuntimeError("the bitstream does not decode to its own codes; please report this")
         return container.pack(
@@ -100,14 +105,18 @@ class Codec:
 
         Raises FormatError if the bytes are not one, UnknownModelError if another model made it.
         """
+        file, codes = self.read(data)
+        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
+
+    def read(self, data: bytes) -> tuple[Container, list[NDArray[np.int64]]]:
+        """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; raises as :meth:`decompress` does."""
         file = container.parse(data)
         if file.fingerprint != self.fingerprint:
             raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {self.fingerprint.hex()}")
         if len(file.levels) != len(self.model.levels):
             raise FormatError(f"{len(file.levels)} levels, expected {len(self.model.levels)} of model {self.name}")
         shapes = self._shapes(file.height, file.width)
-        codes = entropy.decode(self._prior, list(file.levels), shapes, file.quality)
-        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
+        return file, entropy.decode(self.prior, list(file.levels), shapes, file.quality)
 
     def codes(self, pixels: NDArray[np.uint8], quality: int) -> list[NDArray[np.int64]]:
         """Code grids ``[G_l, H_l, W_l]``, coarsest first, of ``pixels``; of the transposed image if it is upright."""
@@ -115,17 +124,17 @@ class Codec:
         if height > width:
             # Landscape takes the fewest wavefront steps.
             pixels = pixels.transpose(1, 0, 2)
-        padded = pad_to_multiple(pixels, self._vqvae.stride)
+        padded = pad_to_multiple(pixels, self.vqvae.stride)
         x = torch.from_numpy(np.ascontiguousarray(padded)).to(self.device).permute(2, 0, 1)[None]
         x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
-        return [grid[0].cpu().numpy() for grid in self._vqvae.encode(x, self._lmbda(quality))]
+        return [grid[0].cpu().numpy() for grid in self.vqvae.encode(x, self._lmbda(quality))]
 
     def reconstruct(
         self, codes: list[NDArray[np.int64]], quality: int, height: int, width: int, *, grey: bool
     ) -> NDArray[np.uint8]:
         """Pixels ``[height, width, 3 or 1]`` of code grids, coarsest first; with fewer levels, a preview."""
         grids = [torch.from_numpy(np.ascontiguousarray(grid))[None].to(self.device) for grid in codes]
-        x_hat = self._vqvae.decode(grids, self._lmbda(quality))[0]
+        x_hat = self.vqvae.decode(grids, self._lmbda(quality))[0]
         if grey:
             x_hat = x_hat.mean(0, keepdim=True)
         pixels: NDArray[np.uint8] = x_hat.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
@@ -135,11 +144,11 @@ class Codec:
 
     def cross_entropy(self, codes: list[NDArray[np.int64]], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
-        return [level.cross_entropy for level in entropy.encode(self._prior, codes, quality)]
+        return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality)]
 
     def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
         """Grid height and width of each level for an image of this size, as it lies after padding."""
-        coarsest = self._vqvae.stride
+        coarsest = self.vqvae.stride
         short, long = (-(-side // coarsest) * coarsest for side in sorted((height, width)))
         return [(short // level.stride, long // level.stride) for level in self.model.levels]
 
