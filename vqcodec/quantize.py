@@ -16,7 +16,9 @@ from a categorical head with a Gaussian shape, so that it needs no K-way output 
 
     p(k | σ) ∝ exp(b_k − ½ Σ_d (e_kd / σ_d)²)
 
-with b a learned logit for each codeword and σ predicted from what the decoder already knows.
+with σ predicted from what the decoder already knows, and b, a logit for each codeword, kept where the head
+expects every code as often as it occurs (iterative scaling, Darroch and Ratcliff 1972). By gradient steps b
+would lag: it spans more than ten nats, and most codes are too rare to be followed.
 """
 
 import math
@@ -33,6 +35,9 @@ __all__ = ["DISTORTION_WEIGHT", "Quantized", "Usage", "VectorQuantizer"]
 DISTORTION_WEIGHT = 6 / math.log(2)
 
 LN2 = math.log(2)
+
+SCALING = 0.05  # share of the gap between expected and real usage that one step of training closes
+RARE = 1e-7  # usage below which running averages say nothing
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,9 @@ class VectorQuantizer(nn.Module):
     """
 
     codebook: Tensor
+    bias: Tensor
     usage: Tensor
+    expected: Tensor
     sums: Tensor
 
     def __init__(
@@ -104,8 +111,9 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("codebook", codebook)
         else:
             raise ValueError(f"learn is {learn!r}, expected 'ema' or 'gradient'")
-        self.bias = nn.Parameter(torch.zeros(groups, codebook_size))  # b_k
+        self.register_buffer("bias", torch.zeros(groups, codebook_size))  # b_k
         self.register_buffer("usage", torch.full((groups, codebook_size), 1 / codebook_size))
+        self.register_buffer("expected", self.usage.clone())  # usage according to the head
         self.register_buffer("sums", codebook / codebook_size)
 
     def forward(self, r: Tensor, inverse_variance: Tensor | None = None) -> Quantized:
@@ -121,9 +129,10 @@ class VectorQuantizer(nn.Module):
         if precision is not None:
             # The shape's gradient reaches the encoder through the straight-through codeword.
             chosen = chosen - 0.5 * (precision * z_q.square()).sum(2)
-        bits = (logits.logsumexp(2) - chosen) / LN2
+        total = logits.logsumexp(2)
+        bits = (total - chosen) / LN2
         if self.training:
-            self._update(vectors.detach(), codes)
+            self._update(vectors.detach(), codes, (logits - total[:, :, None]).detach())
         return Quantized(
             codes=codes.view(self.groups, batch, height, width).transpose(0, 1),
             z_q=self._grid(z_q, batch, height, width),
@@ -149,7 +158,7 @@ class VectorQuantizer(nn.Module):
 
         Seeds are drawn as in k-means++ (Arthur and Vassilvitskii 2007), which reaches into the tails. Each
         iteration assigns by the rate-aware choice, moves codewords to their centroids, and scales the head so
-        that it expects each code as often as it occurred (iterative scaling, Darroch and Ratcliff 1972).
+        that it expects each code as often as it occurred.
         """
         vectors = self._rows(r)
         precision = None if inverse_variance is None else self._rows(inverse_variance)
@@ -164,6 +173,7 @@ class VectorQuantizer(nn.Module):
             self.bias.add_(((counts + 0.1) / (expected + 0.1)).log())
             self.bias.sub_(self.bias.amax(1, keepdim=True))
         self.usage.copy_(counts / counts.sum(1, keepdim=True))
+        self.expected.copy_(self.usage)
         self.sums.copy_(self.codebook * self.usage[:, :, None])
 
     @torch.no_grad()
@@ -182,7 +192,7 @@ class VectorQuantizer(nn.Module):
             picks = torch.multinomial(error[group] + 1e-12, len(dead))
             self.codebook[group, dead] = vectors[group, picks]
             # A fresh code starts at the threshold's share: dear enough to be chosen only where it really helps.
-            self.usage[group, dead] = below
+            self.usage[group, dead] = self.expected[group, dead] = below
             self.sums[group, dead] = self.codebook[group, dead] * below
             self.bias[group, dead] = self.bias[group].max() + math.log(below)
             moved += len(dead)
@@ -250,19 +260,26 @@ class VectorQuantizer(nn.Module):
         return counts, sums
 
     @torch.no_grad()
-    def _update(self, vectors: Tensor, codes: Tensor) -> None:
+    def _update(self, vectors: Tensor, codes: Tensor, log_probabilities: Tensor) -> None:
+        """Let codebooks, usage and bias follow one batch."""
         counts, sums = self._statistics(vectors, codes)
+        expected = log_probabilities.exp().mean(1)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(counts)
-            torch.distributed.all_reduce(sums)
+            for tensor in (counts, sums, expected):
+                torch.distributed.all_reduce(tensor)
+            expected /= torch.distributed.get_world_size()
         total = counts.sum(1, keepdim=True)
         self.usage.lerp_(counts / total, 1 - self.decay)
+        self.expected.lerp_(expected, 1 - self.decay)
+        correction = ((self.usage + RARE) / (self.expected + RARE)).log().mul_(SCALING)
+        self.bias.add_(correction)
+        self.expected.mul_(correction.exp_())  # what the head would have expected with this bias all along
         if self.learn == "gradient":
             return
         self.sums.lerp_(sums / total[:, :, None], 1 - self.decay)
         # A code that has hardly occurred keeps its place: the ratio of two vanishing averages is noise.
-        alive = (self.usage > 1e-7)[:, :, None]
-        self.codebook.copy_(torch.where(alive, self.sums / self.usage[:, :, None].clamp_min(1e-7), self.codebook))
+        alive = (self.usage > RARE)[:, :, None]
+        self.codebook.copy_(torch.where(alive, self.sums / self.usage[:, :, None].clamp_min(RARE), self.codebook))
 
     def _seeds(self, vectors: Tensor, seed: int) -> Tensor:
         """K codewords ``[G, K, D]`` drawn from ``vectors [G, N, D]`` as in k-means++."""

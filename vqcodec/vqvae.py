@@ -39,7 +39,7 @@ from vqcodec.quantize import LN2, VectorQuantizer
 
 __all__ = ["TRAINING_ONLY", "VQVAE", "Reconstruction"]
 
-TRAINING_ONLY = (".usage", ".sums")  # endings of the tensors that neither encoding nor decoding needs
+TRAINING_ONLY = (".usage", ".expected", ".sums")  # endings of the tensors that neither encoding nor decoding needs
 
 
 @dataclass(frozen=True)
