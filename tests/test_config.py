@@ -167,6 +167,7 @@ LEVEL = {"stride": 16, "groups": 1, "stages": 1}
         ({"model": {"patch": 4.0}}, "ModelConfig.patch is 4.0, expected int"),
         ({"model": {"patch": True}}, "ModelConfig.patch is True, expected int"),
         ({"model": {"lambda_max": True}}, "ModelConfig.lambda_max is True, expected float"),
+        ({"train": {"freeze_encoder": 1}}, "TrainConfig.freeze_encoder is 1, expected bool"),
         ({"train": {"codebook": 1}}, "TrainConfig.codebook is 1, expected str"),
         ({"train": {"vae": {"clip": "1"}}}, "PhaseConfig.clip is '1', expected float"),
         ({"trian": {}, "a": 1}, "unknown field a, trian in Config; it has model, prior, train"),

@@ -316,6 +316,22 @@ def test_gradients_reach_every_parameter(config: ModelConfig, hard: bool, learn:
     assert len(learnt) == (len(config.levels) if learn == "gradient" else 0)
 
 
+def test_a_frozen_encoder_leaves_only_the_decoders_half_to_learn() -> None:
+    model = trained(TINY).train()
+    model.freeze_encoder()
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    halves = ("start", "decoder.", "up.", "last.")
+    heads = ("predict.", "predict_hidden.", "project.")
+    assert learning == {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(halves) or any(f".{head}" in name for head in heads)
+    }
+    out = model(images(), lambdas(TINY, 20, 90), hard=True)
+    (torch.stack(out.bits).mean() / 1e4 + out.x_hat.square().mean()).backward()
+    assert not learning & set(silent(model))
+
+
 def test_losses_are_means_over_levels() -> None:
     model, x, lmbda = trained(TINY, learn="gradient"), images(), lambdas(TINY, 20, 90)
     seen: list[tuple[Tensor, Tensor]] = []

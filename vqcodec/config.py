@@ -140,6 +140,7 @@ class TrainConfig:
     codebook: str = "ema"  # how codebooks learn: "ema" (k-means) or "gradient"
     codebook_lr: float = 1e-3  # for codebook = "gradient"
     beta: float = 0.02  # weight of the commitment loss
+    freeze_encoder: bool = True  # after phase 0: noise for the encoder, hard codes for the decoder and the prior
     revive_below: float = 1e-5  # usage under which a dead code is moved
     downscale_share: float = 0.25  # share of crops taken from images downscaled at random
     checkpoint_minutes: float = 3.0
@@ -205,6 +206,6 @@ def _convert(hint: Any, value: Any, name: str, default: Any) -> Any:
         item = typing.get_args(hint)[0]
         return tuple(_convert(item, entry, name, None) for entry in value)
     kinds: tuple[type, ...] = (int, float) if hint is float else (hint,)
-    wrong = not isinstance(value, kinds) or isinstance(value, bool)
+    wrong = not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool)
     _require(not wrong, f"{name} is {value!r}, expected {getattr(hint, '__name__', hint)}")
     return hint(value)

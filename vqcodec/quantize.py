@@ -127,8 +127,10 @@ class VectorQuantizer(nn.Module):
         logits = self._logits(precision)
         chosen = self.bias.gather(1, codes)
         if precision is not None:
-            # The shape's gradient reaches the encoder through the straight-through codeword.
-            chosen = chosen - 0.5 * (precision * z_q.square()).sum(2)
+            # The shape's value at the codeword, its slope at r: nearly all codes are zero, where a slope at the
+            # codeword would let residuals grow for nothing.
+            square = vectors.square() + (codewords.square() - vectors.square()).detach()
+            chosen = chosen - 0.5 * (precision * square).sum(2)
         total = logits.logsumexp(2)
         bits = (total - chosen) / LN2
         if self.training:

@@ -232,6 +232,15 @@ class VQVAE(nn.Module):
             f = self._decode_stage(stage, f, embedding)
         return pairs
 
+    def freeze_encoder(self) -> None:
+        """Leave what chooses the codes as it is: only what reads them goes on learning."""
+        parts: list[nn.Module] = [self.embedding, self.first, self.encoder, self.down]
+        for level in self.levels:
+            assert isinstance(level, Level)
+            parts += [level.posterior, level.log_gain]
+        for part in parts:
+            part.requires_grad_(False)
+
     @torch.no_grad()
     def deal_channels(self, x: Tensor, lmbda: Tensor) -> None:
         """Spread channels over groups so that each group gets an equal share of the entropy of ``x``.

@@ -25,6 +25,8 @@ class CodesPhase(VAEPhase):
         super().__init__(run, model)
         self.config = run.config.codes
         self.extra_lr = {"codebook": run.config.codebook_lr}
+        if run.config.freeze_encoder:
+            model.freeze_encoder()
 
     def prepare(self) -> None:
         x = torch.cat([self.batch() for _ in range(FIT_BATCHES)])

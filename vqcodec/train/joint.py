@@ -32,6 +32,8 @@ class JointPhase(Phase):
         self.config = run.config.joint
         self.extra_lr = {"codebook": 0.1 * run.config.codebook_lr}
         self.module = model
+        if run.config.freeze_encoder:
+            model.vqvae.freeze_encoder()
 
     def loss(self) -> tuple[Tensor, dict[str, float]]:
         x = self.batch()
