@@ -46,12 +46,12 @@ configs = st.builds(Config, models(), st.builds(PriorConfig, counts, st.integers
 
 
 def toml(value: Any) -> str:
-    """A value as TOML: strings as JSON writes them, tables inline."""
+    """A value as TOML: strings and truth values as JSON writes them, tables inline."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml(entry) for entry in value) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return json.dumps(value) if isinstance(value, (str, bool)) else repr(value)
 
 
 def refused(table: dict[str, Any]) -> str:
