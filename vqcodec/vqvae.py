@@ -27,6 +27,7 @@ class is the VQ-VAE of van den Oord et al. 2017, with two that of Razavi et al. 
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 
 from vqcodec.config import LevelConfig, ModelConfig
 from vqcodec.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualStack, Upsample
-from vqcodec.quantize import LN2, VectorQuantizer
+from vqcodec.quantize import LN2, Quantized, VectorQuantizer
 
 __all__ = ["TRAINING_ONLY", "VQVAE", "Reconstruction"]
 
@@ -106,6 +107,10 @@ class Level(nn.Module):
         self.project.weight.copy_(self.project.weight[:, order])
 
 
+Tell = Callable[[Level, Tensor, Tensor], Tensor]
+"""``tell(level, r, scale)`` gives what the decoder is told of r ``[B, G·D, H, W]``, whose predicted σ is scale."""
+
+
 class VQVAE(nn.Module):
     """Image tensor ↔ code grids, at any λ of the configured range.
 
@@ -145,47 +150,34 @@ class VQVAE(nn.Module):
         With ``hard=False`` quantisation is modelled by noise U(−½, ½) and bits by the Gaussian that f
         predicts, integrated over the step (Ballé et al. 2018, eq. 8); otherwise codes are chosen.
         """
-        embedding = self.embedding(lmbda)
-        features = self._encode_trunk(x, embedding)
         bits: list[Tensor] = []
-        codes: list[Tensor] = []
-        commitment, codebook = x.new_zeros(()), x.new_zeros(())
-        f = self._start(features[-1])
-        for stage in reversed(range(len(features))):
-            for level in self._levels_at(stage):
-                gain = level.gain(lmbda, embedding)
-                mean, scale = level.mean_scale(f)
-                r = level.residual(features[stage], f, mean, gain)
-                if hard:
-                    q = level.quantizer(r, _precision(gain * scale))
-                    r_hat = q.z_q
-                    codes.append(q.codes)
-                    bits.append(q.bits)
-                    commitment = commitment + q.commitment_loss / len(self.levels)
-                    codebook = codebook + q.codebook_loss / len(self.levels)
-                else:
-                    r_hat = r + torch.rand_like(r) - 0.5
-                    bits.append(_gaussian_bits(r_hat, gain * scale))
-                f = level.update(f, mean, r_hat, gain)
-            f = self._decode_stage(stage, f, embedding)
-        return Reconstruction(f.float() + 0.5, bits, codes, commitment, codebook)
+        quantized: list[Quantized] = []
+
+        def tell(level: Level, r: Tensor, scale: Tensor) -> Tensor:
+            if not hard:
+                r_hat = r + torch.rand_like(r) - 0.5
+                bits.append(_gaussian_bits(r_hat, scale))
+                return r_hat
+            q: Quantized = level.quantizer(r, _precision(scale))
+            quantized.append(q)
+            bits.append(q.bits)
+            return q.z_q
+
+        x_hat = self._top_down(x, lmbda, tell).float() + 0.5
+        losses = [torch.stack([q.commitment_loss, q.codebook_loss]) for q in quantized] or [x.new_zeros(2)]
+        commitment, codebook = torch.stack(losses).mean(0)
+        return Reconstruction(x_hat, bits, [q.codes for q in quantized], commitment, codebook)
 
     @torch.inference_mode()
     def encode(self, x: Tensor, lmbda: Tensor) -> list[Tensor]:
         """Code grids, coarsest first, each ``[B, G_l, H/stride_l, W/stride_l]`` int64, of ``x [B, 3, H, W]``."""
-        embedding = self.embedding(lmbda)
-        features = self._encode_trunk(x, embedding)
         codes: list[Tensor] = []
-        f = self._start(features[-1])
-        for stage in reversed(range(min(self.stage_of_level), len(features))):
-            for level in self._levels_at(stage):
-                gain = level.gain(lmbda, embedding)
-                mean, scale = level.mean_scale(f)
-                r = level.residual(features[stage], f, mean, gain)
-                codes.append(level.quantizer.encode(r, _precision(gain * scale)))
-                f = level.update(f, mean, level.quantizer.decode(codes[-1]), gain)
-            if stage > min(self.stage_of_level):
-                f = self._decode_stage(stage, f, embedding)
+
+        def tell(level: Level, r: Tensor, scale: Tensor) -> Tensor:
+            codes.append(level.quantizer.encode(r, _precision(scale)))
+            return level.quantizer.decode(codes[-1])
+
+        self._top_down(x, lmbda, tell, last_stage=min(self.stage_of_level))
         return codes
 
     @torch.inference_mode()
@@ -214,22 +206,15 @@ class VQVAE(nn.Module):
 
         The ``quantized`` coarsest levels are given their codes, the others noise.
         """
-        embedding = self.embedding(lmbda)
-        features = self._encode_trunk(x, embedding)
         pairs: list[tuple[Tensor, Tensor]] = []
-        f = self._start(features[-1])
-        for stage in reversed(range(len(features))):
-            for level in self._levels_at(stage):
-                gain = level.gain(lmbda, embedding)
-                mean, scale = level.mean_scale(f)
-                r = level.residual(features[stage], f, mean, gain)
-                pairs.append((r, _precision(gain * scale)))
-                if len(pairs) <= quantized:
-                    r_hat = level.quantizer.decode(level.quantizer.encode(*pairs[-1]))
-                else:
-                    r_hat = r + torch.rand_like(r) - 0.5
-                f = level.update(f, mean, r_hat, gain)
-            f = self._decode_stage(stage, f, embedding)
+
+        def tell(level: Level, r: Tensor, scale: Tensor) -> Tensor:
+            pairs.append((r, _precision(scale)))
+            if len(pairs) > quantized:
+                return r + torch.rand_like(r) - 0.5
+            return level.quantizer.decode(level.quantizer.encode(*pairs[-1]))
+
+        self._top_down(x, lmbda, tell)
         return pairs
 
     def freeze_encoder(self) -> None:
@@ -253,6 +238,24 @@ class VQVAE(nn.Module):
             # Bits of a Gaussian above the quantiser's own noise of 1/12.
             entropy = (1 + 12 / precision).log2().mean((0, 2, 3))
             level.permute(_snake(entropy.argsort(descending=True), level.quantizer.groups))
+
+    def _top_down(self, x: Tensor, lmbda: Tensor, tell: Tell, *, last_stage: int = 0) -> Tensor:
+        """Encode ``x``, go through the levels coarsest first, and return the decoder's output.
+
+        With ``last_stage`` above 0 the walk ends behind that stage's levels, with the decoder feature there.
+        """
+        embedding = self.embedding(lmbda)
+        features = self._encode_trunk(x, embedding)
+        f = self._start(features[-1])
+        for stage in reversed(range(last_stage, len(features))):
+            for level in self._levels_at(stage):
+                gain = level.gain(lmbda, embedding)
+                mean, scale = level.mean_scale(f)
+                r = level.residual(features[stage], f, mean, gain)
+                f = level.update(f, mean, tell(level, r, gain * scale), gain)
+            if stage > last_stage or stage == 0:
+                f = self._decode_stage(stage, f, embedding)
+        return f
 
     def _levels_at(self, stage: int) -> list[Level]:
         pairs = zip(self.levels, self.stage_of_level, strict=True)
