@@ -28,6 +28,7 @@ from vqcodec.config import LevelConfig
 from vqcodec.errors import ImageError
 from vqcodec.images import read_image
 from vqcodec.metrics import psnr
+from vqcodec.weights import load_weights
 
 CURVE: list[Point] = [(0.1, 25.0), (0.2, 27.5), (0.4, 30.0), (0.8, 33.0), (1.6, 37.0)]
 
@@ -442,3 +443,12 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     assert [level["steps"] for level in result["levels"]] == steps
     assert result["steps"] == sum(steps)
     assert f"{sum(steps)} wavefront steps" in run.stdout
+
+
+def test_the_readme_shows_what_is_stored() -> None:
+    root = Path(__file__).parents[1]
+    stored = json.loads((root / "benchmarks" / "results" / "kodak.json").read_text())
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert report.markdown(stored) in readme
+    shipped = load_weights(root / "weights" / "compact.safetensors")
+    assert stored["provenance"]["weights"]["fingerprint"] == shipped.fingerprint.hex()
