@@ -241,3 +241,9 @@ def test_any_changed_byte_is_refused_or_a_sound_file(
         refuses(path)
     else:  # the name is free, as are numbers that fit
         assert weights.fingerprint == hashlib.sha256(path.read_bytes()).digest()[:4]
+
+
+def test_a_mistyped_folder_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VQCODEC_WEIGHTS", str(tmp_path / "nonsense"))
+    with pytest.raises(WeightsError, match=r"VQCODEC_WEIGHTS is .*nonsense, expected a folder of weights"):
+        find_weights()

@@ -79,6 +79,8 @@ def _explain(error: BaseException) -> str:
         return "interrupted"
     if _out_of_memory(error):
         return "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join([*([str(error.filename)] if error.filename else []), error.strerror])
     reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     return f"unexpected {reason} (VQCODEC_DEBUG=1 shows where)"
 
@@ -371,7 +373,7 @@ def _shown(name: str, direction: str) -> str:
 
 def _report(target: str, line: str) -> None:
     """The result line of a file; on stderr when the file itself goes to stdout."""
-    click.echo(f"{_shown(target, 'output')}: {line}", err=target == _STREAM)
+    click.echo(" ".join(f"{_shown(target, 'output')}: {line}".splitlines()), err=target == _STREAM)
 
 
 def _target(source: str, output: str | None, suffix: str, force: bool) -> str:

@@ -61,6 +61,8 @@ def folders() -> list[Path]:
     """Where weights are looked for: ``$VQCODEC_WEIGHTS``, the installed package, the source tree."""
     package = Path(__file__).resolve().parent
     own = os.environ.get("VQCODEC_WEIGHTS")
+    if own and not Path(own).is_dir():
+        raise WeightsError(f"VQCODEC_WEIGHTS is {own}, expected a folder of weights")
     return [*([Path(own)] if own else []), package / "models", package.parent / "weights"]
 
 
