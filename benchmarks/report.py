@@ -130,7 +130,7 @@ def _checks(result: dict[str, Any]) -> list[str]:
         f"at most {_percent(coding['largest_relative_excess'])} and {coding['largest_excess_bytes']:.1f} bytes in one; "
         f"each within {100 * coding['limit_relative']:g} % + {coding['limit_bytes']} bytes: "
         f"{_verdict(coding['passed'])}",
-        f"- More quality gives more bits and more PSNR at each step: {_verdict(rising['passed'])}"
+        f"- On the mean, more quality gives more bits and more PSNR at each step: {_verdict(rising['passed'])}"
         + (f" (not from quality {falls})" if falls else ""),
     ]
 
