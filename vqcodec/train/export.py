@@ -1,7 +1,7 @@
 """Phase 4: the fixed-point form, the weights file, and a model card with what was measured.
 
-The card's figures come from real bytes: every validation image is compressed and decompressed by the exported
-model at a few qualities.
+The card's figures come from real bytes: up to twelve validation images are compressed and decompressed by
+the exported model at a few qualities.
 """
 
 import contextlib
@@ -112,7 +112,7 @@ def _card(
         lines.append(f"| {phase} | {length} | {settings.crop} | {settings.batch} | {last['loss']:.4f} |")
     lines += [
         "",
-        f"At quality {DEFAULT_QUALITY} the fixed-point prior takes {cost:+.3%} of the float prior's bits.",
+        f"At quality {DEFAULT_QUALITY} the fixed-point prior takes {cost:+.3%} bits beyond the float prior.",
         "",
         f"Whole files of {images} validation images, mean:",
         "",
