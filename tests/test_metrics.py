@@ -1,6 +1,11 @@
-"""The metrics: values worked out by hand, symmetry, and refusals."""
+"""The metrics: values worked out by hand, those of the packages behind them, symmetry, and refusals."""
 
+import dataclasses
+import io
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,16 +13,41 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from PIL import Image
 
 from vqcodec import metrics
-from vqcodec.metrics import bpp, psnr
+from vqcodec.errors import MissingPackageError
+from vqcodec.metrics import (
+    METRICS,
+    MS_SSIM_SMALLEST,
+    SSIMULACRA2_SMALLEST,
+    available,
+    bpp,
+    decibels,
+    ms_ssim,
+    psnr,
+    ssimulacra2,
+)
+
+Picture = NDArray[np.uint8]
 
 SHAPE = (3, 2, 3)
 pictures = arrays(np.uint8, SHAPE)
 
 
 def test_public_names() -> None:
-    assert metrics.__all__ == ["bpp", "psnr"]
+    assert metrics.__all__ == [
+        "METRICS",
+        "MS_SSIM_SMALLEST",
+        "SSIMULACRA2_SMALLEST",
+        "Metric",
+        "available",
+        "bpp",
+        "decibels",
+        "ms_ssim",
+        "psnr",
+        "ssimulacra2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,3 +119,171 @@ def test_psnr_refuses_another_dtype(dtype: type) -> None:
     for pair in ((picture, other), (other, picture)):
         with pytest.raises(ValueError, match=r"expected uint8"):
             psnr(*pair)
+
+
+@pytest.fixture(scope="module")
+def large(photograph: Picture) -> Picture:
+    """The photograph, mirrored to a size that MS-SSIM takes: ``[256, 192, 3]``."""
+    return np.concatenate([photograph, photograph[::-1]])
+
+
+def through_jpeg(picture: Picture, quality: int) -> Picture:
+    """``picture`` as JPEG brings it back."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def test_ms_ssim_is_the_package_s(large: Picture) -> None:
+    import pytorch_msssim
+    import torch
+
+    lossy = through_jpeg(large, 30)
+    a, b = (torch.tensor(picture).permute(2, 0, 1)[None].float() for picture in (large, lossy))
+    expected = pytorch_msssim.ms_ssim(a, b, data_range=255)
+    assert ms_ssim(large, lossy) == expected.item()
+    assert ms_ssim(large, lossy) == pytest.approx(ms_ssim(lossy, large), abs=1e-6)
+
+
+@pytest.mark.parametrize(("a", "b"), [(100, 120), (0, 255), (7, 7)])
+def test_ms_ssim_of_flat_pictures(a: int, b: int) -> None:
+    # Without contrast only the coarsest luminance counts: (2ab + C1) / (a² + b² + C1) to the power of 0.1333.
+    shape = (176, 176, 3)
+    c1 = (0.01 * 255) ** 2
+    expected = ((2 * a * b + c1) / (a * a + b * b + c1)) ** 0.1333
+    assert ms_ssim(np.full(shape, a, np.uint8), np.full(shape, b, np.uint8)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_grey_counts_as_rgb(large: Picture) -> None:
+    for function in (ms_ssim, ssimulacra2):
+        a, b = large[:, :, :1], through_jpeg(large, 20)[:, :, :1]
+        assert function(a, b) == function(np.repeat(a, 3, 2), np.repeat(b, 3, 2))
+
+
+def test_ssimulacra2_is_the_package_s(large: Picture, tmp_path: Path) -> None:
+    from ssimulacra2 import compute_ssimulacra2
+
+    paths = [tmp_path / "original.png", tmp_path / "lossy.png"]
+    lossy = through_jpeg(large, 30)
+    for path, picture in zip(paths, (large, lossy), strict=True):
+        Image.fromarray(picture).save(path)
+    assert ssimulacra2(large, lossy) == compute_ssimulacra2(*map(str, paths))
+    assert ssimulacra2(large, lossy) != ssimulacra2(lossy, large)
+
+
+def test_identical_pictures(large: Picture) -> None:
+    assert [metric.compute(large, large.copy())[metric.key] for metric in METRICS] == [math.inf, math.inf, 100]
+    assert ms_ssim(large, large.copy()) == 1
+
+
+def test_more_is_better(large: Picture) -> None:
+    lossy = [through_jpeg(large, quality) for quality in (5, 15, 40, 90)]
+    for metric in METRICS:
+        values = [metric.compute(large, picture) for picture in lossy]
+        for key in metric.keys:
+            column = [value[key] for value in values]
+            assert column == sorted(set(column)), key
+
+
+def test_scales_of_the_perceptual_metrics(large: Picture) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, large.shape, np.uint8)
+    assert 0 <= ms_ssim(large, noise) < 0.2
+    assert ssimulacra2(large, noise) < 0
+    assert 80 < ssimulacra2(large, through_jpeg(large, 95)) < 100
+
+
+@pytest.mark.parametrize(
+    ("function", "smallest"), [(ms_ssim, MS_SSIM_SMALLEST), (ssimulacra2, SSIMULACRA2_SMALLEST)], ids=str
+)
+def test_smallest_side(function: Any, smallest: int) -> None:
+    accepted = np.zeros((smallest, smallest + 3, 3), np.uint8)
+    assert math.isfinite(function(accepted, accepted))
+    for picture in (accepted[1:], accepted.swapaxes(0, 1)[:, 1:]):
+        with pytest.raises(ValueError, match=rf"pixels are too few for [-\w]+: the least side is {smallest}$"):
+            function(picture, picture)
+
+
+def test_smallest_sides_are_the_packages_own() -> None:
+    import pytorch_msssim
+    import ssimulacra2 as package
+    import torch
+
+    small = torch.zeros(1, 3, MS_SSIM_SMALLEST - 1, MS_SSIM_SMALLEST - 1)
+    with pytest.raises(AssertionError):
+        pytorch_msssim.ms_ssim(small, small)
+    files = io.BytesIO(), io.BytesIO()
+    for file, colour in zip(files, ("black", "white"), strict=True):
+        Image.new("RGB", (SSIMULACRA2_SMALLEST - 1,) * 2, colour).save(file, "PNG")
+    assert package.compute_ssimulacra2(*files) == 100  # which is why we refuse them
+
+
+@pytest.mark.parametrize("function", [ms_ssim, ssimulacra2])
+def test_perceptual_metrics_refuse(function: Any) -> None:
+    picture = np.zeros((200, 200, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"^shapes are \[200, 200, 3\] and \[200, 199, 3\], expected two equal"):
+        function(picture, picture[:, 1:])
+    with pytest.raises(ValueError, match=r"^pixels are uint8 and float32, expected uint8$"):
+        function(picture, picture.astype(np.float32))
+    for shape in ((200, 200), (200, 200, 4), (1, 200, 200, 3), (200, 200, 2)):
+        with pytest.raises(ValueError, match=r"^shape is \[.*\], expected \[H, W, 3\] or \[H, W, 1\]$"):
+            function(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("similarity", "expected"), [(0, 0), (0.9, 10), (0.99, 20), (0.5, 10 * math.log10(2)), (1, math.inf)]
+)
+def test_decibels(similarity: float, expected: float) -> None:
+    assert decibels(similarity) == pytest.approx(expected)
+    assert math.copysign(1, decibels(similarity)) == 1
+
+
+@pytest.mark.parametrize("similarity", [-0.01, 1.01, math.nan, math.inf])
+def test_decibels_refuses(similarity: float) -> None:
+    with pytest.raises(ValueError, match=r"expected 0\.\.1$"):
+        decibels(similarity)
+
+
+def test_metrics_are_described(large: Picture) -> None:
+    assert [(metric.name, metric.key) for metric in METRICS] == [
+        ("psnr", "psnr-rgb"),
+        ("ms-ssim", "ms-ssim-rgb-db"),
+        ("ssimulacra2", "ssimulacra2"),
+    ]
+    for metric in METRICS:
+        values = metric.compute(large, through_jpeg(large, 50))
+        assert tuple(values) == metric.keys
+        assert metric.key in values
+        assert all(type(value) is float and math.isfinite(value) for value in values.values())
+        assert available(metric.name)
+    values = METRICS[1].compute(large, through_jpeg(large, 50))
+    assert values["ms-ssim-rgb-db"] == decibels(values["ms-ssim-rgb"])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        METRICS[0].name = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "message"),
+    [
+        ("ms-ssim", "pytorch_msssim", 'MS-SSIM needs the package pytorch-msssim: pip install "vqcodec[bench]"'),
+        ("ssimulacra2", "ssimulacra2", 'SSIMULACRA2 needs the package ssimulacra2: pip install "vqcodec[bench]"'),
+    ],
+)
+def test_a_missing_package(name: str, module: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (metric,) = (metric for metric in METRICS if metric.name == name)
+    picture = np.zeros((metric.smallest, metric.smallest, 3), np.uint8)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert not available(name)
+    with pytest.raises(MissingPackageError) as caught:
+        metric.compute(picture, picture)
+    assert str(caught.value) == message
+
+
+def test_available_refuses_an_unknown_name() -> None:
+    with pytest.raises(ValueError, match=r"^no metric 'vmaf', expected one of psnr, ms-ssim, ssimulacra2$"):
+        available("vmaf")
+
+
+def test_the_module_is_light(root: Path) -> None:
+    code = "import sys, vqcodec.metrics as m; [m.available(x.name) for x in m.METRICS]; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -8,7 +8,9 @@
     ├── FormatError             bytes that are not a valid .vq container
     ├── WeightsError            a weights file that is missing, damaged or beyond the exactness bound
     │   └── UnknownModelError   a .vq file made with weights that are not installed here
-    └── TrainingError           training data or a run directory that cannot be used
+    ├── TrainingError           training data or a run directory that cannot be used
+    ├── ReportError             a curve, a report or a folder of results that cannot be used
+    └── MissingPackageError     an optional package that is not installed, and how to install it
 
 Each message is one line that says what was found and what was expected. Functions that
 work on files put the file's name first: ``photo.png: not an image Pillow can read``.
@@ -18,6 +20,8 @@ __all__ = [
     "ConfigError",
     "FormatError",
     "ImageError",
+    "MissingPackageError",
+    "ReportError",
     "TrainingError",
     "UnknownModelError",
     "VqcodecError",
@@ -51,3 +55,11 @@ class UnknownModelError(WeightsError):
 
 class TrainingError(VqcodecError):
     """Training data or a run directory that cannot be used."""
+
+
+class ReportError(VqcodecError):
+    """A published curve, a report or a folder of results that cannot be used."""
+
+
+class MissingPackageError(VqcodecError):
+    """An optional package that is not installed; the message says how to install it."""

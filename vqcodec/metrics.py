@@ -2,15 +2,43 @@
 
 ::
 
-    bytes of the whole .vq file ──bpp──▶ bits per pixel        x, x_hat ──psnr──▶ dB
+    bytes of the whole .vq file ──bpp──▶ bits per pixel        x, x_hat ─┬─ psnr ───────────────▶ dB
+                                                                         ├─ ms_ssim ─▶ decibels ▶ dB
+                                                                         └─ ssimulacra2 ────────▶ ≤ 100
+
+:data:`METRICS` describes the distortions to everything that sweeps, tabulates or draws them.
 """
 
+import importlib.util
+import io
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-__all__ = ["bpp", "psnr"]
+from vqcodec.errors import MissingPackageError
+
+__all__ = [
+    "METRICS",
+    "MS_SSIM_SMALLEST",
+    "SSIMULACRA2_SMALLEST",
+    "Metric",
+    "available",
+    "bpp",
+    "decibels",
+    "ms_ssim",
+    "psnr",
+    "ssimulacra2",
+]
+
+MS_SSIM_SMALLEST = 161
+"""The least side, in pixels, that MS-SSIM's window of 11 still fits into after four halvings."""
+
+SSIMULACRA2_SMALLEST = 8
+"""The least side, in pixels, of SSIMULACRA2's smallest scale."""
 
 
 def bpp(file_bytes: int, width: int, height: int) -> float:
@@ -30,11 +58,164 @@ def psnr(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
 
     Raises ValueError for another dtype, unequal shapes, or no pixels.
     """
-    if x.dtype != np.uint8 or x_hat.dtype != np.uint8:
-        raise ValueError(f"pixels are {x.dtype} and {x_hat.dtype}, expected uint8")
-    if x.shape != x_hat.shape or not x.size:
-        raise ValueError(f"shapes are {list(x.shape)} and {list(x_hat.shape)}, expected two equal ones with pixels")
+    _check(x, x_hat)
     error = x.astype(np.float64).ravel()
     error -= x_hat.ravel()  # in place: a picture of the largest size is 1.6 GB here
     mse = float(error @ error) / error.size
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def ms_ssim(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
+    """Multi-scale structural similarity, 0..1, the mean of the three channels of RGB; 1 if the two are equal.
+
+    ``x`` and ``x_hat`` are uint8 arrays of one shape, ``[H, W, 3]`` or ``[H, W, 1]`` (grey counts as R = G = B), each
+    side at least ``MS_SSIM_SMALLEST``. Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality
+    assessment", 2003, eq. 7, with the paper's five scales and weights, as the package pytorch-msssim computes it: that
+    is what published curves of learned codecs use. Computed in float32 on the CPU.
+
+    Raises ValueError for another dtype, shape or a smaller side, and MissingPackageError without the package.
+    """
+    _check_picture(x, x_hat, MS_SSIM_SMALLEST, "MS-SSIM")
+    try:
+        import pytorch_msssim
+    except ImportError as error:
+        raise _missing("MS-SSIM", "pytorch-msssim") from error
+    import torch
+
+    with torch.inference_mode():
+        a, b = (torch.tensor(_rgb(picture)).permute(2, 0, 1)[None].float() for picture in (x, x_hat))
+        similarity = float(pytorch_msssim.ms_ssim(a, b, data_range=255))
+    return min(similarity, 1.0)  # float32 can round beyond
+
+
+def decibels(similarity: float) -> float:
+    """−10 log10(1 − ``similarity``), which spreads an MS-SSIM of 0..1 over 0 dB to ``inf``.
+
+    Raises ValueError outside 0..1.
+    """
+    if not 0 <= similarity <= 1:
+        raise ValueError(f"similarity is {similarity}, expected 0..1")
+    return math.inf if similarity == 1 else 0 - 10 * math.log10(1 - similarity)  # 0 −: no negative zero
+
+
+def ssimulacra2(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
+    """SSIMULACRA2 of ``x_hat`` against the original ``x``: 100 if equal, 90 hardly visible, 30 low, below 0 very bad.
+
+    ``x`` and ``x_hat`` are uint8 arrays of one shape, ``[H, W, 3]`` or ``[H, W, 1]`` (grey counts as R = G = B), in
+    sRGB, each side at least ``SSIMULACRA2_SMALLEST``; the two are not interchangeable. Sneyers, SSIMULACRA 2.1
+    (https://github.com/cloudinary/ssimulacra2), as the package ssimulacra2 0.3 computes it in float64. Its six scales
+    all count from about 256 pixels a side; below, the score comes from fewer of them.
+
+    Raises ValueError for another dtype, shape or a smaller side, and MissingPackageError without the package.
+    """
+    # Below 8 pixels the package compares nothing and calls any two pictures equal.
+    _check_picture(x, x_hat, SSIMULACRA2_SMALLEST, "SSIMULACRA2")
+    try:
+        from ssimulacra2 import compute_ssimulacra2
+    except ImportError as error:
+        raise _missing("SSIMULACRA2", "ssimulacra2") from error
+    files = io.BytesIO(), io.BytesIO()  # the package reads files only
+    for file, picture in zip(files, (x, x_hat), strict=True):
+        Image.fromarray(_rgb(picture)).save(file, "PPM")
+    return float(compute_ssimulacra2(*files))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A distortion: what it is called, where its values are kept, what it needs and what computes it.
+
+    Attributes:
+        name: as on the command line.
+        key: of the values to draw and to compare, in a curve's ``results`` and in the rows of images.
+        keys: of all values that ``compute`` returns, ``key`` among them.
+        label: as in tables and plots.
+        unit: of the values at ``key``; empty for a score.
+        smallest: the least side of an image, in pixels, that it is defined for.
+        module: the optional module that it needs, or None.
+        compute: the values, by key, of ``x`` and ``x_hat``, uint8 ``[H, W, 3]`` or ``[H, W, 1]``; more is better.
+    """
+
+    name: str
+    key: str
+    keys: tuple[str, ...]
+    label: str
+    unit: str
+    smallest: int
+    module: str | None
+    compute: Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
+
+
+def _ms_ssim_values(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> dict[str, float]:
+    similarity = ms_ssim(x, x_hat)
+    return {"ms-ssim-rgb": similarity, "ms-ssim-rgb-db": decibels(similarity)}
+
+
+METRICS = (
+    Metric(
+        name="psnr",
+        key="psnr-rgb",
+        keys=("psnr-rgb",),
+        label="PSNR-RGB",
+        unit="dB",
+        smallest=1,
+        module=None,
+        compute=lambda x, x_hat: {"psnr-rgb": psnr(x, x_hat)},
+    ),
+    Metric(
+        name="ms-ssim",
+        key="ms-ssim-rgb-db",
+        keys=("ms-ssim-rgb", "ms-ssim-rgb-db"),
+        label="MS-SSIM",
+        unit="dB",
+        smallest=MS_SSIM_SMALLEST,
+        module="pytorch_msssim",
+        compute=_ms_ssim_values,
+    ),
+    Metric(
+        name="ssimulacra2",
+        key="ssimulacra2",
+        keys=("ssimulacra2",),
+        label="SSIMULACRA2",
+        unit="",
+        smallest=SSIMULACRA2_SMALLEST,
+        module="ssimulacra2",
+        compute=lambda x, x_hat: {"ssimulacra2": ssimulacra2(x, x_hat)},
+    ),
+)
+"""Every metric, in the order of tables and panels; PSNR is always there."""
+
+
+def available(name: str) -> bool:
+    """Whether the metric that the command line calls ``name`` has its package installed; nothing is imported.
+
+    Raises ValueError if there is no such metric.
+    """
+    for metric in METRICS:
+        if metric.name == name:
+            return metric.module is None or importlib.util.find_spec(metric.module) is not None
+    raise ValueError(f"no metric {name!r}, expected one of {', '.join(metric.name for metric in METRICS)}")
+
+
+def _check(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> None:
+    if x.dtype != np.uint8 or x_hat.dtype != np.uint8:
+        raise ValueError(f"pixels are {x.dtype} and {x_hat.dtype}, expected uint8")
+    if x.shape != x_hat.shape or not x.size:
+        raise ValueError(f"shapes are {list(x.shape)} and {list(x_hat.shape)}, expected two equal ones with pixels")
+
+
+def _check_picture(x: NDArray[np.uint8], x_hat: NDArray[np.uint8], smallest: int, label: str) -> None:
+    _check(x, x_hat)
+    if x.ndim != 3 or x.shape[2] not in (1, 3):
+        raise ValueError(f"shape is {list(x.shape)}, expected [H, W, 3] or [H, W, 1]")
+    height, width, _ = x.shape
+    if min(height, width) < smallest:
+        raise ValueError(f"{width}x{height} pixels are too few for {label}: the least side is {smallest}")
+
+
+def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``[H, W, 3]``, grey repeated."""
+    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+
+
+def _missing(label: str, package: str) -> MissingPackageError:
+    return MissingPackageError(f'{label} needs the package {package}: pip install "vqcodec[bench]"')
