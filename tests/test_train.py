@@ -30,12 +30,13 @@ from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import Config, ModelConfig, PhaseConfig, TrainConfig
 from vqcodec.errors import ConfigError, TrainingError, WeightsError
+from vqcodec.images import image_files
 from vqcodec.layers import Conv
 from vqcodec.metrics import bpp, psnr
 from vqcodec.prior import CausalConv, PixelCNN
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
-from vqcodec.train.data import Photographs, image_files
+from vqcodec.train.data import Photographs
 from vqcodec.train.export import QUALITIES, export_weights
 from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import Phase, Run, load_checkpoint, run_phase, save_checkpoint
@@ -905,6 +906,7 @@ def together(code: str, folder: Path, *arguments: str, timeout: float) -> list[s
 
 EXCHANGES = """
 import torch
+from vqcodec.images import image_files
 from vqcodec.layers import Conv
 from vqcodec.train import distributed as d
 device = d.start(torch.device("cpu"))

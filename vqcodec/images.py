@@ -28,6 +28,7 @@ from vqcodec.errors import ImageError
 
 __all__ = [
     "crop",
+    "image_files",
     "output_format",
     "pad_to_multiple",
     "read_image",
@@ -49,6 +50,8 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # extension -> Pillow's nam
     ".avif": ("AVIF", _LOSSY),
 }
 _SIDE_LIMITS = {"JPEG": 65_500, "WEBP": 16_383}  # pixels, where a format holds less than MAX_SIDE
+
+_SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # looked for in folders
 
 _GREY_MODES = {"1", "L", "LA"}
 
@@ -100,6 +103,16 @@ _LAYOUT_TAGS = {
 
 _PROBE = (255 * np.linspace(0, 1, 9) ** 2).astype(np.uint8)  # levels of each channel, denser where curves differ
 _SRGB_TOLERANCE = 3  # grey levels; sRGB profiles of different makers differ by as much, other spaces by far more
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Every image file under ``folder``, in sorted order; ImageError when there is none."""
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: not a folder; expected a folder of images")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise ImageError(f"{folder}: holds no images; expected files such as .png, .jpg or .avif")
+    return files
 
 
 def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[str]]:

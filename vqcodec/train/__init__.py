@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from vqcodec.codec import pick_device
 from vqcodec.config import Config
-from vqcodec.errors import ConfigError, TrainingError
-from vqcodec.images import write_atomic
+from vqcodec.errors import ConfigError, ImageError, TrainingError
+from vqcodec.images import image_files, write_atomic
 from vqcodec.prior import PixelCNN
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
-from vqcodec.train.data import Photographs, image_files
+from vqcodec.train.data import Photographs
 from vqcodec.train.export import export_weights
 from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import Run, finite, run_phase
@@ -121,8 +121,11 @@ def _check_folder(folder: Path, config: Config, resume: bool) -> None:
 def _photographs(
     data_dir: Path, validation_dir: Path | None, config: Config, device: torch.device
 ) -> tuple[Photographs, Photographs]:
-    files = image_files(data_dir)
-    held_out = None if validation_dir is None else image_files(validation_dir)
+    try:
+        files = image_files(data_dir)
+        held_out = None if validation_dir is None else image_files(validation_dir)
+    except ImageError as error:
+        raise TrainingError(str(error)) from None
     photographs = Photographs(files, device, smallest=max(_crops(config)), downscale_share=config.train.downscale_share)
     if held_out is None:
         return photographs, photographs.hold_out(HELD_OUT, EVALUATION_CROP)

@@ -21,20 +21,9 @@ from torch import Tensor
 from vqcodec.errors import ImageError, TrainingError
 from vqcodec.images import read_image
 
-__all__ = ["Photographs", "image_files"]
+__all__ = ["Photographs"]
 
-SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_DOWNSCALE = 2.0
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Every image file under ``folder``, in sorted order; TrainingError when there is none."""
-    if not folder.is_dir():
-        raise TrainingError(f"{folder}: not a folder; expected a folder of images")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise TrainingError(f"{folder}: holds no images; expected files such as .png, .jpg or .avif")
-    return files
 
 
 class Photographs:
