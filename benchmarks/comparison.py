@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import options
-from benchmarks.anchors import ANCHORS
 from vqcodec.codec import Codec
 from vqcodec.images import read_image, write_image
 from vqcodec.metrics import bpp, psnr
+from vqcodec.rd.anchors import ANCHORS
 
 __all__ = ["main"]
 
@@ -49,8 +49,9 @@ def main(image: Path, output: Path, quality: int, crop: tuple[int, int, int, int
 
 def _jpeg(pixels: NDArray[np.uint8], at_least: int) -> bytes:
     """The smallest JPEG of at least so many bytes."""
-    files = (ANCHORS["jpeg"].compress(pixels, quality) for quality in range(1, 96))
-    return next((data for data in files if len(data) >= at_least), ANCHORS["jpeg"].compress(pixels, 95))
+    jpeg = ANCHORS["jpeg"]
+    files = [jpeg.compress(pixels, {**jpeg.settings[0], "quality": quality}) for quality in range(1, 96)]
+    return next((data for data in files if len(data) >= at_least), files[-1])
 
 
 def _facts(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8], size: int) -> str:

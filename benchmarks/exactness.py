@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 import vqcodec.prior
 from benchmarks import options
 from benchmarks.decoder import fresh_process, loaded
-from benchmarks.provenance import image_facts, provenance, write_json
 from vqcodec import entropy
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.images import read_image
+from vqcodec.rd.provenance import image_facts, provenance, write_json
 from vqcodec.weights import find_weights
 
 __all__ = ["CUDA", "OTHERS", "REFERENCE", "Seen", "Way", "compare", "digest", "main", "markdown"]

@@ -18,13 +18,13 @@ import click
 import torch
 
 from benchmarks import options
-from benchmarks.provenance import image_facts, provenance, write_json
 from vqcodec.codec import DEFAULT_QUALITY, Codec
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import VqcodecError
 from vqcodec.images import read_image
 from vqcodec.metrics import bpp
 from vqcodec.prior import Wavefront
+from vqcodec.rd.provenance import image_facts, provenance, write_json
 from vqcodec.weights import find_weights
 
 __all__ = ["main", "markdown", "measure"]

@@ -1,5 +1,9 @@
 """Where a result comes from: versions, machine, model and command; and how it is stored.
 
+::
+
+    packages, libraries, processor, weights, argv ──provenance──▶ plain dict ──write_json──▶ file
+
 Nothing here names a person, a host or a folder outside the repository, since results are published.
 """
 
@@ -25,20 +29,18 @@ from vqcodec.images import write_atomic
 
 __all__ = ["command_line", "image_facts", "provenance", "write_json"]
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
     """Facts about this run; ``threads`` is what the caller gave torch."""
-    packages = ("torch", "numpy", "pillow", "constriction", "bjontegaard")
-    libraries = ("libjpeg_turbo", "webp", "avif")
+    packages = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "pytorch-msssim", "ssimulacra2")
+    libraries = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": command_line(sys.argv),
         "versions": {
             "vqcodec": __version__,
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
+            **{name: _version(name) for name in packages},
             **{name: features.version(name) for name in libraries},
         },
         "weights": {
@@ -61,8 +63,11 @@ def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """The command that was run, with paths outside the repository cut to their last part."""
-    return shlex.join(["python", "-m", f"benchmarks.{Path(argv[0]).stem}", *map(_public, argv[1:])])
+    """The command that was run, with paths that lead out of the working directory cut to their last part."""
+    program = Path(argv[0])
+    ours = program.parent.name != "benchmarks"
+    start = ["vqcodec"] if ours else ["python", "-m", f"benchmarks.{program.stem}"]
+    return shlex.join([*start, *map(_public, argv[1:])])
 
 
 def image_facts(path: Path, width: int, height: int) -> dict[str, Any]:
@@ -78,13 +83,20 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     write_atomic(path, f"{text}\n".encode())
 
 
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # an optional one
+
+
 def _public(argument: str) -> str:
     option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
     path = Path(value)
     if not (path.is_absolute() or ".." in path.parts):
         return argument
-    path = path.resolve()
-    return option + equals + (str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name)
+    path, here = path.resolve(), Path.cwd()
+    return option + equals + (str(path.relative_to(here)) if path.is_relative_to(here) else path.name)
 
 
 def _cpu() -> str:
