@@ -1,0 +1,143 @@
+"""The sweep: what it measures, what it keeps, and how it goes on after a kill."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from vqcodec.codec import Codec
+from vqcodec.errors import ReportError
+from vqcodec.images import read_image
+from vqcodec.metrics import psnr
+from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.sweep import OWN, PARTS, Image, Plan, gather, sweep
+
+QUALITY = [{"quality": 20}, {"quality": 80}]
+
+
+@pytest.fixture
+def plan(tiny_data: Path, tiny_weights: Path, tiny_codec: Codec) -> Plan:
+    images, _ = gather([tiny_data / "val"])
+    settings = {OWN: QUALITY, "jpeg": ANCHORS["jpeg"].settings[2:5], "jpeg2000": ANCHORS["jpeg2000"].settings[6:7]}
+    return Plan(images, settings, ["psnr"], tiny_weights, tiny_codec.fingerprint.hex(), "cpu", 1)
+
+
+def _anchors_only(plan: Plan, **changes: Any) -> Plan:
+    """``plan`` without vqcodec, whose workers need no model."""
+    facts = {**vars(plan), "settings": {"jpeg": plan.settings["jpeg"]}, **changes}
+    return Plan(**facts)
+
+
+# --- images -----------------------------------------------------------------------------------------------------
+
+
+def test_gather_takes_files_and_folders(folder: Path, photograph: NDArray[np.uint8]) -> None:
+    (folder / "more" / "deep").mkdir(parents=True)
+    for name in ("a.png", "more/b.webp", "more/deep/c.png"):
+        PillowImage.fromarray(photograph).save(folder / name)
+    (folder / "more" / "notes.txt").write_text("not looked at")
+    (folder / "more" / "broken.png").write_bytes(b"no picture")
+    images, skipped = gather([folder / "a.png", folder / "more"])
+    assert [image.name for image in images] == ["a.png", "b.webp", "deep/c.png"]
+    assert (images[0].width, images[0].height, len(images[0].sha256)) == (192, 128, 64)
+    assert skipped == [("broken.png", "not an image that Pillow can read")]
+
+
+def test_gather_refuses(folder: Path, photograph: NDArray[np.uint8]) -> None:
+    with pytest.raises(ReportError, match=r"none: does not exist, expected an image or a folder"):
+        gather([folder / "none"])
+    (folder / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ReportError, match=r"^a\.png: not an image that Pillow can read; there is no other image"):
+        gather([folder / "a.png"])
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        PillowImage.fromarray(photograph).save(folder / name / "a.png")
+    with pytest.raises(ReportError, match=r"two/a\.png: has the name of .*one/a\.png"):
+        gather([folder / "one", folder / "two"])
+    assert len(gather([folder / "one", folder / "one"])[0]) == 1  # the same file twice is one image
+
+
+# --- measurements -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_measurements_are_those_of_the_files_that_are_kept(plan: Plan, tiny_codec: Codec, folder: Path) -> None:
+    parts, failed = sweep(plan, folder, quiet=True)
+    assert failed == []
+    assert len(parts) == len(plan.images) * 6
+    for (name, codec, index), part in parts.items():
+        path = next(image.path for image in plan.images if image.name == name)
+        pixels, _ = read_image(path)
+        data = part.file.read_bytes()
+        assert part.size == len(data)
+        assert part.encode_seconds > 0
+        assert part.decode_seconds > 0
+        if codec == OWN:
+            assert data == tiny_codec.compress(pixels, QUALITY[index]["quality"])
+            _, codes = tiny_codec.read(data)
+            assert part.contents is not None
+            assert [sum(map(sum, counts)) for counts in part.contents.counts] == [grid.size for grid in codes]
+            assert part.contents.cross_entropy == tiny_codec.cross_entropy(codes, QUALITY[index]["quality"])
+            assert 0 < len(data) - sum(part.contents.level_bytes) < 40
+            seen = tiny_codec.decompress(data)
+        else:
+            assert part.contents is None
+            seen = ANCHORS[codec].decompress(data)
+        assert part.metrics == {"psnr-rgb": pytest.approx(psnr(pixels, seen), abs=0.05)}
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_not_measured_again(plan: Plan, folder: Path) -> None:
+    plan = _anchors_only(plan)
+    first, _ = sweep(plan, folder, quiet=True)
+    log = folder / PARTS / "measurements.jsonl"
+    lines = log.read_bytes()
+    again, _ = sweep(plan, folder, quiet=True)
+    assert again == first  # to the second of every time
+    assert log.read_bytes() == lines
+    # A line that was being written, a file that was lost, one that was cut short: these are measured again.
+    kept = lines.splitlines(keepends=True)
+    log.write_bytes(b"".join(kept[:-1]) + kept[-1][:40])
+    lost, cut = (first[image.name, "jpeg", 0].file for image in plan.images[:2])
+    lost.unlink()
+    cut.write_bytes(b"")
+    repaired, failed = sweep(plan, folder, quiet=True)
+    assert failed == []
+    assert {place: part.metrics for place, part in repaired.items()} == {k: v.metrics for k, v in first.items()}
+    whole = [line for line in log.read_text().splitlines() if line.endswith("}")]
+    assert len([json.loads(line) for line in whole]) == len(kept) - 1 + 3
+
+
+@pytest.mark.slow
+def test_a_new_metric_is_measured_where_it_is_missing(plan: Plan, folder: Path) -> None:
+    first, _ = sweep(_anchors_only(plan), folder, quiet=True)
+    more, _ = sweep(_anchors_only(plan, metrics=["psnr", "ms-ssim", "ssimulacra2"]), folder, quiet=True)
+    for place, part in more.items():
+        assert part.metrics["psnr-rgb"] == first[place].metrics["psnr-rgb"]
+        assert part.metrics["ms-ssim-rgb"] is None  # 96 x 64 pixels
+        assert part.metrics["ssimulacra2"] is not None
+        assert math.isfinite(part.metrics["ssimulacra2"])
+
+
+@pytest.mark.slow
+def test_an_image_that_one_codec_fails_on_is_left_out_of_all(
+    plan: Plan, folder: Path, photograph: NDArray[np.uint8]
+) -> None:
+    flat, thin = folder / "flat.png", folder / "thin.png"
+    PillowImage.new("RGB", (64, 64), (16, 16, 16)).save(flat)
+    PillowImage.new("RGB", (16_400, 1)).save(thin)  # a side more than WebP can hold
+    images, _ = gather([flat, thin])
+    images = [*images, Image("gone.png", folder / "gone.png", 8, 8, "00"), *plan.images]
+    settings = {name: ANCHORS[name].settings[-1:] for name in ("jpeg", "webp")}
+    parts, failed = sweep(_anchors_only(plan, images=images, settings=settings), folder, jobs=2, quiet=True)
+    reasons = dict(failed)
+    assert reasons.keys() == {"flat.png", "thin.png", "gone.png"}
+    assert reasons["flat.png"] == "jpeg decodes it without any error, and a mean with that says nothing"
+    assert reasons["thin.png"].startswith("webp cannot code it: ")
+    assert "No such file" in reasons["gone.png"]
+    assert {name for name, _, _ in parts} == {image.name for image in plan.images}

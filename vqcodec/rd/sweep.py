@@ -1,0 +1,370 @@
+"""The sweep: every codec at every setting over every image, each result kept as soon as it is there.
+
+::
+
+    images × codecs × settings ──▶ tasks ──▶ worker processes ──▶ measurements
+                                     ▲                                │ one line each, at once
+                                     └── not measured yet ── REPORT/parts/measurements.jsonl
+                                                             REPORT/parts/<codec>/… the compressed files
+
+A task compresses one image to a real file, reads the file back and measures the pixels that come out of it. What it
+found is stored under a digest of all that it depends on, so that a run that was killed goes on where it was, and one
+with more images, settings or metrics measures only those.
+"""
+
+import concurrent.futures
+import functools
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import features
+from tqdm import tqdm
+
+from vqcodec import __version__
+from vqcodec.codec import Codec
+from vqcodec.errors import ImageError, ReportError, VqcodecError
+from vqcodec.images import image_files, read_image, write_atomic
+from vqcodec.metrics import METRICS, Metric
+from vqcodec.rd.anchors import ANCHORS
+
+__all__ = ["OWN", "Contents", "Image", "Measurement", "Plan", "gather", "sweep"]
+
+OWN = "vqcodec"  # the name of our own codec among the codecs
+PARTS = "parts"  # the folder in a report that holds what was measured so far
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of the sweep, known to be readable."""
+
+    name: str
+    path: Path
+    width: int
+    height: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a ``.vq`` file holds, besides the picture.
+
+    Attributes:
+        level_bytes: of each level's bitstream, coarsest first.
+        cross_entropy: bits of each level under the prior's integer frequencies.
+        counts: how often each codeword occurs, ``[G_l][K_l]`` a level.
+    """
+
+    level_bytes: list[int]
+    cross_entropy: list[float]
+    counts: list[list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One image by one codec at one setting.
+
+    Attributes:
+        file: the compressed file.
+        size: its bytes.
+        metrics: value of each metric by its key; None where the image is too small for it.
+        encode_seconds, decode_seconds: with the model loaded, one run each.
+        contents: of a ``.vq`` file; None for other codecs.
+    """
+
+    file: Path
+    size: int
+    metrics: dict[str, float | None]
+    encode_seconds: float
+    decode_seconds: float
+    contents: Contents | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and with what.
+
+    Attributes:
+        images: at least one.
+        settings: those of each codec by name, from the smallest file to the largest.
+        metrics: names as in :data:`vqcodec.metrics.METRICS`.
+        weights: the model's file, and ``fingerprint`` its identity.
+        device: where vqcodec computes, ``"cpu"`` or ``"cuda"``.
+        threads: that a worker may compute with.
+    """
+
+    images: Sequence[Image]
+    settings: Mapping[str, Sequence[dict[str, Any]]]
+    metrics: Sequence[str]
+    weights: Path
+    fingerprint: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    image: Image
+    codec: str
+    setting: dict[str, Any]
+    metrics: tuple[str, ...]
+    file: Path
+    key: str
+
+
+def gather(sources: Sequence[Path]) -> tuple[list[Image], list[tuple[str, str]]]:
+    """The readable images among ``sources``, files or folders, and name and reason of the others.
+
+    Raises ReportError if a source does not exist or none of its images can be read.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        if not source.exists():
+            raise ReportError(f"{source}: does not exist, expected an image or a folder of images")
+        paths = image_files(source) if source.is_dir() else [source]
+        for path in paths:
+            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
+            if found.setdefault(name, path) != path:
+                raise ReportError(f"{path}: has the name of {found[name]}; expected every image to have its own")
+    images: list[Image] = []
+    skipped: list[tuple[str, str]] = []
+    for name, path in found.items():
+        try:
+            pixels, _ = read_image(path)
+        except ImageError as error:
+            skipped.append((name, str(error).removeprefix(f"{path}: ")))
+            continue
+        height, width, _ = pixels.shape
+        images.append(Image(name, path, width, height, hashlib.sha256(path.read_bytes()).hexdigest()))
+    if not images:
+        raise ReportError(f"{skipped[0][0]}: {skipped[0][1]}; there is no other image to measure")
+    return images, skipped
+
+
+def sweep(
+    plan: Plan, folder: Path, *, jobs: int = 1, quiet: bool = False
+) -> tuple[dict[tuple[str, str, int], Measurement], list[tuple[str, str]]]:
+    """Measure ``plan`` and keep the parts in ``folder``.
+
+    Returns the measurements by image name, codec name and index of the setting, and the images that a codec failed
+    on, with the reason: they are left out of every codec's curve, or means would be over different images.
+    """
+    parts = folder / PARTS
+    done = _Store(parts)
+    tasks = {(image.name, codec, i): task for image, codec, i, task in _tasks(plan, parts)}
+    waiting = [task for task in tasks.values() if not done.holds(task)]
+    failed: dict[str, str] = {}
+    bar = tqdm(
+        total=len(tasks), initial=len(tasks) - len(waiting), unit="file", disable=True if quiet else None, leave=False
+    )
+    with bar, done:
+        for task, outcome in _work(plan, waiting, jobs):
+            bar.update()
+            if isinstance(outcome, str):
+                failed.setdefault(task.image.name, outcome)
+            else:
+                done.keep(task, outcome)
+    measured = {place: done.get(task) for place, task in tasks.items() if task.image.name not in failed}
+    for image, codec, index in list(measured):
+        if math.inf in measured[image, codec, index].metrics.values():
+            failed.setdefault(image, f"{codec} decodes it without any error, and a mean with that says nothing")
+    return {place: part for place, part in measured.items() if place[0] not in failed}, list(failed.items())
+
+
+def _tasks(plan: Plan, parts: Path) -> Iterator[tuple[Image, str, int, _Task]]:
+    """By image, so that a worker finds its pixels still there."""
+    for image in plan.images:
+        for codec, settings in plan.settings.items():
+            for index, setting in enumerate(settings):
+                facts = [image.sha256, codec, setting, *_identity(plan, codec)]
+                key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+                suffix = ".vq" if codec == OWN else ANCHORS[codec].suffix
+                wanted = tuple(name for name in plan.metrics)
+                yield image, codec, index, _Task(image, codec, setting, wanted, parts / codec / f"{key}{suffix}", key)
+
+
+def _identity(plan: Plan, codec: str) -> list[Any]:
+    """Versions of what makes a codec's files and pixels."""
+    if codec == OWN:
+        return [__version__, plan.fingerprint, plan.device]
+    return [features.version("pil"), features.version(ANCHORS[codec].library)]
+
+
+class _Store:
+    """Measurements in a file of JSON lines, which a kill can only cut short."""
+
+    def __init__(self, parts: Path) -> None:
+        self._parts = parts
+        self._path = parts / "measurements.jsonl"
+        self._lines: dict[str, dict[str, Any]] = {}
+        parts.mkdir(parents=True, exist_ok=True)
+        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+                self._lines[entry["key"]] = entry
+            except (ValueError, LookupError, TypeError):
+                continue  # the line that was being written when a run was killed
+        self._torn = bool(text) and not text.endswith("\n")
+
+    def __enter__(self) -> "_Store":
+        self._file = open(self._path, "a", encoding="utf-8")
+        if self._torn:
+            self._file.write("\n")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def holds(self, task: _Task) -> bool:
+        """Whether the task's file is there, whole, and every metric it asks for was measured on it."""
+        entry = self._lines.get(task.key)
+        if entry is None:
+            return False
+        keys = {key for metric in _chosen(task) for key in metric.keys}
+        return keys <= entry["metrics"].keys() and task.file.is_file() and task.file.stat().st_size == entry["size"]
+
+    def keep(self, task: _Task, part: Measurement) -> None:
+        entry = {"key": task.key, "image": task.image.name, "codec": task.codec, "setting": task.setting}
+        entry |= {name: value for name, value in asdict(part).items() if name != "file"}
+        entry["metrics"] = {name: "inf" if value == math.inf else value for name, value in part.metrics.items()}
+        self._lines[task.key] = entry
+        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def get(self, task: _Task) -> Measurement:
+        entry = self._lines[task.key]
+        contents = entry["contents"]
+        return Measurement(
+            file=task.file,
+            size=entry["size"],
+            metrics={key: None if value is None else float(value) for key, value in entry["metrics"].items()},
+            encode_seconds=entry["encode_seconds"],
+            decode_seconds=entry["decode_seconds"],
+            contents=None if contents is None else Contents(**contents),
+        )
+
+
+def _work(plan: Plan, tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[_Task, Measurement | str]]:
+    """Outcomes as they come: a measurement, or why there is none."""
+    if not tasks:
+        return
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(jobs, len(tasks)),
+        multiprocessing.get_context("spawn"),
+        _start,
+        (str(plan.weights), plan.device, plan.threads),
+    )
+    try:
+        waiting = {pool.submit(_measure, task): task for task in tasks}
+        for future in concurrent.futures.as_completed(waiting):
+            yield waiting[future], future.result()
+    except BrokenProcessPool:
+        raise VqcodecError(
+            "a worker process ended early, perhaps for want of memory; what it measured is kept"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+# --- in a worker process ----------------------------------------------------------------------------------------
+
+_model = ("", "cpu")
+
+
+def _start(weights: str, device: str, threads: int) -> None:
+    global _model
+    torch.set_num_threads(threads)
+    _model = (weights, device)
+
+
+@functools.cache
+def _codec() -> Codec:
+    """The model; loaded when the first task needs it."""
+    weights, device = _model
+    return Codec.load(weights, device=device)
+
+
+@functools.lru_cache(maxsize=1)
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    return read_image(path)[0]
+
+
+def _measure(task: _Task) -> Measurement | str:
+    """Carry out one task; what a codec or an image is to blame for comes back as a reason."""
+    try:
+        pixels = _pixels(task.image.path)
+    except ImageError as error:
+        return str(error).removeprefix(f"{task.image.path}: ")
+    try:
+        return _measure_own(task, pixels) if task.codec == OWN else _measure_anchor(task, pixels)
+    except VqcodecError as error:
+        return f"{task.codec} cannot code it: {error}"
+
+
+def _measure_own(task: _Task, pixels: NDArray[np.uint8]) -> Measurement:
+    codec = _codec()
+    quality = task.setting["quality"]
+    start = time.perf_counter()
+    data = codec.compress(pixels, quality)
+    encoded = time.perf_counter()
+    _write(task.file, data)
+    data = task.file.read_bytes()
+    again = time.perf_counter()
+    file, codes = codec.read(data)
+    seen = codec.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
+    decoded = time.perf_counter()
+    counts = [
+        [np.bincount(group.ravel(), minlength=level.codebook_size).tolist() for group in grid]
+        for grid, level in zip(codes, codec.model.levels, strict=True)
+    ]
+    contents = Contents([len(level) for level in file.levels], codec.cross_entropy(codes, quality), counts)
+    values = _values(task, pixels, seen)
+    return Measurement(task.file, len(data), values, encoded - start, decoded - again, contents)
+
+
+def _measure_anchor(task: _Task, pixels: NDArray[np.uint8]) -> Measurement:
+    anchor = ANCHORS[task.codec]
+    try:
+        start = time.perf_counter()
+        data = anchor.compress(pixels, task.setting)
+        encoded = time.perf_counter()
+        _write(task.file, data)
+        data = task.file.read_bytes()
+        again = time.perf_counter()
+        seen = anchor.decompress(data, grey=pixels.shape[2] == 1)
+        decoded = time.perf_counter()
+    except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # what Pillow's plugins raise
+        raise ImageError(" ".join(f"{error}".split()) or type(error).__name__) from None
+    return Measurement(task.file, len(data), _values(task, pixels, seen), encoded - start, decoded - again)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data)
+
+
+def _values(task: _Task, pixels: NDArray[np.uint8], seen: NDArray[np.uint8]) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    for metric in _chosen(task):
+        if min(pixels.shape[:2]) < metric.smallest:
+            values |= dict.fromkeys(metric.keys)
+        else:
+            values |= metric.compute(pixels, seen)
+    return values
+
+
+def _chosen(task: _Task) -> list[Metric]:
+    return [metric for metric in METRICS if metric.name in task.metrics]
