@@ -1,0 +1,379 @@
+"""The report's page: what is in it, and what it does in a browser."""
+
+import base64
+import copy
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqcodec.rd.page import Picture, render
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HOSTILE = "</script><img src=x onerror=alert(1)>.png"
+STORED = "Stored as they are."
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def _results(bpp: list[float], gain: float) -> dict[str, Any]:
+    count = len(bpp)
+    return {
+        "bpp": bpp,
+        "psnr-rgb": [26 + gain + 3 * i for i in range(count)],
+        "ms-ssim-rgb": [0.9 + 0.02 * i for i in range(count)],
+        "ms-ssim-rgb-db": [10 + gain + 2 * i for i in range(count)],
+        "ssimulacra2": [-5 + gain + 20 * i for i in range(count)],
+        "encoding_time": [0.5] * count,
+        "decoding_time": [0.4] * count,
+    }
+
+
+@pytest.fixture(scope="module")
+def result() -> dict[str, Any]:
+    """Two images, vqcodec and JPEG at three settings each, and one published curve."""
+    level = {"stride": 8, "groups": 2, "codebook_size": 16, "codes": 9, "dead": 4, "share": [1, 0.75]}
+    usage = [{**level, "perplexity": [10.0, 12.0]}]
+    return {
+        "name": "vqcodec",
+        "label": "vqcodec",
+        "description": "rate and distortion over things, mean of 2 images",
+        "settings": [{"quality": quality} for quality in (10, 50, 90)],
+        "results": _results([0.2, 0.4, 0.8], 2),
+        "rates": {
+            "uniform_bpp": [2.8] * 3,
+            "static_bpp": [0.3, 0.6, 1.1],
+            "level_bpp": [[0.05] * 3, [0.14, 0.34, 0.74]],
+        },
+        "anchors": [
+            {
+                "name": "jpeg",
+                "label": "JPEG",
+                "description": "4:2:0",
+                "settings": [{"format": "JPEG", "quality": quality} for quality in (5, 20, 60)],
+                "results": _results([0.25, 0.5, 1.0], 0),
+            }
+        ],
+        "overlays": [
+            {"name": "v", "label": "VTM", "description": "", "file": "v.json", "results": _results([0.1, 0.3, 0.9], 4)}
+        ],
+        "bd": [
+            {
+                "anchor": "jpeg",
+                "label": "JPEG",
+                "published": False,
+                "metric": "psnr-rgb",
+                "bd_rate": -45.3,
+                "bd_metric": 2.1,
+                "common": [28.0, 32.0],
+                "note": "",
+            }
+        ],
+        "usage": usage,
+        "usage_by_quality": [{"quality": quality, "levels": usage} for quality in (10, 50, 90)],
+        "checks": {
+            "coding": {
+                "files": 6,
+                "payload_bytes": 1000,
+                "cross_entropy_bytes": 999.0,
+                "total_relative_excess": 0.001,
+                "largest_relative_excess": 0.002,
+                "largest_excess_bytes": 1.0,
+                "smallest_excess_bytes": 0.0,
+                "limit_relative": 0.005,
+                "limit_bytes": 16,
+                "passed": True,
+            },
+            "monotone": {"falls": [], "passed": True},
+        },
+        "images": [{"name": name, "width": 96, "height": 64, "sha256": "ab"} for name in ("a.png", HOSTILE)],
+        "skipped": [{"name": "broken.png", "reason": "not an image"}],
+        "notes": ["something was left out"],
+        "provenance": {
+            "date": "2026-01-01",
+            "command": "vqcodec rd-curve things -o report",
+            "versions": {"vqcodec": "1", "torch": "2"},
+            "weights": {"name": "compact", "fingerprint": "01020304", "sha256": "aa", "bytes": 100},
+            "machine": {"system": "Linux", "cpu": "A", "cores": 2, "gpu": None},
+            "device": "cpu",
+            "threads": 1,
+        },
+    }
+
+
+def _rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    codecs = [result, *result["anchors"]]
+    return [
+        {
+            "image": image["name"],
+            "codec": codec["name"],
+            "setting": i,
+            "setting_label": f"quality {setting['quality']}",
+            "bytes": 100 * (i + 1),
+            "bpp": codec["results"]["bpp"][i],
+            "psnr-rgb": codec["results"]["psnr-rgb"][i],
+            "ms-ssim-rgb": None,
+            "ms-ssim-rgb-db": None,
+            "ssimulacra2": 50.0 + i,
+            "encode_seconds": 0.5,
+            "decode_seconds": 0.4,
+        }
+        for image in result["images"]
+        for codec in codecs
+        for i, setting in enumerate(codec["settings"])
+    ]
+
+
+def _png(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _pictures(result: dict[str, Any]) -> list[Picture]:
+    found: list[Picture] = []
+    for number, image in enumerate(result["images"]):
+        found.append(Picture(image["name"], "original", 0, "image/png", _png(100 * number)))
+        for offset, codec in enumerate([result, *result["anchors"]]):
+            for i in range(len(codec["settings"])):
+                data = _png(100 * number + 10 * offset + i + 1)
+                found.append(Picture(image["name"], codec["name"], i, "image/png", data))
+    return found
+
+
+def _content(page: str) -> Any:
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, flags=re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+# --- text -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(result: dict[str, Any]) -> None:
+    rows, pictures = _rows(result), _pictures(result)
+    page = render(result, rows, pictures, stored=STORED)
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
+    content = _content(page)
+    assert (content["result"], content["rows"], content["stored"]) == (result, rows, STORED)
+    assert not re.search(
+        r"https?://(?!www\.w3\.org)|@import|<iframe|<(?:img|script|link)[^>]* (?:src|href)=\"(?!data:)", page
+    )
+    for i, picture in enumerate(pictures):
+        found = re.search(rf'<script id="picture-{i}" type="[^"]*">([^<]*)</script>', page)
+        assert found
+        assert base64.b64decode(found[1]) == picture.data
+    assert page == render(result, rows, pictures, stored=STORED)
+
+
+def test_names_cannot_end_the_script(result: dict[str, Any]) -> None:
+    page = render(result, _rows(result), [], stored=STORED)
+    assert HOSTILE not in page
+    assert "<img" not in page
+    assert _content(page)["result"]["images"][1]["name"] == HOSTILE
+
+
+def test_what_json_cannot_say_is_null(result: dict[str, Any]) -> None:
+    changed = copy.deepcopy(result)
+    changed["results"]["psnr-rgb"][0] = float("inf")
+    assert _content(render(changed, [], [], stored=""))["result"]["results"]["psnr-rgb"][0] is None
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", *quiet])
+        yield started
+        started.close()
+
+
+class _Opened:
+    """A page, and everything it complained of or asked for."""
+
+    def __init__(self, browser: "Browser", path: Path, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("request", self._note)
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("#chart svg path", state="attached")
+        self.page.set_default_timeout(5000)
+
+    def _note(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.complaints.append(request.url)
+
+
+@pytest.fixture(scope="module")
+def report(result: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(render(result, _rows(result), _pictures(result), stored=STORED), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser: "Browser", report: Path) -> Iterator[_Opened]:
+    page = _Opened(browser, report)
+    yield page
+    assert page.complaints == []
+    page.context.close()
+
+
+def _canvas(page: "Page", name: str) -> str:
+    shown: str = page.locator(name).evaluate("canvas => canvas.toDataURL()")
+    return shown
+
+
+def _settled(page: "Page") -> None:
+    page.wait_for_selector('#stage:not([aria-busy="true"])')
+
+
+@pytest.mark.slow
+def test_it_opens_with_curves_pictures_and_tables(opened: _Opened) -> None:
+    page = opened.page
+    _settled(page)
+    text = page.inner_text("body")
+    for expected in ("−45.3 %", "compact", "01020304", "broken.png", "something was left out", STORED, "JPEG", "VTM"):
+        assert expected in text
+    assert page.locator("table").count() >= 3
+    # The hostile name is text, in the list of images.
+    assert HOSTILE in page.locator("#picture-controls select option").all_inner_texts()
+
+
+@pytest.mark.slow
+def test_the_slider_moves_by_mouse_and_by_keys(opened: _Opened) -> None:
+    page = opened.page
+    _settled(page)
+    handle, layer = page.locator("#handle"), page.locator("#left-layer")
+    page.locator("#stage").scroll_into_view_if_needed()
+    before = layer.evaluate("e => getComputedStyle(e).clipPath")
+    box = page.locator("#stage").bounding_box()
+    grip = handle.bounding_box()
+    assert box
+    assert grip
+    y = grip["y"] + grip["height"] / 2
+    page.mouse.move(grip["x"] + grip["width"] / 2, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, y, steps=5)
+    page.mouse.up()
+    dragged = layer.evaluate("e => getComputedStyle(e).clipPath")
+    assert dragged != before
+    assert int(handle.get_attribute("aria-valuenow") or -1) == pytest.approx(25, abs=2)
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    assert int(handle.get_attribute("aria-valuenow") or -1) > 25
+    assert layer.evaluate("e => getComputedStyle(e).clipPath") != dragged
+
+
+@pytest.mark.slow
+def test_pointing_at_the_chart_shows_figures(opened: _Opened) -> None:
+    page = opened.page
+    chart = page.locator("#chart svg")
+    box = chart.bounding_box()
+    assert box
+    seen = set()
+    for i in range(1, 12):
+        page.mouse.move(box["x"] + box["width"] * i / 12, box["y"] + box["height"] / 2)
+        tip = page.locator("#chart .tip")
+        if tip.is_visible():
+            seen.add(tip.inner_text())
+    assert len(seen) >= 2
+    text = "\n".join(seen)
+    assert re.search(r"quality \d+", text)
+    assert "bpp" in text
+    assert re.search(r"\d+\.\d+ dB", text)
+
+
+@pytest.mark.slow
+def test_metric_and_axis_redraw_the_chart(opened: _Opened) -> None:
+    page = opened.page
+
+    def drawn() -> str:
+        return page.locator("#chart svg").inner_html()
+
+    versions = [drawn()]
+    for label in ("MS-SSIM", "log", "whole"):
+        page.locator("#chart-controls label", has_text=re.compile(f"^{label}$")).click()
+        versions.append(drawn())
+    assert len(set(versions)) == 4
+
+
+@pytest.mark.slow
+def test_pictures_follow_the_controls(opened: _Opened) -> None:
+    page = opened.page
+    _settled(page)
+    shown = [_canvas(page, "#left-picture")]
+    page.locator("#panel input[type=checkbox]").check()
+    page.wait_for_timeout(200)
+    _settled(page)
+    shown.append(_canvas(page, "#left-picture"))  # the error map
+    page.locator("#panel input[type=checkbox]").uncheck()
+    page.locator("#picture-controls select").select_option(label=HOSTILE)
+    page.wait_for_timeout(200)
+    _settled(page)
+    shown.append(_canvas(page, "#left-picture"))
+    assert len(set(shown)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_nothing_is_wider_than_the_screen(browser: "Browser", report: Path, width: int) -> None:
+    opened = _Opened(browser, report, viewport={"width": width, "height": 800})
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.context.close()
+
+
+@pytest.mark.slow
+def test_the_theme_follows_the_system_and_the_button(browser: "Browser", report: Path) -> None:
+    def background(opened: _Opened) -> str:
+        found: str = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return found
+
+    light, dark = (_Opened(browser, report, color_scheme=scheme) for scheme in ("light", "dark"))
+    night = background(dark)
+    assert background(light) != night
+    light.page.click("#theme")
+    assert background(light) == night
+    light.context.close()
+    dark.context.close()
+
+
+@pytest.mark.slow
+def test_one_image_one_setting_no_anchors(browser: "Browser", result: dict[str, Any], tmp_path: Path) -> None:
+    small = copy.deepcopy(result)
+    for key in ("anchors", "overlays", "bd", "notes", "skipped"):
+        small[key] = []
+    small["images"], small["settings"] = small["images"][:1], small["settings"][:1]
+    small["results"] = {key: small["results"][key][:1] for key in ("bpp", "psnr-rgb", "encoding_time", "decoding_time")}
+    small["rates"] = {"uniform_bpp": [2.8], "static_bpp": [0.3], "level_bpp": [[0.05], [0.14]]}
+    small["usage_by_quality"] = small["usage_by_quality"][:1]
+    for pictures in ([], _pictures(small)):
+        path = tmp_path / f"{len(pictures)}.html"
+        path.write_text(render(small, _rows(small), pictures, stored=STORED), encoding="utf-8")
+        opened = _Opened(browser, path)
+        assert opened.page.locator("#pictures").is_visible() == bool(pictures)
+        if pictures:
+            _settled(opened.page)
+        assert opened.complaints == []
+        opened.context.close()
