@@ -138,7 +138,7 @@ def srgb(linear: int) -> float:
 
 def test_public_names() -> None:
     assert set(images.__all__) == {
-        "crop", "output_format", "pad_to_multiple", "read_image", "write_atomic", "write_image",
+        "crop", "image_files", "output_format", "pad_to_multiple", "read_image", "write_atomic", "write_image",
     }  # fmt: skip
 
 
@@ -790,3 +790,12 @@ def test_nothing_to_repeat() -> None:
 def test_cropping_to_what_is_not_there(height: int, width: int) -> None:
     with pytest.raises(ValueError, match=rf"^cannot crop 7x5 pixels to {width}x{height}$"):
         crop(RANDOM, height, width)
+
+
+def test_image_files(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for name in ("b.PNG", "a.jpg", "more/c.webp", "notes.txt"):
+        (tmp_path / name).touch()
+    assert images.image_files(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.PNG", tmp_path / "more" / "c.webp"]
+    with pytest.raises(ImageError, match=r"a\.jpg: not a folder; expected a folder of images$"):
+        images.image_files(tmp_path / "a.jpg")

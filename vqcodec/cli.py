@@ -6,6 +6,7 @@
     decode   photo.vq ──parse, then Codec.decompress──▶ pixels ──images──▶ photo.png
     info     photo.vq ──parse──▶ what its header says
     train    photographs ──vqcodec.train──▶ weights
+    rd-curve images ──vqcodec.rd──▶ a report of rates and distortions
 
 Results go to stdout, one line a file; everything else to stderr. Exit codes: 0 done, 1 failed
 with one line that says why, 2 wrong usage, 130 interrupted. ``torch`` takes seconds to import, so
@@ -308,6 +309,114 @@ def train(
     exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet, **given)
     if not quiet:
         click.echo(f"{exported}: weights of a finished run")
+
+
+def _comma_list(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
+    """Callback: ``a,b`` to names, ``none`` to no names."""
+    if text is None:
+        return None
+    return [] if text == "none" else [word.strip() for word in text.split(",")]
+
+
+def _qualities(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
+    """Callback: qualities such as ``10,50,90``, put in rising order."""
+    if text is None:
+        return None
+    try:
+        found = sorted({int(word) for word in text.split(",")})
+    except ValueError:
+        raise click.BadParameter(f"{text!r}, expected numbers such as 10,50,90") from None
+    if not QUALITY_MIN <= found[0] <= found[-1] <= QUALITY_MAX:
+        raise click.BadParameter(f"{text!r}, expected numbers from {QUALITY_MIN} to {QUALITY_MAX}")
+    return found
+
+
+@main.command("rd-curve")
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder of the report. One that was begun there is gone on with.",
+)
+@click.option(
+    "-q",
+    "--qualities",
+    callback=_qualities,
+    metavar="Q,Q,…",
+    help="Qualities of vqcodec.  [default: 1, then every 10]",
+)
+@click.option(
+    "--anchors",
+    callback=_comma_list,
+    metavar="NAMES",
+    help="Codecs of Pillow beside it: jpeg,webp,avif,jpeg2000, or none.  [default: all]",
+)
+@click.option(
+    "--metrics", callback=_comma_list, metavar="NAMES", help="psnr,ms-ssim,ssimulacra2.  [default: those installed]"
+)
+@click.option(
+    "--overlay",
+    "overlays",
+    multiple=True,
+    metavar="FILE",
+    help="Published curves in CompressAI's JSON, FILE#NAME,NAME for some of a collection; drawn apart. Repeatable.",
+)
+@click.option("--log", "log_rate", is_flag=True, help="Draw rd.png and rd.svg over the logarithm of the rate.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: cores/jobs]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="A .safetensors file to use as the model."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what rd.json holds instead of a table.")
+@click.option("--quiet", is_flag=True, help="Say nothing on success, not even warnings.")
+def rd_curve(
+    images: tuple[Path, ...],
+    output: Path,
+    qualities: list[int] | None,
+    anchors: list[str] | None,
+    metrics: list[str] | None,
+    overlays: tuple[str, ...],
+    log_rate: bool,
+    jobs: int,
+    threads: int | None,
+    device: str,
+    weights: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure rate and distortion over IMAGES, files or folders, and write a report to DIR.
+
+    vqcodec and Pillow's codecs code every image to real files. The report has the curves (rd.json,
+    rd.png, rd.svg), every file's figures (per_image.csv), and a page to look at (index.html).
+    """
+    from vqcodec.rd.anchors import ANCHORS
+    from vqcodec.rd.report import run
+    from vqcodec.rd.tables import summary
+
+    _check_names("--anchors", anchors, list(ANCHORS))
+    _check_names("--metrics", metrics, ["psnr", "ms-ssim", "ssimulacra2"])
+    given = {"qualities": qualities, "anchors": anchors, "metrics": metrics, "threads": threads, "weights": weights}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    result = run(images, output, overlays=overlays, device=device, jobs=jobs, log_rate=log_rate, quiet=quiet, **options)
+    for skipped in result["skipped"]:
+        _say("error", f"{skipped['name']}: skipped: {skipped['reason']}")
+    if as_json:
+        click.echo(json.dumps(result))
+    elif not quiet:
+        click.echo(summary(result))
+        click.echo(f"\n{output / 'index.html'}: the report")
+    if result["skipped"]:
+        click.get_current_context().exit(1)
+
+
+def _check_names(option: str, names: list[str] | None, known: list[str]) -> None:
+    for name in names or []:
+        if name not in known:
+            raise click.BadParameter(f"{name!r}, expected some of {','.join(known)}", param_hint=option)
 
 
 def _load_codec(data: bytes | None, weights: str | None, device: str, threads: int | None) -> "Codec":
