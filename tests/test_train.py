@@ -333,6 +333,39 @@ def test_impossible_requests_are_refused_before_the_data_is_read(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["run", "weights"])
+def test_a_run_starts_from_another_one(
+    kind: str, start: Callable[..., Path], tiny_run: Path, short: Config, tmp_path: Path
+) -> None:
+    trained = load_checkpoint(tiny_run / "vae.pt", CPU)["average"] if kind == "run" else None
+    levels = [dataclasses.replace(level, groups=2 * level.groups) for level in short.model.levels]
+    model = dataclasses.replace(short.model, levels=tuple(levels), widths=(8, 16, 24))
+    start(
+        init=tiny_run if kind == "run" else tiny_run / "tiny.safetensors",
+        config=dataclasses.replace(short, model=model),
+    )
+    if trained is not None:  # a few steps on, the old part of a kernel is still near where it started
+        grown = load_checkpoint(tmp_path / "run" / "vae.pt", CPU)["average"]
+        name = "encoder.0.blocks.0.first.weight"
+        assert grown[name].shape == trained[name].shape
+        difference = (grown[name] - trained[name]).norm() / trained[name].norm()
+        assert float(difference) < 0.5
+
+
+def test_what_a_run_cannot_start_from(
+    start: Callable[..., Path], tiny_run: Path, short: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match=r"empty: holds no run to start from, expected config\.json and vae\.pt$"):
+        start(init=tmp_path / "empty")
+    with pytest.raises(WeightsError, match=r"none: cannot be read"):
+        start(init=tmp_path / "none", run_dir=tmp_path / "other")
+    model = dataclasses.replace(short.model, widths=(8, 8, 16))
+    with pytest.raises(ConfigError, match=r"width at stride 8: 8 cannot start from 16"):
+        start(init=tiny_run, config=dataclasses.replace(short, model=model), run_dir=tmp_path / "third")
+    assert not [path for name in ("run", "other", "third") if (path := tmp_path / name).exists()]
+
+
 def test_data_that_cannot_be_used(start: Callable[..., Path], tiny_data: Path, tmp_path: Path) -> None:
     empty, small, text = (tmp_path / name for name in ("empty", "small", "text"))
     for folder in (empty, small, text):

@@ -284,6 +284,12 @@ def info(source: str, as_json: bool) -> None:
     metavar="DIR",
     help="Images to evaluate on.  [default: one in twenty of DATA_DIR, held out]",
 )
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Start from the weights in a file, or in another run's folder; the new model may be larger.",
+)
 @click.option("--name", metavar="NAME", help="Name of the exported model.  [default: compact]")
 @click.option("--resume", is_flag=True, help="Go on with the run that RUN_DIR holds.")
 @click.option("--quiet", is_flag=True, help="Say nothing on success, not even warnings.")
@@ -293,6 +299,7 @@ def train(
     preset: str | None,
     device: str,
     validation_dir: Path | None,
+    init: Path | None,
     name: str | None,
     resume: bool,
     quiet: bool,
@@ -304,7 +311,7 @@ def train(
     from vqcodec.train import run
 
     # The defaults of what is not given are run's own.
-    options: dict[str, Any] = {"validation_dir": validation_dir, "name": name}
+    options: dict[str, Any] = {"validation_dir": validation_dir, "init": init, "name": name}
     given = {key: value for key, value in options.items() if value is not None}
     exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet, **given)
     if not quiet:

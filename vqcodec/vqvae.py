@@ -38,7 +38,7 @@ from vqcodec.config import LevelConfig, ModelConfig
 from vqcodec.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualStack, Upsample
 from vqcodec.quantize import LN2, Quantized, VectorQuantizer
 
-__all__ = ["TRAINING_ONLY", "VQVAE", "Reconstruction"]
+__all__ = ["TRAINING_ONLY", "VQVAE", "Level", "Reconstruction"]
 
 TRAINING_ONLY = (".usage", ".expected", ".sums")  # endings of the tensors that neither encoding nor decoding needs
 
@@ -301,7 +301,7 @@ def _gaussian_bits(r_hat: Tensor, scale: Tensor) -> Tensor:
     One part in a thousand is a Cauchy density four steps wide: outliers keep a finite cost and a gradient.
     """
     magnitude = r_hat.abs()  # the density is symmetric, and the lower tail keeps its precision
-    inverse = scale.clamp_min(0.05).reciprocal() * math.sqrt(0.5)
+    inverse = scale.clamp_min(0.02).reciprocal() * math.sqrt(0.5)
     gaussian = 0.5 * (torch.erfc((magnitude - 0.5) * inverse) - torch.erfc((magnitude + 0.5) * inverse))
     cauchy = 1 / (4 * math.pi * (1 + (r_hat / 4).square()))
     return -(0.999 * gaussian + 0.001 * cauchy).log().sum((1, 2, 3)) / LN2

@@ -27,12 +27,13 @@ from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
 from vqcodec.train.export import export_weights
+from vqcodec.train.grow import grow
 from vqcodec.train.joint import JointPhase, Model
-from vqcodec.train.loop import Run, finite, run_phase
+from vqcodec.train.loop import Run, finite, load_checkpoint, run_phase
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.vqvae import VQVAE
-from vqcodec.weights import DEFAULT_NAME, SUFFIX
+from vqcodec.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.weights import DEFAULT_NAME, SUFFIX, load_weights
 
 __all__ = ["run"]
 
@@ -51,11 +52,13 @@ def run(
     quiet: bool = False,
     validation_dir: Path | None = None,
     name: str = DEFAULT_NAME,
+    init: Path | None = None,
 ) -> Path:
     """Train on the images under ``data_dir`` and return the exported weights file, ``run_dir/<name>.safetensors``.
 
     Without ``validation_dir``, one training image in twenty is held out. Under torchrun every process calls this,
-    and the first one writes.
+    and the first one writes. With ``init``, a weights file or another run's folder, the VQ-VAE starts from the one
+    there instead of from random numbers, and may be larger; the prior always starts anew.
 
     Raises TrainingError if the data or the run directory cannot be used, ConfigError for impossible sizes.
     """
@@ -68,6 +71,11 @@ def run(
     where = distributed.start(pick_device(device))
     if distributed.is_main():
         _check_folder(run_dir, config, resume)
+    torch.manual_seed(config.train.seed)
+    vqvae = VQVAE(config.model, learn=config.train.codebook)
+    if init is not None:
+        grow(_trained(init), vqvae)
+    vqvae.to(where)
     photographs, validation = _photographs(data_dir, validation_dir, config, where)
     if distributed.is_main():
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -79,8 +87,6 @@ def run(
     distributed.wait()  # the others look for checkpoints only once the folder is as it will be
     state = Run(run_dir, config.train, where, photographs, validation, quiet=quiet, writer=_tensorboard(run_dir))
 
-    torch.manual_seed(config.train.seed)
-    vqvae = VQVAE(config.model, learn=config.train.codebook).to(where)
     for vqvae_phase in (VAEPhase, CodesPhase):
         vqvae.load_state_dict(run_phase(vqvae_phase(state, vqvae)).state_dict())
     prior = PixelCNN(config.model, config.prior).to(where)
@@ -93,6 +99,27 @@ def run(
             state.writer.close()
     distributed.finish()
     return run_dir / f"{name}{SUFFIX}"
+
+
+def _trained(path: Path) -> VQVAE:
+    """The VQ-VAE of a weights file, or that of phase 0 of the run in a folder."""
+    if not path.is_dir():
+        weights = load_weights(path)
+        model = VQVAE(weights.model)
+        try:
+            missing = set(model.load_state_dict(weights.vqvae, strict=False).missing_keys)
+        except RuntimeError as error:
+            raise TrainingError(f"{path}: its tensors do not fit its own configuration") from error
+        if not all(key.endswith(TRAINING_ONLY) for key in missing):
+            raise TrainingError(f"{path}: has no tensor {min(missing)}")
+        return model
+    try:
+        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        model = VQVAE(Config.from_dict({"model": stored["model"]}).model)
+        model.load_state_dict(load_checkpoint(path / f"{VAEPhase.name}.pt", torch.device("cpu"))["average"])
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, ConfigError, TrainingError) as error:
+        raise TrainingError(f"{path}: holds no run to start from, expected {CONFIG} and {VAEPhase.name}.pt") from error
+    return model
 
 
 def _crops(config: Config) -> list[int]:
