@@ -306,6 +306,39 @@ def test_pointing_at_the_chart_shows_figures(opened: _Opened) -> None:
 
 
 @pytest.mark.slow
+def test_keys_walk_along_the_curves_and_enter_shows_the_picture(opened: _Opened) -> None:
+    page = opened.page
+    _settled(page)
+    page.locator("#chart .point[tabindex='0']").focus()
+    seen = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+        seen.append(page.locator("#chart .tip strong").inner_text() + page.locator("#chart .tip dl").inner_text())
+    assert len(set(seen)) == 3
+    page.locator("#chart [data-curve='jpeg'] .point").first.focus()
+    page.keyboard.press("Enter")
+    _settled(page)
+    assert page.locator("#right-caption").inner_text().startswith("JPEG\nquality 5")
+    assert page.evaluate("document.activeElement.id") == "handle"
+
+
+@pytest.mark.slow
+def test_zoomed_pictures_are_dragged(opened: _Opened) -> None:
+    page = opened.page
+    _settled(page)
+    canvas = page.locator("#left-picture")
+    page.locator("#panel label", has_text=re.compile("^4×$")).click()
+    # The test pictures are so small that only a narrow stage cannot hold them at 4×.
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.wait_for_selector("#stage.pans")
+    assert canvas.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    before = canvas.evaluate("e => e.style.transform")
+    page.locator("#stage").focus()
+    page.keyboard.press("ArrowRight")
+    assert canvas.evaluate("e => e.style.transform") != before
+
+
+@pytest.mark.slow
 def test_metric_and_axis_redraw_the_chart(opened: _Opened) -> None:
     page = opened.page
 
