@@ -16,6 +16,11 @@ def _scaled(points: list[Point], factor: float) -> list[Point]:
     return [(factor * bpp, decibels) for bpp, decibels in points]
 
 
+def _line(lowest: float, highest: float) -> list[Point]:
+    """Four points from one quality to another."""
+    return [(1.0 + i, lowest + (highest - lowest) * i / 3) for i in range(4)]
+
+
 @given(st.floats(0.1, 10))
 def test_bd_rate_of_a_curve_with_scaled_rate(factor: float) -> None:
     found = bd(CURVE, _scaled(CURVE, factor), least=2)
@@ -52,20 +57,21 @@ def test_bd_rate_is_taken_over_the_common_range_alone() -> None:
 
 def test_bd_rate_needs_no_equal_number_of_points() -> None:
     straight: list[Point] = [(10 ** (decibels / 10), decibels) for decibels in (20.0, 25.0, 27.0, 40.0)]
-    assert bd(straight, [straight[0], straight[-1]], least=2).rate == pytest.approx(0, abs=1e-9)
+    more = sorted([*straight, (10**2.3, 23.0)])
+    assert bd(straight, more, least=2).rate == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
     ("anchor", "test", "common", "note"),
     [
-        (CURVE, CURVE[:1], None, "tested curve has fewer than two points"),
-        ([], CURVE, None, "anchor curve has fewer than two points"),
-        (CURVE, [(1.0, 40.0), (2.0, 45.0)], None, "no quality in common"),
-        (CURVE, [(1.0, 37.0), (2.0, 45.0)], None, "no quality in common"),
-        (CURVE, [(1.0, 30.0), (2.0, 31.8)], (30.0, 31.8), "only 1.8 of the metric in common"),
-        (CURVE, [(1.0, 34.0), (2.0, 48.0)], (34.0, 37.0), "only 3 of the metric in common"),  # a quarter
-        (CURVE, [(1.0, 30.0), (2.0, 29.0), (3.0, 36.0)], None, "tested curve does not rise at point 1"),
-        ([(1.0, 30.0), (2.0, 31.0), (1.9, 36.0)], CURVE, None, "anchor curve does not rise at point 2"),
+        (CURVE, CURVE[:3], None, "tested curve has fewer than 4 points"),
+        ([], CURVE, None, "anchor curve has fewer than 4 points"),
+        (CURVE, _line(40, 45), None, "no quality in common"),
+        (CURVE, _line(37, 45), None, "no quality in common"),
+        (CURVE, _line(30, 31.8), (30.0, 31.8), "only 1.8 of the metric in common"),
+        (CURVE, _line(34, 48), (34.0, 37.0), "only 3 of the metric in common"),  # a quarter
+        (CURVE, [(1.0, 30.0), (2.0, 29.0), (3.0, 36.0), (4.0, 37.0)], None, "tested curve does not rise at point 1"),
+        ([(1.0, 30.0), (2.0, 31.0), (1.9, 36.0), (3.0, 37.0)], CURVE, None, "anchor curve does not rise at point 2"),
     ],
 )
 def test_no_bd_rate_where_it_would_mean_nothing(

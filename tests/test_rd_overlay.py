@@ -55,6 +55,7 @@ def test_compressai_s_shape(tmp_path: Path) -> None:
             "name": "mbt2018-mean",
             "label": "mbt2018-mean",
             "description": "Inference (ans)",
+            "dataset": "",
             "file": "a.json",
             "results": {
                 **SORTED,
@@ -117,6 +118,14 @@ def test_a_collection_of_collections(tmp_path: Path) -> None:
 def test_a_list_of_named_curves(tmp_path: Path) -> None:
     file = save(tmp_path, [{"name": "a", **CURVE}, {"name": "b", "results": CURVE}, CURVE])
     assert [curve["name"] for curve in read_overlay(file)] == ["a", "b", "2"]
+
+
+def test_datasets(tmp_path: Path) -> None:
+    one = save(tmp_path, {"dataset": "kodak", "codecs": {"a": CURVE}}, "one.json")
+    many = save(tmp_path, {"datasets": {"kodak": {"a": CURVE}, "clic": {"b": CURVE}}}, "many.json")
+    assert [curve["dataset"] for curve in read_overlay(one)] == ["kodak"]
+    assert [curve["dataset"] for curve in read_overlay(many)] == ["kodak", "clic"]
+    assert [curve["dataset"] for curve in read_overlay(save(tmp_path, {"dataset": 1, "a": CURVE}, "c.json"))] == [""]
 
 
 def test_choice(tmp_path: Path) -> None:
@@ -304,7 +313,7 @@ def test_any_json_gives_curves_or_one_line(
     if not curves:
         assert message.isprintable()
     for curve in curves:
-        assert list(curve) == ["name", "label", "description", "file", "results"]
+        assert list(curve) == ["name", "label", "description", "dataset", "file", "results"]
         columns = curve["results"]
         assert "bpp" in columns
         assert len(columns) >= 2

@@ -20,7 +20,7 @@ LEVELS = (
     LevelConfig(stride=8, groups=2, codebook_size=8, stages=2),
 )
 IMAGES = [Image("a.png", Path("a.png"), 32, 16, "aa"), Image("b.png", Path("b.png"), 16, 16, "bb")]
-SETTINGS = {OWN: [{"quality": 10}, {"quality": 50}, {"quality": 90}], "jpeg": list(ANCHORS["jpeg"].settings[:3])}
+SETTINGS = {OWN: [{"quality": q} for q in (10, 50, 90, 100)], "jpeg": list(ANCHORS["jpeg"].settings[:4])}
 
 
 def _contents(image: Image, quality: int) -> Contents:
@@ -52,14 +52,14 @@ def parts() -> dict[tuple[str, str, int], Measurement]:
 def test_means_are_of_per_image_values(parts: dict[tuple[str, str, int], Measurement]) -> None:
     result, rows = assemble(IMAGES, SETTINGS, parts, LEVELS)
     # 64 bytes are 1 bpp of 32 x 16 pixels and 2 bpp of 16 x 16.
-    assert result["results"]["bpp"] == [1.5, 3.0, 4.5]
-    assert result["results"]["psnr-rgb"] == [26.5, 30.5, 34.5]
-    assert result["results"]["encoding_time"] == [1.0, 1.0, 1.0]  # the median of 0.5 and 1.5
+    assert result["results"]["bpp"] == [1.5, 3.0, 4.5, 6.0]
+    assert result["results"]["psnr-rgb"] == [26.5, 30.5, 34.5, 38.5]
+    assert result["results"]["encoding_time"] == [1.0] * 4  # the median of 0.5 and 1.5
     assert "ms-ssim-rgb-db" not in result["results"]  # no image has one
     (jpeg,) = result["anchors"]
-    assert jpeg["results"]["bpp"] == [3.0, 6.0, 9.0]
+    assert jpeg["results"]["bpp"] == [3.0, 6.0, 9.0, 12.0]
     assert jpeg["settings"][0]["quality"] == 5
-    assert len(rows) == 2 * 2 * 3
+    assert len(rows) == 2 * 2 * 4
     assert rows[0] == {
         "image": "a.png",
         "codec": "vqcodec",
@@ -81,35 +81,58 @@ def test_metrics_that_an_image_is_too_small_for_are_noted(parts: dict[tuple[str,
         if place[0] == "b.png":
             part.metrics.update(values)
     result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    (note,) = result["notes"]
+    tiny, note = result["notes"]
+    assert tiny.startswith("2 of 2 images have a side below 64 pixels")
     assert note.startswith("MS-SSIM leaves out images with a side below 161 pixels")
     assert note.endswith(": a.png")
     assert {bd["metric"] for bd in result["bd"]} == {"psnr-rgb"}
-    assert result["results"]["ms-ssim-rgb-db"] == [10.0] * 3  # of image b alone
+    assert result["results"]["ms-ssim-rgb-db"] == pytest.approx([10.0] * 4)  # of image b alone
 
 
 def test_rates_three_ways(parts: dict[tuple[str, str, int], Measurement]) -> None:
     result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS)
     rates = result["rates"]
     # A position of level 0 is 256 pixels at 2 bits; one of level 1 is 64 pixels at 2 groups of 3 bits.
-    assert rates["uniform_bpp"] == pytest.approx([2 / 256 + 6 / 64] * 3)
+    assert rates["uniform_bpp"] == pytest.approx([2 / 256 + 6 / 64] * 4)
     # Level 0 has codeword 0 for 2 of 3 positions: those of image a. Level 1 takes one bit a position.
     a, b = math.log2(3 / 2) / 256, math.log2(3) / 256
-    assert rates["static_bpp"] == pytest.approx([(a + b) / 2 + 1 / 64] * 3)
-    assert rates["level_bpp"][0] == pytest.approx([(8 * n / 512 + 8 * n / 256) / 2 for n in (20, 60, 100)])
-    assert rates["level_bpp"][1] == pytest.approx([(160 / 512 + 160 / 256) / 2] * 3)
+    assert rates["static_bpp"] == pytest.approx([(a + b) / 2 + 1 / 64] * 4)
+    assert rates["level_bpp"][0] == pytest.approx([(8 * n / 512 + 8 * n / 256) / 2 for n in (20, 60, 100, 110)])
+    assert rates["level_bpp"][1] == pytest.approx([(160 / 512 + 160 / 256) / 2] * 4)
 
 
 def test_comparisons(parts: dict[tuple[str, str, int], Measurement]) -> None:
     published: dict[str, Any] = {"name": "p", "label": "P", "description": "", "file": "p.json"}
-    published["results"] = {"bpp": [0.75, 1.5, 2.25], "psnr-rgb": [26.5, 30.5, 34.5]}
+    published["results"] = {"bpp": [0.75, 1.5, 2.25, 3.0], "psnr-rgb": [26.5, 30.5, 34.5, 38.5]}
     result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS, [published])
     against = {bd["anchor"]: bd for bd in result["bd"]}
     assert against.keys() == {"jpeg", "p"}
     assert against["jpeg"]["bd_rate"] == pytest.approx(-50)
-    assert against["jpeg"]["common"] == (26.5, 34.5)
+    assert against["jpeg"]["common"] == (26.5, 38.5)
     assert against["p"]["bd_rate"] == pytest.approx(100)
     assert result["overlays"] == [published]
+
+
+def test_published_curves_of_other_images_are_drawn_and_not_compared(
+    parts: dict[tuple[str, str, int], Measurement],
+) -> None:
+    published: dict[str, Any] = {"name": "p", "label": "P", "description": "", "file": "p.json", "dataset": "kodak"}
+    published["results"] = {"bpp": [0.75, 1.5, 2.25, 3.0], "psnr-rgb": [26.5, 30.5, 34.5, 38.5]}
+    for dataset, rate, note in (("Kodak", 100, ""), ("holiday", None, "published for kodak, not for these images")):
+        result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS, [published], dataset)
+        (against,) = (bd for bd in result["bd"] if bd["anchor"] == "p")
+        assert against["bd_rate"] == (None if rate is None else pytest.approx(rate))
+        assert against["note"] == note
+
+
+def test_ms_ssim_is_the_decibels_of_the_mean(parts: dict[tuple[str, str, int], Measurement]) -> None:
+    for place, part in parts.items():
+        similarity, decibels = (0.9, 10.0) if place[0] == "a.png" else (0.99, 20.0)
+        part.metrics.update({"ms-ssim-rgb": similarity, "ms-ssim-rgb-db": decibels})
+    result, rows = assemble(IMAGES, SETTINGS, parts, LEVELS)
+    assert result["results"]["ms-ssim-rgb"] == pytest.approx([0.945] * 4)
+    assert result["results"]["ms-ssim-rgb-db"] == pytest.approx([-10 * math.log10(0.055)] * 4)  # 12.6 and not 15
+    assert rows[0]["ms-ssim-rgb-db"] == 10.0
 
 
 def test_without_the_package_there_is_a_note_instead(
@@ -134,6 +157,7 @@ def test_csv(parts: dict[tuple[str, str, int], Measurement]) -> None:
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert len(read) == len(rows)
     assert read[0]["image"] == 'a, "b".png'
+    assert read[0]["setting"] == "quality 10"
     assert (read[0]["psnr-rgb"], read[0]["ms-ssim-rgb-db"]) == ("26.0", "")
 
 

@@ -22,7 +22,7 @@ QUALITY = [{"quality": 20}, {"quality": 80}]
 
 @pytest.fixture
 def plan(tiny_data: Path, tiny_weights: Path, tiny_codec: Codec) -> Plan:
-    images, _ = gather([tiny_data / "val"])
+    images, *_ = gather([tiny_data / "val"], beside=tiny_data / "report")
     settings = {OWN: QUALITY, "jpeg": ANCHORS["jpeg"].settings[2:5], "jpeg2000": ANCHORS["jpeg2000"].settings[6:7]}
     return Plan(images, settings, ["psnr"], tiny_weights, tiny_codec.fingerprint.hex(), "cpu", 1)
 
@@ -42,24 +42,31 @@ def test_gather_takes_files_and_folders(folder: Path, photograph: NDArray[np.uin
         PillowImage.fromarray(photograph).save(folder / name)
     (folder / "more" / "notes.txt").write_text("not looked at")
     (folder / "more" / "broken.png").write_bytes(b"no picture")
-    images, skipped = gather([folder / "a.png", folder / "more"])
-    assert [image.name for image in images] == ["a.png", "b.webp", "deep/c.png"]
+    PillowImage.fromarray(np.dstack([photograph, photograph[:, :, :1]])).save(folder / "more" / "alpha.png")
+    (folder / "more" / "report" / "parts").mkdir(parents=True)
+    PillowImage.fromarray(photograph).save(folder / "more" / "report" / "parts" / "own.png")
+    images, skipped, warnings = gather([folder / "a.png", folder / "more"], beside=folder / "more" / "report")
+    assert [image.name for image in images] == ["a.png", "alpha.png", "b.webp", "deep/c.png"]
     assert (images[0].width, images[0].height, len(images[0].sha256)) == (192, 128, 64)
     assert skipped == [("broken.png", "not an image that Pillow can read")]
+    (warning,) = warnings
+    assert warning.startswith("alpha.png: transparency")
 
 
 def test_gather_refuses(folder: Path, photograph: NDArray[np.uint8]) -> None:
     with pytest.raises(ReportError, match=r"none: does not exist, expected an image or a folder"):
-        gather([folder / "none"])
+        gather([folder / "none"], beside=folder / "r")
     (folder / "a.png").write_bytes(b"no picture")
     with pytest.raises(ReportError, match=r"^a\.png: not an image that Pillow can read; there is no other image"):
-        gather([folder / "a.png"])
+        gather([folder / "a.png"], beside=folder / "r")
     for name in ("one", "two"):
         (folder / name).mkdir()
         PillowImage.fromarray(photograph).save(folder / name / "a.png")
     with pytest.raises(ReportError, match=r"two/a\.png: has the name of .*one/a\.png"):
-        gather([folder / "one", folder / "two"])
-    assert len(gather([folder / "one", folder / "one"])[0]) == 1  # the same file twice is one image
+        gather([folder / "one", folder / "two"], beside=folder / "r")
+    assert len(gather([folder / "one", folder / "one"], beside=folder / "r")[0]) == 1  # the same file twice is one
+    with pytest.raises(ReportError, match=r"one: holds no images but those of the report in it"):
+        gather([folder / "one"], beside=folder)
 
 
 # --- measurements -----------------------------------------------------------------------------------------------
@@ -131,13 +138,13 @@ def test_an_image_that_one_codec_fails_on_is_left_out_of_all(
     flat, thin = folder / "flat.png", folder / "thin.png"
     PillowImage.new("RGB", (64, 64), (16, 16, 16)).save(flat)
     PillowImage.new("RGB", (16_400, 1)).save(thin)  # a side more than WebP can hold
-    images, _ = gather([flat, thin])
+    images, *_ = gather([flat, thin], beside=folder / "r")
     images = [*images, Image("gone.png", folder / "gone.png", 8, 8, "00"), *plan.images]
     settings = {name: ANCHORS[name].settings[-1:] for name in ("jpeg", "webp")}
     parts, failed = sweep(_anchors_only(plan, images=images, settings=settings), folder, jobs=2, quiet=True)
     reasons = dict(failed)
     assert reasons.keys() == {"flat.png", "thin.png", "gone.png"}
-    assert reasons["flat.png"] == "jpeg decodes it without any error, and a mean with that says nothing"
+    assert reasons["flat.png"] == "jpeg reproduces it exactly, an infinite PSNR, which no mean can hold"
     assert reasons["thin.png"].startswith("webp cannot code it: ")
     assert "No such file" in reasons["gone.png"]
     assert {name for name, _, _ in parts} == {image.name for image in plan.images}

@@ -80,7 +80,7 @@ def test_without_anchors_there_is_no_bd_table(result: dict[str, Any]) -> None:
 
 def test_summary_is_short(result: dict[str, Any]) -> None:
     lines = summary(result).splitlines()
-    assert lines[2] == "|      10 | 0.200 |        27.25 |       −3.00 |      0.51 |      0.40 |"
+    assert lines[2] == "|      10 | 0.200 |        27.25 |       −3.00 |             0.51 |             0.40 |"
     assert sum("JPEG" in line for line in lines) == 1  # in PSNR alone
     assert lines[-1] == "- something was left out"
     assert len(lines) == 11

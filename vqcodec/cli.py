@@ -353,7 +353,7 @@ def _qualities(context: click.Context, parameter: click.Parameter, text: str | N
     "--qualities",
     callback=_qualities,
     metavar="Q,Q,…",
-    help="Qualities of vqcodec.  [default: 1, then every 10]",
+    help="Qualities of vqcodec.  [default: 1,10,20,…,100]",
 )
 @click.option(
     "--anchors",
@@ -374,7 +374,9 @@ def _qualities(context: click.Context, parameter: click.Parameter, text: str | N
 @click.option("--log", "log_rate", is_flag=True, help="Draw rd.png and rd.svg over the logarithm of the rate.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: cores/jobs]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="For vqcodec."
+)
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="A .safetensors file to use as the model."
 )

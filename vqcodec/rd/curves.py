@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 from vqcodec.errors import MissingPackageError
 
-__all__ = ["MIN_COMMON_SHARE", "MIN_OCTAVES", "BDResult", "Point", "bd", "steps_that_fall"]
+__all__ = ["MIN_COMMON_SHARE", "MIN_OCTAVES", "MIN_POINTS", "BDResult", "Point", "bd", "steps_that_fall"]
 
 Point = tuple[float, float]  # bpp, and a metric that is better when larger
 
 # A mean over less than this says more about the interpolation than about the codecs.
 MIN_COMMON_SHARE = 0.5  # of the shorter curve's range
 MIN_OCTAVES = 1.0  # of rate
+MIN_POINTS = 4  # of a curve, as in Bjøntegaard's definition
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def bd(anchor: Sequence[Point], test: Sequence[Point], *, least: float) -> BDRes
     Raises MissingPackageError without the package ``bjontegaard``.
     """
     for name, points in (("anchor", anchor), ("tested", test)):
-        if len(points) < 2:
-            return BDResult(None, None, None, f"the {name} curve has fewer than two points")
+        if len(points) < MIN_POINTS:
+            return BDResult(None, None, None, f"the {name} curve has fewer than {MIN_POINTS} points")
         if falls := steps_that_fall(points):
             return BDResult(None, None, None, f"the {name} curve does not rise at point {falls[0] + 1}")
     common = _overlap([metric for _, metric in anchor], [metric for _, metric in test])

@@ -61,6 +61,7 @@ class _Curve:
     path: tuple[str, ...]  # keys from the top of the file; empty for the top itself
     name: str  # its own
     description: str
+    dataset: str  # that it was measured on, where the file says so
     lists: dict[str, list[Any]]  # by our keys, numbers unchecked
 
 
@@ -72,7 +73,8 @@ def read_overlay(source: str | os.PathLike[str]) -> list[dict[str, Any]]:
     not unique. Without a choice a file that is itself a curve is that one, and a collection all of its curves, of
     which there may be :data:`MAX_CURVES`.
 
-    Each dict has ``name``, ``label``, ``description``, ``file`` and ``results``: ``bpp`` in bits per pixel, rising, and
+    Each dict has ``name``, ``label``, ``description``, ``dataset`` (empty where the file does not say), ``file`` and
+    ``results``: ``bpp`` in bits per pixel, rising, and
     those of ``psnr-rgb`` (dB), ``ms-ssim-rgb`` (0..1), ``ms-ssim-rgb-db`` (dB) and ``ssimulacra2`` that the file has,
     lists of one length with at least one point. MS-SSIM of 0..1 gives both of its keys, MS-SSIM in dB only its own.
     Points that lack a number (null, NaN, infinite) are left out. Nothing else of the file is used.
@@ -82,7 +84,9 @@ def read_overlay(source: str | os.PathLike[str]) -> list[dict[str, Any]]:
     out of range.
     """
     file, choice = _split(os.fspath(source))
-    found = list(_curves(_load(file), (), Path(file).stem))
+    contents = _load(file)
+    dataset = contents.get("dataset") if isinstance(contents, dict) else None
+    found = list(_curves(contents, (), Path(file).stem, _plain(dataset) if isinstance(dataset, str) else ""))
     if not found:
         raise ReportError(f"{file}: no curve in it, expected lists bpp and psnr-rgb or ms-ssim-rgb side by side")
     names = _names(found)
@@ -126,7 +130,7 @@ def _load(file: str) -> Any:
         raise ReportError(f"{file}: not JSON: {_plain(str(error))}") from error
 
 
-def _curves(node: Any, path: tuple[str, ...], name: str) -> Iterator[_Curve]:
+def _curves(node: Any, path: tuple[str, ...], name: str, dataset: str) -> Iterator[_Curve]:
     """Every curve at and below ``node``, in the file's order."""
     if len(path) > _MAX_DEPTH:
         return
@@ -136,7 +140,7 @@ def _curves(node: Any, path: tuple[str, ...], name: str) -> Iterator[_Curve]:
         description = node.get("description")
         for place in (node, node.get("results")):
             if lists := _lists(place):
-                yield _Curve(path, name, _plain(description) if isinstance(description, str) else "", lists)
+                yield _Curve(path, name, _plain(description) if isinstance(description, str) else "", dataset, lists)
                 break
         children = [(key, child) for key, child in node.items() if key != "results" or not _lists(child)]
     elif isinstance(node, list):
@@ -149,7 +153,7 @@ def _curves(node: Any, path: tuple[str, ...], name: str) -> Iterator[_Curve]:
     for key, child in children:
         if isinstance(child, dict | list):
             plain = _plain(key)
-            yield from _curves(child, (*path, plain), plain)
+            yield from _curves(child, (*path, plain), plain, plain if path[-1:] == ("datasets",) else dataset)
 
 
 def _lists(node: Any) -> dict[str, list[Any]]:
@@ -215,6 +219,7 @@ def _overlay(file: str, name: str, curve: _Curve) -> dict[str, Any]:
         # A name such as 5.0 says nothing away from its file; CompressAI's say more than a reader wants to know.
         "label": _COMPRESSAI.sub("", name) if any(map(str.isalpha, name)) else _plain(f"{Path(file).stem} {name}"),
         "description": curve.description,
+        "dataset": curve.dataset,
         "file": _plain(Path(file).name),
         "results": dict(zip(columns, map(list, zip(*points, strict=True)), strict=True)),
     }

@@ -71,11 +71,12 @@ def run(
     """
     published = [curve for file in overlays for curve in read_overlay(file)]
     chosen, notes = _metrics(metrics)
-    images, unreadable = gather(sources)
+    _check_folder(output)
+    images, unreadable, warnings = gather(sources, beside=output)
     place = pick_device(device)
     model = find_weights() if weights is None else weights
     codec = Codec.load(model, device=place.type)
-    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads or max(1, _cores() // jobs)
     settings: dict[str, Sequence[dict[str, Any]]] = {OWN: [{"quality": quality} for quality in qualities]}
     settings |= {name: ANCHORS[name].settings for name in anchors}
     plan = Plan(images, settings, chosen, model, codec.fingerprint.hex(), place.type, threads)
@@ -84,13 +85,13 @@ def run(
     measured = [image for image in images if image.name not in dict(failed)]
     if not measured:
         raise ReportError(f"{failed[0][0]}: {failed[0][1]}; there is no other image to measure")
-    figures, rows = assemble(measured, settings, parts, codec.model.levels, published)
-    count = f"mean of {len(measured)} images" if len(measured) > 1 else measured[0].name
+    figures, rows = assemble(measured, settings, parts, codec.model.levels, published, _name(sources))
+    many = f"over {_name(sources)}, mean of {len(measured)} images"
     own = {key: figures.pop(key) for key in ("name", "label")}
     result = own | {
-        "description": f"rate and distortion over {_name(sources)}, {count}",
+        "description": f"rate and distortion {many if len(measured) > 1 else f'of {measured[0].name}'}",
         **figures,
-        "notes": [*notes, *figures["notes"]],
+        "notes": [*notes, *figures["notes"], *warnings],
         "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
         "provenance": provenance(codec, model, threads=threads) | {"jobs": jobs, "metrics": list(chosen)},
     }
@@ -107,6 +108,20 @@ def run(
     )
     write_atomic(output / "index.html", render(result, rows, shown.pictures, stored=shown.stored).encode())
     return result
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ReportError unless ``folder`` is new, empty, or a report that was begun."""
+    try:
+        if folder.exists() and any(folder.iterdir()) and not (folder / PARTS).is_dir():
+            raise ReportError(f"{folder}: holds other files, expected a new or empty folder, or a report begun before")
+    except OSError as error:
+        raise ReportError(f"{folder}: cannot be used for the report: {error.strerror}") from None
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _metrics(names: Sequence[str] | None) -> tuple[list[str], list[str]]:

@@ -22,15 +22,17 @@ from numpy.typing import NDArray
 
 from vqcodec.config import LevelConfig
 from vqcodec.errors import MissingPackageError
-from vqcodec.metrics import METRICS, bpp
+from vqcodec.metrics import METRICS, bpp, decibels
 from vqcodec.quantize import Usage
 from vqcodec.rd.anchors import ANCHORS
-from vqcodec.rd.curves import Point, bd, steps_that_fall
+from vqcodec.rd.curves import BDResult, Point, bd, steps_that_fall
 from vqcodec.rd.sweep import OWN, Contents, Image, Measurement
 
 __all__ = ["assemble", "coding_check", "csv_text", "label_of", "usage"]
 
 LIMIT_RELATIVE, LIMIT_BYTES = 0.005, 16  # what a payload may cost beyond its cross-entropy
+TINY = 64  # pixels a side
+
 # A BD-rate over less of a metric than this says more about the interpolation than about the codecs.
 LEAST_COMMON = {"psnr-rgb": 2.0, "ms-ssim-rgb-db": 2.0, "ssimulacra2": 10.0}
 
@@ -43,6 +45,7 @@ def assemble(
     parts: Parts,
     levels: Sequence[LevelConfig],
     overlays: Sequence[dict[str, Any]] = (),
+    dataset: str = "",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The result of a sweep but for its description and provenance, and its rows, one for each file.
 
@@ -51,7 +54,8 @@ def assemble(
         settings: of each codec; vqcodec's own first.
         parts: a measurement of each image by each codec at each setting.
         levels: of the model.
-        overlays: published curves, to be compared with as anchors are.
+        overlays: published curves, to be compared with as anchors are, if they are of the same images.
+        dataset: what the images are called, to tell that.
     """
     rows = [
         _row(image, codec, index, setting, parts[image.name, codec, index])
@@ -80,7 +84,7 @@ def assemble(
     falls = steps_that_fall(_points(results[OWN], "psnr-rgb"))
     qualities = [setting["quality"] for setting in settings[OWN]]
     partial = {key for part in own[0] for key, value in part.metrics.items() if value is None}
-    comparisons, notes = _compare(results[OWN], [*anchors, *overlays], partial)
+    comparisons, notes = _compare(results[OWN], [*anchors, *overlays], partial, dataset)
     result = {
         "name": OWN,
         "label": OWN,
@@ -118,11 +122,12 @@ def label_of(setting: Mapping[str, Any]) -> str:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """``rows`` as comma-separated values with a header line; what was not measured is empty."""
+    """``rows`` as comma-separated values with a header line, a setting by its label; what was not measured is empty."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    columns = [key for key in rows[0] if key != "setting_label"]
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "setting": row["setting_label"]} for row in rows)
     return buffer.getvalue()
 
 
@@ -209,6 +214,9 @@ def _results(images: Sequence[Image], columns: Sequence[Sequence[Measurement]]) 
     results = {"bpp": over_images(lambda image, part: bpp(part.size, image.width, image.height), statistics.fmean)}
     for key in columns[0][0].metrics:
         results[key] = over_images(metric(key), statistics.fmean)
+    if results.get("ms-ssim-rgb"):
+        # The decibels of the mean, as in published curves, and not the mean of the decibels, which is 0.1 dB more.
+        results["ms-ssim-rgb-db"] = [decibels(mean) for mean in results["ms-ssim-rgb"]]
     results["encoding_time"] = over_images(lambda _, part: part.encode_seconds, statistics.median)
     results["decoding_time"] = over_images(lambda _, part: part.decode_seconds, statistics.median)
     return {key: values for key, values in results.items() if values}
@@ -261,7 +269,7 @@ def _points(results: Mapping[str, Sequence[float]], key: str) -> list[Point]:
 
 
 def _compare(
-    own: dict[str, Any], others: Sequence[dict[str, Any]], partial: set[str]
+    own: dict[str, Any], others: Sequence[dict[str, Any]], partial: set[str], dataset: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """BD figures of every metric that both curves have, and notes; none where a metric is ``partial``.
 
@@ -272,30 +280,41 @@ def _compare(
         for metric in METRICS:
             if metric.key not in own or metric.key not in other["results"] or metric.key in partial:
                 continue
+            if (theirs := other.get("dataset", "")) and theirs.lower() != dataset.lower():
+                figures = BDResult(None, None, None, f"published for {theirs}, not for these images")
+                found.append(_comparison(other, metric.key, figures))
+                continue
             try:
                 figures = bd(
                     _points(other["results"], metric.key), _points(own, metric.key), least=LEAST_COMMON[metric.key]
                 )
             except MissingPackageError as error:
                 return [], [str(error)]
-            found.append(
-                {
-                    "anchor": other["name"],
-                    "label": other["label"],
-                    "published": "file" in other,
-                    "metric": metric.key,
-                    "bd_rate": figures.rate,
-                    "bd_metric": figures.metric,
-                    "common": figures.common,
-                    "note": figures.note,
-                }
-            )
+            found.append(_comparison(other, metric.key, figures))
     return found, []
 
 
+def _comparison(other: dict[str, Any], key: str, figures: BDResult) -> dict[str, Any]:
+    return {
+        "anchor": other["name"],
+        "label": other["label"],
+        "published": "file" in other,
+        "metric": key,
+        "bd_rate": figures.rate,
+        "bd_metric": figures.metric,
+        "common": figures.common,
+        "note": figures.note,
+    }
+
+
 def _size_notes(images: Sequence[Image], column: Sequence[Measurement]) -> list[str]:
-    """Which metrics leave out which images; ``column`` has one measurement an image."""
+    """What images of odd sizes do to the means; ``column`` has one measurement an image."""
     notes: list[str] = []
+    if tiny := [image.name for image in images if min(image.width, image.height) < TINY]:
+        notes.append(
+            f"{len(tiny)} of {len(images)} images have a side below {TINY} pixels; headers alone are many bits a pixel "
+            "there, and weigh as much in the mean of bpp as a photograph"
+        )
     for metric in METRICS:
         small = [
             image.name for image, part in zip(images, column, strict=True) if part.metrics.get(metric.key, 0.0) is None

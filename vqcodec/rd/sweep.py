@@ -123,8 +123,10 @@ class _Task:
     key: str
 
 
-def gather(sources: Sequence[Path]) -> tuple[list[Image], list[tuple[str, str]]]:
-    """The readable images among ``sources``, files or folders, and name and reason of the others.
+def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[tuple[str, str]], list[str]]:
+    """The readable images among ``sources``, files or folders; name and reason of the others; warnings.
+
+    What lies in the folder ``beside``, where a report goes, is none of the images of a folder around it.
 
     Raises ReportError if a source does not exist or none of its images can be read.
     """
@@ -133,23 +135,30 @@ def gather(sources: Sequence[Path]) -> tuple[list[Image], list[tuple[str, str]]]
         if not source.exists():
             raise ReportError(f"{source}: does not exist, expected an image or a folder of images")
         paths = image_files(source) if source.is_dir() else [source]
+        inside = beside.resolve()
         for path in paths:
+            if path != source and path.resolve().is_relative_to(inside):
+                continue
             name = path.relative_to(source).as_posix() if source.is_dir() else path.name
             if found.setdefault(name, path) != path:
                 raise ReportError(f"{path}: has the name of {found[name]}; expected every image to have its own")
+    if not found:
+        raise ReportError(f"{sources[0]}: holds no images but those of the report in it")
     images: list[Image] = []
     skipped: list[tuple[str, str]] = []
+    warnings: list[str] = []
     for name, path in found.items():
         try:
-            pixels, _ = read_image(path)
+            pixels, said = read_image(path)
         except ImageError as error:
             skipped.append((name, str(error).removeprefix(f"{path}: ")))
             continue
         height, width, _ = pixels.shape
+        warnings += [f"{name}: {warning}" for warning in said]
         images.append(Image(name, path, width, height, hashlib.sha256(path.read_bytes()).hexdigest()))
     if not images:
         raise ReportError(f"{skipped[0][0]}: {skipped[0][1]}; there is no other image to measure")
-    return images, skipped
+    return images, skipped, warnings
 
 
 def sweep(
@@ -178,7 +187,8 @@ def sweep(
     measured = {place: done.get(task) for place, task in tasks.items() if task.image.name not in failed}
     for image, codec, index in list(measured):
         if math.inf in measured[image, codec, index].metrics.values():
-            failed.setdefault(image, f"{codec} decodes it without any error, and a mean with that says nothing")
+            exact = f"{codec} reproduces it exactly, an infinite PSNR, which no mean can hold"
+            failed.setdefault(image, exact)
     return {place: part for place, part in measured.items() if place[0] not in failed}, list(failed.items())
 
 

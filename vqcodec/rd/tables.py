@@ -18,7 +18,7 @@ def summary(result: dict[str, Any]) -> str:
     """The curve of vqcodec, its BD figures in PSNR, and the notes."""
     results = result["results"]
     shown = _metrics(results)
-    heads = ["quality", "bpp", *(head for head, _, _ in shown), "encode, s", "decode, s"]
+    heads = ["quality", "bpp", *(head for head, _, _ in shown), "median encode, s", "median decode, s"]
     times = [results["encoding_time"], results["decoding_time"]]
     rows = [
         [
