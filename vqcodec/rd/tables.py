@@ -15,7 +15,7 @@ __all__ = ["markdown", "summary"]
 
 
 def summary(result: dict[str, Any]) -> str:
-    """The curve of vqcodec, its BD figures in PSNR, and the notes."""
+    """The curve of vqcodec, its BD figures, and the notes."""
     results = result["results"]
     shown = _metrics(results)
     heads = ["quality", "bpp", *(head for head, _, _ in shown), "median encode, s", "median decode, s"]
@@ -28,7 +28,7 @@ def summary(result: dict[str, Any]) -> str:
         ]
         for i in range(len(result["settings"]))
     ]
-    blocks = [_table(heads, rows), *_bd_table([bd for bd in result["bd"] if bd["metric"] == "psnr-rgb"])]
+    blocks = [_table(heads, rows), *_bd_table(result["bd"])]
     if result["notes"]:
         blocks.append("\n".join(f"- {note}" for note in result["notes"]))
     return "\n\n".join(blocks)
@@ -93,20 +93,29 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _bd_table(comparisons: Sequence[dict[str, Any]]) -> list[str]:
+    """A row for each curve that ours is compared with: BD-rates in each metric, then BD-PSNR and the range of PSNR."""
     if not comparisons:
         return []
-    heads = ["against", "metric", "BD-rate", "BD-metric", "over"]
-    return [_table(heads, map(_bd_row, comparisons))]
+    shown = [metric for metric in METRICS if any(bd["metric"] == metric.key for bd in comparisons)]
+    curves: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for bd in comparisons:
+        curves.setdefault((bd["label"], bd["anchor"]), {})[bd["metric"]] = bd
+    rows = [_bd_row(label, by_metric, [metric.key for metric in shown]) for (label, _), by_metric in curves.items()]
+    heads = ["against", *(f"BD-rate, {metric.label}" for metric in shown), "BD-PSNR", "common PSNR"]
+    return [_table(heads, rows)]
 
 
-def _bd_row(bd: dict[str, Any]) -> list[str]:
-    metric = next(metric for metric in METRICS if metric.key == bd["metric"])
-    unit = f" {metric.unit}" if metric.unit else ""
-    rate = bd["note"] if bd["bd_rate"] is None else _signed(bd["bd_rate"], " %", 1)
-    gain = "–" if bd["bd_metric"] is None else _signed(bd["bd_metric"], unit)
-    common = "–" if bd["common"] is None else "{:.1f} to {:.1f}".format(*bd["common"]).replace("-", "−") + unit
-    label = f"{bd['label']} (published)" if bd["published"] else bd["label"]
-    return [label, metric.label, rate, gain, common]
+def _bd_row(label: str, by_metric: dict[str, dict[str, Any]], keys: Sequence[str]) -> list[str]:
+    first = next(iter(by_metric.values()))
+    psnr = by_metric.get("psnr-rgb", {"bd_metric": None, "common": None, "note": ""})
+    found = [by_metric.get(key) for key in keys]
+    gain, common = psnr["bd_metric"], psnr["common"]
+    return [
+        f"{label} (published)" if first["published"] else label,
+        *("–" if bd is None or bd["bd_rate"] is None else _signed(bd["bd_rate"], " %", 1) for bd in found),
+        "–" if gain is None else _signed(gain, " dB"),
+        psnr["note"] or ("–" if common is None else "{:.1f} to {:.1f} dB".format(*common)),
+    ]
 
 
 def _usage_row(numbered: tuple[int, dict[str, Any]]) -> list[str]:
