@@ -43,7 +43,7 @@ def measured(
         for codec, data in files.items():
             file = folder / f"{path.stem}-{codec}"
             file.write_bytes(data)
-            parts[name, codec, 0] = Measurement(file, len(data), {}, 0.1, 0.1)
+            parts[name, codec, 0] = Measurement(file, len(data), {}, 0.1, 0.1, 1)
     return images, parts
 
 

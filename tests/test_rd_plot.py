@@ -87,7 +87,7 @@ def figure(result: dict[str, Any], *, log_rate: bool = False) -> Any:
 
 
 def test_public_names() -> None:
-    assert module.__all__ == ["STYLES", "Style", "plot"]
+    assert module.__all__ == ["PLOTS", "STYLES", "Style", "plot"]
 
 
 @pytest.mark.parametrize("log_rate", [False, True])

@@ -43,9 +43,9 @@ def parts() -> dict[tuple[str, str, int], Measurement]:
             }
             quality = setting["quality"]
             found[image.name, OWN, k] = Measurement(
-                Path("x"), 64 * (k + 1), values, 0.5 + i, 0.25, _contents(image, quality)
+                Path("x"), 64 * (k + 1), values, 0.5 + i, 0.25, 1, _contents(image, quality)
             )
-            found[image.name, "jpeg", k] = Measurement(Path("y"), 128 * (k + 1), values, 0.1, 0.1)
+            found[image.name, "jpeg", k] = Measurement(Path("y"), 128 * (k + 1), values, 0.1, 0.1, 1)
     return found
 
 

@@ -2,6 +2,12 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +71,19 @@ def test_gather_refuses(folder: Path, photograph: NDArray[np.uint8]) -> None:
     with pytest.raises(ReportError, match=r"two/a\.png: has the name of .*one/a\.png"):
         gather([folder / "one", folder / "two"], beside=folder / "r")
     assert len(gather([folder / "one", folder / "one"], beside=folder / "r")[0]) == 1  # the same file twice is one
+    assert len(gather([folder / "one", folder / "one" / "a.png"], beside=folder / "r")[0]) == 1
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(ReportError, match=r"pipe\.png: is no regular file"):
+        gather([folder / "pipe.png"], beside=folder / "r")
+    (folder / "odd").mkdir()
+    os.mkfifo(folder / "odd" / "pipe.png")
+    (folder / "odd" / "folder.png").mkdir()
+    for raw in (b"caf\xe9.png", b"two\nlines.png"):
+        with open(os.path.join(os.fsencode(folder / "odd"), raw), "wb") as file:
+            PillowImage.fromarray(photograph).save(file, "PNG")
+    images, skipped, _ = gather([folder / "odd"], beside=folder / "r")
+    assert sorted(image.name for image in images) == ["caf\\udce9.png", "two\\nlines.png"]
+    assert skipped == []
     with pytest.raises(ReportError, match=r"one: holds no images but those of the report in it"):
         gather([folder / "one"], beside=folder)
 
@@ -107,12 +126,12 @@ def test_what_was_measured_is_not_measured_again(plan: Plan, folder: Path) -> No
     again, _ = sweep(plan, folder, quiet=True)
     assert again == first  # to the second of every time
     assert log.read_bytes() == lines
-    # A line that was being written, a file that was lost, one that was cut short: these are measured again.
+    # A line that was being written, a file that was lost, one that was changed: these are measured again.
     kept = lines.splitlines(keepends=True)
     log.write_bytes(b"".join(kept[:-1]) + kept[-1][:40])
-    lost, cut = (first[image.name, "jpeg", 0].file for image in plan.images[:2])
+    lost, changed = (first[image.name, "jpeg", 0].file for image in plan.images[:2])
     lost.unlink()
-    cut.write_bytes(b"")
+    changed.write_bytes(bytes(changed.stat().st_size))
     repaired, failed = sweep(plan, folder, quiet=True)
     assert failed == []
     assert {place: part.metrics for place, part in repaired.items()} == {k: v.metrics for k, v in first.items()}
@@ -129,6 +148,78 @@ def test_a_new_metric_is_measured_where_it_is_missing(plan: Plan, folder: Path) 
         assert part.metrics["ms-ssim-rgb"] is None  # 96 x 64 pixels
         assert part.metrics["ssimulacra2"] is not None
         assert math.isfinite(part.metrics["ssimulacra2"])
+
+
+@pytest.mark.slow
+def test_fewer_metrics_are_taken_from_more_and_do_not_replace_them(plan: Plan, folder: Path) -> None:
+    every = ["psnr", "ms-ssim", "ssimulacra2"]
+    one = _anchors_only(plan, images=plan.images[:1], metrics=every)
+    sweep(one, folder, quiet=True)
+    parts, _ = sweep(_anchors_only(plan), folder, quiet=True)
+    assert {tuple(part.metrics) for part in parts.values()} == {("psnr-rgb",)}
+    log = (folder / PARTS / "measurements.jsonl").read_bytes()
+    again, _ = sweep(one, folder, quiet=True)
+    assert all("ssimulacra2" in part.metrics for part in again.values())
+    assert (folder / PARTS / "measurements.jsonl").read_bytes() == log
+
+
+def _metrics(value: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda entry: entry | {"metrics": value}
+
+
+@pytest.mark.slow
+def test_a_damaged_store_is_measured_again(plan: Plan, folder: Path) -> None:
+    plan = _anchors_only(plan, images=plan.images[:1])
+    first, _ = sweep(plan, folder, quiet=True)
+    log = folder / PARTS / "measurements.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    damages: list[Callable[[dict[str, Any]], Any]] = [
+        _metrics(None),
+        _metrics({"psnr-rgb": "abc"}),
+        _metrics({"psnr-rgb": "nan"}),
+        _metrics({"psnr-rgb": None}),
+        _metrics({"other": 1.0}),
+        lambda entry: {k: v for k, v in entry.items() if k != "size"},
+        lambda entry: entry | {"encode_seconds": 1e999},
+        lambda entry: entry | {"contents": {"counts": []}},
+        lambda entry: entry | {"contents": {"counts": [], "level_bytes": [1], "cross_entropy": []}},
+        lambda entry: entry | {"threads": "many"},
+        lambda entry: [entry],
+        lambda entry: entry | {"key": ["a", "list"]},
+    ]
+    for damage in damages:
+        lines = [json.dumps(damage(entry)).encode() for entry in entries]
+        log.write_bytes(b"\n".join([*lines, b"\xff\xfe", b"[" * 100_000, b""]))
+        again, failed = sweep(plan, folder, quiet=True)
+        assert failed == []
+        assert {place: part.metrics for place, part in again.items()} == {k: v.metrics for k, v in first.items()}
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(plan: Plan, tiny_data: Path, folder: Path) -> None:
+    arguments = [str(tiny_data / "val"), "-o", "r", "--metrics", "psnr", "-j", "2", "--weights", str(plan.weights)]
+    log = folder / "r" / PARTS / "measurements.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-m", "vqcodec", "rd-curve", *arguments],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not (log.exists() and log.read_bytes().count(b"\n") > 2):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    for _ in range(100):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("workers outlive their parent")
+    for path in folder.rglob("*.tmp"):
+        path.unlink()
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def image_files(folder: Path) -> list[Path]:
     """Every image file under ``folder``, in sorted order; ImageError when there is none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: not a folder; expected a folder of images")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not files:
         raise ImageError(f"{folder}: holds no images; expected files such as .png, .jpg or .avif")
     return files

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import reprlib
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ def _split(source: str) -> tuple[str, str | None]:
 
 def _load(file: str) -> Any:
     try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            raise ReportError(f"{file}: not a regular file, expected one of curves")
         with open(file, "rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["STYLES", "Style", "plot"]
+__all__ = ["PLOTS", "STYLES", "Style", "plot"]
+
+PLOTS = ("rd.png", "rd-dark.png", "rd.svg")
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def plot(result: dict[str, Any], folder: Path, *, log_rate: bool = False) -> lis
             }
         )
         light, dark = (_figure(result, theme, log_rate) for theme in (_LIGHT, _DARK))
-        files = {"rd.png": _png(light), "rd-dark.png": _png(dark), "rd.svg": _svg(light)}
+        files = dict(zip(PLOTS, (_png(light), _png(dark), _svg(light)), strict=True))
     for name, data in files.items():
         write_atomic(folder / name, data)
     return [folder / name for name in files]

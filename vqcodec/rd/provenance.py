@@ -27,7 +27,7 @@ from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.images import write_atomic
 
-__all__ = ["command_line", "image_facts", "provenance", "write_json"]
+__all__ = ["command_line", "cores", "image_facts", "package_version", "provenance", "write_json"]
 
 
 def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
         "versions": {
             "vqcodec": __version__,
             "python": platform.python_version(),
-            **{name: _version(name) for name in packages},
+            **{name: package_version(name) for name in packages},
             **{name: features.version(name) for name in libraries},
         },
         "weights": {
@@ -52,7 +52,7 @@ def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu(),
-            "cores": os.cpu_count(),
+            "cores": cores(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -83,7 +83,13 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     write_atomic(path, f"{text}\n".encode())
 
 
-def _version(package: str) -> str | None:
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def package_version(package: str) -> str | None:
+    """The installed version of a package, None without it."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -91,7 +97,13 @@ def _version(package: str) -> str | None:
 
 
 def _public(argument: str) -> str:
-    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    argument = argument.encode("utf-8", "backslashreplace").decode()
+    if argument.startswith("--"):
+        option, equals, value = argument.partition("=")
+    elif argument.startswith("-"):
+        option, equals, value = argument[:2], "", argument[2:]
+    else:
+        option, equals, value = "", "", argument
     path = Path(value)
     if not (path.is_absolute() or ".." in path.parts):
         return argument

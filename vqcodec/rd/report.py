@@ -9,8 +9,7 @@
 Rates are those of whole files, distortions those of decoded 8-bit pixels, means are of per-image values.
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.overlay import read_overlay
 from vqcodec.rd.page import render
 from vqcodec.rd.pictures import choose_settings, gallery
-from vqcodec.rd.plot import plot
-from vqcodec.rd.provenance import provenance, write_json
+from vqcodec.rd.plot import PLOTS, plot
+from vqcodec.rd.provenance import cores, provenance, write_json
 from vqcodec.rd.result import assemble, csv_text
-from vqcodec.rd.sweep import OWN, PARTS, Plan, gather, sweep
+from vqcodec.rd.sweep import OWN, PARTS, Measurement, Plan, gather, sweep
 from vqcodec.weights import find_weights
 
 __all__ = ["DEFAULT_QUALITIES", "run"]
@@ -76,7 +75,7 @@ def run(
     place = pick_device(device)
     model = find_weights() if weights is None else weights
     codec = Codec.load(model, device=place.type)
-    threads = threads or max(1, _cores() // jobs)
+    threads = threads or max(1, cores() // jobs)
     settings: dict[str, Sequence[dict[str, Any]]] = {OWN: [{"quality": quality} for quality in qualities]}
     settings |= {name: ANCHORS[name].settings for name in anchors}
     plan = Plan(images, settings, chosen, model, codec.fingerprint.hex(), place.type, threads)
@@ -91,7 +90,7 @@ def run(
     result = own | {
         "description": f"rate and distortion {many if len(measured) > 1 else f'of {measured[0].name}'}",
         **figures,
-        "notes": [*notes, *figures["notes"], *warnings],
+        "notes": [*notes, *figures["notes"], *_thread_notes(parts.values()), *warnings],
         "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
         "provenance": provenance(codec, model, threads=threads) | {"jobs": jobs, "metrics": list(chosen)},
     }
@@ -100,6 +99,8 @@ def run(
     try:
         plot(result, output, log_rate=log_rate)
     except MissingPackageError as error:
+        for name in PLOTS:  # of an earlier run, which say something else
+            (output / name).unlink(missing_ok=True)
         result["notes"].append(str(error))
         write_json(output / "rd.json", result)
     curves = {OWN: result["results"]["bpp"], **{one["name"]: one["results"]["bpp"] for one in result["anchors"]}}
@@ -110,6 +111,14 @@ def run(
     return result
 
 
+def _thread_notes(parts: Iterable[Measurement]) -> list[str]:
+    """What to say where the times of several runs come together."""
+    counts = sorted({part.threads for part in parts})
+    if len(counts) == 1:
+        return []
+    return [f"times are of several runs, with {', '.join(map(str, counts))} threads: they cannot be compared"]
+
+
 def _check_folder(folder: Path) -> None:
     """Raise ReportError unless ``folder`` is new, empty, or a report that was begun."""
     try:
@@ -117,11 +126,6 @@ def _check_folder(folder: Path) -> None:
             raise ReportError(f"{folder}: holds other files, expected a new or empty folder, or a report begun before")
     except OSError as error:
         raise ReportError(f"{folder}: cannot be used for the report: {error.strerror}") from None
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _metrics(names: Sequence[str] | None) -> tuple[list[str], list[str]]:

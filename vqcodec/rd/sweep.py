@@ -13,16 +13,19 @@ with more images, settings or metrics measures only those.
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import json
 import math
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +37,12 @@ from tqdm import tqdm
 
 from vqcodec import __version__
 from vqcodec.codec import Codec
+from vqcodec.container import Container
 from vqcodec.errors import ImageError, ReportError, VqcodecError
 from vqcodec.images import image_files, read_image, write_atomic
 from vqcodec.metrics import METRICS, Metric
 from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.provenance import cores, package_version
 
 __all__ = ["OWN", "Contents", "Image", "Measurement", "Plan", "gather", "sweep"]
 
@@ -78,6 +83,7 @@ class Measurement:
     Attributes:
         file: the compressed file.
         size: its bytes.
+        threads: that the process computed with, for the times.
         metrics: value of each metric by its key; None where the image is too small for it.
         encode_seconds, decode_seconds: with the model loaded, one run each.
         contents: of a ``.vq`` file; None for other codecs.
@@ -88,6 +94,7 @@ class Measurement:
     metrics: dict[str, float | None]
     encode_seconds: float
     decode_seconds: float
+    threads: int
     contents: Contents | None = None
 
 
@@ -131,15 +138,19 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
     Raises ReportError if a source does not exist or none of its images can be read.
     """
     found: dict[str, Path] = {}
+    seen: set[Path] = set()
     for source in sources:
-        if not source.exists():
-            raise ReportError(f"{source}: does not exist, expected an image or a folder of images")
+        if not (source.is_dir() or source.is_file()):
+            what = "is no regular file" if source.exists() else "does not exist"
+            raise ReportError(f"{source}: {what}, expected an image or a folder of images")
         paths = image_files(source) if source.is_dir() else [source]
         inside = beside.resolve()
         for path in paths:
-            if path != source and path.resolve().is_relative_to(inside):
+            true = path.resolve()
+            if true in seen or (path != source and true.is_relative_to(inside)):
                 continue
-            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
+            seen.add(true)
+            name = _printable(path.relative_to(source).as_posix() if source.is_dir() else path.name)
             if found.setdefault(name, path) != path:
                 raise ReportError(f"{path}: has the name of {found[name]}; expected every image to have its own")
     if not found:
@@ -159,6 +170,12 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
     if not images:
         raise ReportError(f"{skipped[0][0]}: {skipped[0][1]}; there is no other image to measure")
     return images, skipped, warnings
+
+
+def _printable(name: str) -> str:
+    """A file's name as text of one line; what it holds besides is shown as an escape."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def sweep(
@@ -205,10 +222,15 @@ def _tasks(plan: Plan, parts: Path) -> Iterator[tuple[Image, str, int, _Task]]:
 
 
 def _identity(plan: Plan, codec: str) -> list[Any]:
-    """Versions of what makes a codec's files and pixels."""
+    """Versions of what makes a codec's files and pixels, and of what measures them."""
+    measuring = [__version__, package_version("pytorch-msssim"), package_version("ssimulacra2")]
     if codec == OWN:
-        return [__version__, plan.fingerprint, plan.device]
-    return [features.version("pil"), features.version(ANCHORS[codec].library)]
+        return [*measuring, plan.fingerprint, plan.device]
+    libraries = [features.version("pil"), features.version(ANCHORS[codec].library)]
+    return [*measuring, *libraries, *([cores()] if codec == "avif" else [])]
+
+
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 class _Store:
@@ -217,16 +239,15 @@ class _Store:
     def __init__(self, parts: Path) -> None:
         self._parts = parts
         self._path = parts / "measurements.jsonl"
-        self._lines: dict[str, dict[str, Any]] = {}
+        self._done: dict[str, tuple[str, Measurement]] = {}  # by key: digest of the file, and what was measured
         parts.mkdir(parents=True, exist_ok=True)
-        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        for line in text.splitlines():
-            try:
+        data = self._path.read_bytes() if self._path.exists() else b""
+        for line in data.splitlines():
+            # One may have been cut short by a kill; whatever is not a measurement is measured again.
+            with contextlib.suppress(*_MALFORMED):
                 entry = json.loads(line)
-                self._lines[entry["key"]] = entry
-            except (ValueError, LookupError, TypeError):
-                continue  # the line that was being written when a run was killed
-        self._torn = bool(text) and not text.endswith("\n")
+                self._done[entry["key"]] = entry["digest"], _measurement(entry)
+        self._torn = bool(data) and not data.endswith(b"\n")
 
     def __enter__(self) -> "_Store":
         self._file = open(self._path, "a", encoding="utf-8")
@@ -239,32 +260,57 @@ class _Store:
 
     def holds(self, task: _Task) -> bool:
         """Whether the task's file is there, whole, and every metric it asks for was measured on it."""
-        entry = self._lines.get(task.key)
-        if entry is None:
+        digest, part = self._done.get(task.key, ("", None))
+        if part is None or not _keys(task) <= part.metrics.keys() or (part.contents is None) != (task.codec != OWN):
             return False
-        keys = {key for metric in _chosen(task) for key in metric.keys}
-        return keys <= entry["metrics"].keys() and task.file.is_file() and task.file.stat().st_size == entry["size"]
+        return task.file.is_file() and _digest(task.file) == digest
 
     def keep(self, task: _Task, part: Measurement) -> None:
-        entry = {"key": task.key, "image": task.image.name, "codec": task.codec, "setting": task.setting}
-        entry |= {name: value for name, value in asdict(part).items() if name != "file"}
+        _, before = self._done.get(task.key, ("", None))
+        known = {} if before is None else before.metrics  # of a run that measured more
+        part = replace(part, metrics=known | part.metrics)
+        digest = _digest(part.file)
+        entry: dict[str, Any] = {"key": task.key, "digest": digest, "image": task.image.name, "codec": task.codec}
+        entry |= {"setting": task.setting} | {name: value for name, value in asdict(part).items() if name != "file"}
         entry["metrics"] = {name: "inf" if value == math.inf else value for name, value in part.metrics.items()}
-        self._lines[task.key] = entry
+        self._done[task.key] = digest, part
         self._file.write(json.dumps(entry, allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def get(self, task: _Task) -> Measurement:
-        entry = self._lines[task.key]
-        contents = entry["contents"]
-        return Measurement(
-            file=task.file,
-            size=entry["size"],
-            metrics={key: None if value is None else float(value) for key, value in entry["metrics"].items()},
-            encode_seconds=entry["encode_seconds"],
-            decode_seconds=entry["decode_seconds"],
-            contents=None if contents is None else Contents(**contents),
-        )
+        """With the metrics that the task asks for, in their order."""
+        _, part = self._done[task.key]
+        wanted = [key for metric in _chosen(task) for key in metric.keys]
+        return replace(part, file=task.file, metrics={key: part.metrics[key] for key in wanted})
+
+
+def _measurement(entry: dict[str, Any]) -> Measurement:
+    """What a line of the store says; raises one of ``_MALFORMED`` if it is none of ours."""
+    metrics = {key: None if value is None else float(value) for key, value in entry["metrics"].items()}
+    numbers = [
+        entry["encode_seconds"],
+        entry["decode_seconds"],
+        *(v for v in metrics.values() if v not in (None, math.inf)),
+    ]
+    if not all(math.isfinite(number) for number in numbers) or metrics.get("psnr-rgb") is None:
+        raise ValueError("no measurement")
+    contents = None if entry["contents"] is None else Contents(**entry["contents"])
+    if contents is not None:
+        for counts in contents.counts:
+            np.asarray(counts, np.int64).reshape(len(counts), -1)
+        if not len(contents.counts) == len(contents.level_bytes) == len(contents.cross_entropy):
+            raise ValueError("no measurement")
+    times = {name: float(entry[name]) for name in ("encode_seconds", "decode_seconds")}
+    return Measurement(Path(), int(entry["size"]), metrics, **times, threads=int(entry["threads"]), contents=contents)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _keys(task: _Task) -> set[str]:
+    return {key for metric in _chosen(task) for key in metric.keys}
 
 
 def _work(plan: Plan, tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[_Task, Measurement | str]]:
@@ -285,6 +331,10 @@ def _work(plan: Plan, tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[_Task
         raise VqcodecError(
             "a worker process ended early, perhaps for want of memory; what it measured is kept"
         ) from None
+    except BaseException:
+        for worker in multiprocessing.active_children():  # what they are at would take seconds yet
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -296,8 +346,18 @@ _model = ("", "cpu")
 
 def _start(weights: str, device: str, threads: int) -> None:
     global _model
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent deals with it
+    threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _model = (weights, device)
+
+
+def _follow_parent() -> None:
+    """End with the process that gives the tasks, however that ends: no one would tell a worker."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @functools.cache
@@ -318,52 +378,47 @@ def _measure(task: _Task) -> Measurement | str:
         pixels = _pixels(task.image.path)
     except ImageError as error:
         return str(error).removeprefix(f"{task.image.path}: ")
+    if task.codec == OWN:
+        _codec()  # loaded before the clock starts
+    start = time.perf_counter()
     try:
-        return _measure_own(task, pixels) if task.codec == OWN else _measure_anchor(task, pixels)
+        data = _compress(task, pixels)
     except VqcodecError as error:
         return f"{task.codec} cannot code it: {error}"
-
-
-def _measure_own(task: _Task, pixels: NDArray[np.uint8]) -> Measurement:
-    codec = _codec()
-    quality = task.setting["quality"]
-    start = time.perf_counter()
-    data = codec.compress(pixels, quality)
-    encoded = time.perf_counter()
-    _write(task.file, data)
+    encode_seconds = time.perf_counter() - start
+    task.file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(task.file, data)
     data = task.file.read_bytes()
-    again = time.perf_counter()
-    file, codes = codec.read(data)
-    seen = codec.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
-    decoded = time.perf_counter()
+    start = time.perf_counter()
+    contents = None
+    if task.codec == OWN:
+        file, codes = _codec().read(data)
+        seen = _codec().reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
+        decode_seconds = time.perf_counter() - start
+        contents = _own_contents(file, codes)
+    else:
+        seen = ANCHORS[task.codec].decompress(data, grey=pixels.shape[2] == 1)
+        decode_seconds = time.perf_counter() - start
+    values = _values(task, pixels, seen)
+    return Measurement(task.file, len(data), values, encode_seconds, decode_seconds, torch.get_num_threads(), contents)
+
+
+def _compress(task: _Task, pixels: NDArray[np.uint8]) -> bytes:
+    if task.codec == OWN:
+        return _codec().compress(pixels, task.setting["quality"])
+    try:
+        return ANCHORS[task.codec].compress(pixels, task.setting)
+    except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # what Pillow's plugins raise
+        raise ImageError(" ".join(f"{error}".split()) or type(error).__name__) from None
+
+
+def _own_contents(file: Container, codes: list[NDArray[np.int64]]) -> Contents:
+    codec = _codec()
     counts = [
         [np.bincount(group.ravel(), minlength=level.codebook_size).tolist() for group in grid]
         for grid, level in zip(codes, codec.model.levels, strict=True)
     ]
-    contents = Contents([len(level) for level in file.levels], codec.cross_entropy(codes, quality), counts)
-    values = _values(task, pixels, seen)
-    return Measurement(task.file, len(data), values, encoded - start, decoded - again, contents)
-
-
-def _measure_anchor(task: _Task, pixels: NDArray[np.uint8]) -> Measurement:
-    anchor = ANCHORS[task.codec]
-    try:
-        start = time.perf_counter()
-        data = anchor.compress(pixels, task.setting)
-        encoded = time.perf_counter()
-        _write(task.file, data)
-        data = task.file.read_bytes()
-        again = time.perf_counter()
-        seen = anchor.decompress(data, grey=pixels.shape[2] == 1)
-        decoded = time.perf_counter()
-    except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # what Pillow's plugins raise
-        raise ImageError(" ".join(f"{error}".split()) or type(error).__name__) from None
-    return Measurement(task.file, len(data), _values(task, pixels, seen), encoded - start, decoded - again)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, data)
+    return Contents([len(level) for level in file.levels], codec.cross_entropy(codes, file.quality), counts)
 
 
 def _values(task: _Task, pixels: NDArray[np.uint8], seen: NDArray[np.uint8]) -> dict[str, float | None]:
