@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from vqcodec.config import QUALITY_MAX, QUALITY_MIN
+from vqcodec.cli import qualities as numbers
 
 __all__ = ["FILE", "FOLDER", "STORED", "device", "make_folder", "numbers", "output", "weights"]
 
@@ -27,14 +27,3 @@ output = click.option(
 )
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True)
 weights = click.option("--weights", type=STORED, metavar="FILE", help="A model other than the shipped one.")
-
-
-def numbers(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
-    """Callback: qualities such as ``10,50,90``, put in rising order."""
-    try:
-        found = sorted({int(word) for word in text.split(",")})
-    except ValueError:
-        raise click.BadParameter(f"{text!r}, expected numbers such as 10,50,90") from None
-    if not QUALITY_MIN <= found[0] <= found[-1] <= QUALITY_MAX:
-        raise click.BadParameter(f"{text!r}, expected numbers from {QUALITY_MIN} to {QUALITY_MAX}")
-    return found

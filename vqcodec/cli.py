@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from vqcodec.codec import Codec
 
-__all__ = ["MAX_FILE_BYTES", "main"]
+__all__ = ["MAX_FILE_BYTES", "main", "qualities"]
 
 MAX_FILE_BYTES = 512 * 2**20  # a larger .vq file, or anything larger on standard input, is refused unread
 _DEFAULT_QUALITY = 75
@@ -325,8 +325,8 @@ def _comma_list(context: click.Context, parameter: click.Parameter, text: str | 
     return [] if text == "none" else [word.strip() for word in text.split(",")]
 
 
-def _qualities(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
-    """Callback: qualities such as ``10,50,90``, put in rising order."""
+def qualities(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
+    """Callback of options: qualities such as ``10,50,90``, put in rising order."""
     if text is None:
         return None
     try:
@@ -351,7 +351,7 @@ def _qualities(context: click.Context, parameter: click.Parameter, text: str | N
 @click.option(
     "-q",
     "--qualities",
-    callback=_qualities,
+    callback=qualities,
     metavar="Q,Q,…",
     help="Qualities of vqcodec.  [default: 1,10,20,…,100]",
 )

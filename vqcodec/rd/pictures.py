@@ -49,9 +49,8 @@ def choose_settings(curves: Mapping[str, Sequence[float]]) -> dict[str, list[int
         if codec == OWN:
             continue
         nearest = {min(range(len(rates)), key=lambda i: abs(math.log(rates[i] / own[mine]))) for mine in chosen[OWN]}
-        wanted = range(len(rates)) if len(own) == 1 else nearest
         lowest, highest = own[0] / FAR, own[-1] * FAR
-        chosen[codec] = sorted(i for i in nearest & set(wanted) if lowest <= rates[i] <= highest)
+        chosen[codec] = sorted(i for i in nearest if lowest <= rates[i] <= highest)
     return chosen
 
 

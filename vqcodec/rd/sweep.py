@@ -125,7 +125,7 @@ class _Task:
     image: Image
     codec: str
     setting: dict[str, Any]
-    metrics: tuple[str, ...]
+    metrics: Sequence[str]
     file: Path
     key: str
 
@@ -139,12 +139,12 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
     """
     found: dict[str, Path] = {}
     seen: set[Path] = set()
+    inside = beside.resolve()
     for source in sources:
         if not (source.is_dir() or source.is_file()):
             what = "is no regular file" if source.exists() else "does not exist"
             raise ReportError(f"{source}: {what}, expected an image or a folder of images")
         paths = image_files(source) if source.is_dir() else [source]
-        inside = beside.resolve()
         for path in paths:
             true = path.resolve()
             if true in seen or (path != source and true.is_relative_to(inside)):
@@ -217,8 +217,12 @@ def _tasks(plan: Plan, parts: Path) -> Iterator[tuple[Image, str, int, _Task]]:
                 facts = [image.sha256, codec, setting, *_identity(plan, codec)]
                 key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
                 suffix = ".vq" if codec == OWN else ANCHORS[codec].suffix
-                wanted = tuple(name for name in plan.metrics)
-                yield image, codec, index, _Task(image, codec, setting, wanted, parts / codec / f"{key}{suffix}", key)
+                yield (
+                    image,
+                    codec,
+                    index,
+                    _Task(image, codec, setting, plan.metrics, parts / codec / f"{key}{suffix}", key),
+                )
 
 
 def _identity(plan: Plan, codec: str) -> list[Any]:
@@ -237,7 +241,6 @@ class _Store:
     """Measurements in a file of JSON lines, which a kill can only cut short."""
 
     def __init__(self, parts: Path) -> None:
-        self._parts = parts
         self._path = parts / "measurements.jsonl"
         self._done: dict[str, tuple[str, Measurement]] = {}  # by key: digest of the file, and what was measured
         parts.mkdir(parents=True, exist_ok=True)
@@ -261,7 +264,11 @@ class _Store:
     def holds(self, task: _Task) -> bool:
         """Whether the task's file is there, whole, and every metric it asks for was measured on it."""
         digest, part = self._done.get(task.key, ("", None))
-        if part is None or not _keys(task) <= part.metrics.keys() or (part.contents is None) != (task.codec != OWN):
+        if (
+            part is None
+            or not part.metrics.keys() >= set(_keys(task))
+            or (part.contents is None) != (task.codec != OWN)
+        ):
             return False
         return task.file.is_file() and _digest(task.file) == digest
 
@@ -281,8 +288,7 @@ class _Store:
     def get(self, task: _Task) -> Measurement:
         """With the metrics that the task asks for, in their order."""
         _, part = self._done[task.key]
-        wanted = [key for metric in _chosen(task) for key in metric.keys]
-        return replace(part, file=task.file, metrics={key: part.metrics[key] for key in wanted})
+        return replace(part, file=task.file, metrics={key: part.metrics[key] for key in _keys(task)})
 
 
 def _measurement(entry: dict[str, Any]) -> Measurement:
@@ -309,8 +315,8 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _keys(task: _Task) -> set[str]:
-    return {key for metric in _chosen(task) for key in metric.keys}
+def _keys(task: _Task) -> list[str]:
+    return [key for metric in _chosen(task) for key in metric.keys]
 
 
 def _work(plan: Plan, tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[_Task, Measurement | str]]:
