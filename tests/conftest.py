@@ -69,7 +69,8 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_config() -> Config:
     """The shipped design at the smallest size that learns anything within seconds."""
     levels = [
-        {"stride": stride, "groups": groups, "codebook_size": 16, "stages": 2} for stride, groups in [(16, 2), (8, 4)]
+        {"stride": stride, "groups": groups, "codebook_size": 16, "stages": 2, "pixels": pixels}
+        for stride, groups, pixels in [(16, 2, False), (8, 4, False), (8, 6, True)]
     ]
     steps = {"vae": 100, "codes": 30, "prior": 30, "joint": 5}
     return Config.from_dict(

@@ -184,10 +184,10 @@ def test_the_model_that_a_file_names_is_found(
         Codec.for_file(b"not a file at all", device="cpu")
 
 
-@pytest.mark.parametrize("count", [1, 3, 15])
+@pytest.mark.parametrize("count", [1, 2, 4, 15])
 def test_wrong_level_count(tiny_codec: Codec, small: bytes, count: int) -> None:
     levels = (parse(small).levels * 8)[:count]
-    with pytest.raises(FormatError, match=f"^{count} levels, expected 2 of model tiny$"):
+    with pytest.raises(FormatError, match=f"^{count} levels, expected 3 of model tiny$"):
         tiny_codec.decompress(forge(small, levels=levels))
 
 
@@ -257,7 +257,7 @@ def test_threads_and_batches_change_no_code(
         threads(count)
         monkeypatch.setattr(prior, "CHUNK", chunk)  # how many positions the encoder computes in one go
         assert [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)] == bitstreams
-        back = entropy.decode(tiny_codec.prior, bitstreams, [(4, 5), (8, 10)], 75)
+        back = entropy.decode(tiny_codec.prior, bitstreams, [(4, 5), (8, 10), (8, 10)], 75)
         assert all(np.array_equal(a, b) for a, b in zip(codes, back, strict=True))
 
 
@@ -301,10 +301,12 @@ def test_files_are_as_long_as_theory_says(tiny_codec: Codec, photograph: Pixels)
     for quality in (1, 50, 100):
         codes = tiny_codec.codes(photograph, quality)
         file = parse(tiny_codec.compress(photograph, quality))
-        for level, bits in zip(file.levels, tiny_codec.cross_entropy(codes, quality), strict=True):
-            assert math.floor(bits / 8) - 4 <= len(level) <= 1.005 * bits / 8 + 8
+        for level, bits, grid in zip(file.levels, tiny_codec.cross_entropy(codes, quality), codes, strict=True):
+            assert len(level) <= 1.005 * bits / 8 + 8
+            # Code 0 everywhere is the point 0 of the coder's range, whose bytes are zeros, and those are left out.
+            assert len(level) >= math.floor(bits / 8) - 4 or not grid.any()
         framing = len(tiny_codec.compress(photograph, quality)) - sum(map(len, file.levels))
-        assert framing <= 32
+        assert framing <= 20 + 6 * len(file.levels)
 
 
 def test_devices() -> None:

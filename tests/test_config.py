@@ -31,10 +31,15 @@ def models(draw: st.DrawFn) -> ModelConfig:
         stages, groups_a_stage = draw(st.integers(1, 4)), draw(st.integers(1, 6))
         codebook_size = draw(st.integers(2, 4096))
         levels.append(LevelConfig(patch << place, stages * groups_a_stage, draw(counts), codebook_size, stages))
+    if draw(st.booleans()):
+        dim = draw(st.integers(1, 3 * patch**2))
+        levels.append(LevelConfig(patch, 1, dim, draw(st.integers(2, 4096)), 1, pixels=True))
     widths = draw(st.lists(counts, min_size=depth, max_size=depth))
     blocks = draw(st.lists(st.integers(0, 9), min_size=depth, max_size=depth))
     lambda_min, lambda_max = sorted(draw(st.lists(positive, min_size=2, max_size=2, unique=True)))
-    return ModelConfig(tuple(levels), patch, tuple(widths), tuple(blocks), lambda_min, lambda_max)
+    inner = draw(st.lists(st.floats(0, 1, exclude_min=True, exclude_max=True), max_size=4, unique=True))
+    scale = draw(st.sampled_from([(), (0.0, *sorted(inner), 1.0)]))
+    return ModelConfig(tuple(levels), patch, tuple(widths), tuple(blocks), lambda_min, lambda_max, scale)
 
 
 minutes = positive | st.just(math.inf)
@@ -147,6 +152,25 @@ LEVEL = {"stride": 16, "groups": 1, "stages": 1}
         ({"model": {"lambda_min": 1}}, "lambda range is 1.0..0.1, expected 0 < min < max"),
         ({"model": {"lambda_max": math.inf}}, "lambda range is 0.0004..inf, expected 0 < min < max"),
         ({"model": {"lambda_max": math.nan}}, "lambda range is 0.0004..nan, expected 0 < min < max"),
+        (
+            {"model": {"levels": [LEVEL | {"pixels": True}]}},
+            "levels of pixels must come after those of the trunk",
+        ),
+        (
+            {"model": {"levels": [LEVEL, LEVEL | {"stride": 8, "pixels": True}, LEVEL | {"stride": 8}]}},
+            "levels of pixels must come after those of the trunk",
+        ),
+        (
+            {"model": {"levels": [LEVEL, LEVEL | {"stride": 4, "pixels": True, "groups": 7, "dim": 7, "stages": 1}]}},
+            "a level of pixels at stride 4 has 7 groups of 7 channels, expected at most 48 channels",
+        ),
+        *(
+            (
+                {"model": {"quality_scale": scale}},
+                f"quality_scale is {[float(x) for x in scale]}, expected numbers that rise from 0 to 1",
+            )
+            for scale in ([0], [1], [0, 0.5], [0.1, 1], [0, 0.5, 0.5, 1], [0, 0.6, 0.5, 1], [0, math.nan, 1])
+        ),
         ({"prior": {"channels": 0}}, "prior channels is 0, expected at least 1"),
         ({"prior": {"layers": -1}}, "a prior needs layers >= 0 and context_layers >= 1"),
         ({"prior": {"context_layers": 0}}, "a prior needs layers >= 0 and context_layers >= 1"),
@@ -222,3 +246,11 @@ def test_lambda_goes_through_its_ends_and_is_log_linear() -> None:
     assert all(low < high for low, high in itertools.pairwise(lambdas))
     assert [b / a for a, b in itertools.pairwise(lambdas)] == pytest.approx([250 ** (1 / 99)] * 99)
     assert model.lmbda(50.5) == pytest.approx(math.sqrt(0.002 * 0.5))
+
+
+def test_lambda_follows_the_quality_scale() -> None:
+    model = ModelConfig(lambda_min=0.002, lambda_max=0.5, quality_scale=(0, 0.1, 0.7, 1))
+    for quality, place in [(1, 0), (17.5, 0.05), (34, 0.1), (50.5, 0.4), (67, 0.7), (100, 1)]:
+        assert model.lmbda(quality) == pytest.approx(0.002 * 250**place)
+    lambdas = [model.lmbda(quality) for quality in range(config.QUALITY_MIN, config.QUALITY_MAX + 1)]
+    assert all(low < high for low, high in itertools.pairwise(lambdas))

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from vqcodec.config import LevelConfig, ModelConfig
 from vqcodec.errors import ConfigError
+from vqcodec.quantize import VectorQuantizer
 from vqcodec.train.grow import grow
-from vqcodec.vqvae import VQVAE, Level
+from vqcodec.vqvae import VQVAE
 
 LEVELS = (LevelConfig(16, 2, 2, 8, 1), LevelConfig(8, 4, 2, 8, 1))
 SMALL = ModelConfig(levels=LEVELS, widths=(8, 12, 12), blocks=(1, 1, 1), lambda_min=0.001, lambda_max=0.1)
@@ -30,14 +31,14 @@ def _reconstruct(model: VQVAE, x: Tensor, lmbda: Tensor, channels: list[int]) ->
     """What the model makes of rounded residuals, of the first ``channels`` of each level alone."""
     count = iter(channels)
 
-    def tell(level: Level, r: Tensor, scale: Tensor) -> Tensor:
+    def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
         told = torch.zeros_like(r)
         first = next(count)
         told[:, :first] = r[:, :first].round()
         return told
 
     with torch.no_grad():
-        return model._top_down(x, lmbda, tell)
+        return model.top_down(x, lmbda, tell, pixels=False)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,7 @@ def _reconstruct(model: VQVAE, x: Tensor, lmbda: Tensor, channels: list[int]) ->
         {"levels": (LevelConfig(16, 2, 2, 8, 1), LevelConfig(8, 4, 3, 16, 1))},
         {"levels": (LevelConfig(16, 3, 2, 8, 1), LevelConfig(8, 6, 2, 4, 2))},
         {"lambda_min": 0.0005, "lambda_max": 0.2},
+        {"widths": (9, 13, 14), "levels": (*LEVELS, LevelConfig(8, 6, 2, 8, 1, pixels=True))},
         {
             "widths": (9, 13, 14),
             "blocks": (1, 2, 2),

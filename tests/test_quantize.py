@@ -391,3 +391,29 @@ def test_usage(counts: list[int], perplexity: float, share: float) -> None:
 def test_other_ways_of_learning_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^learn is 'x', expected 'ema' or 'gradient'$"):
         VectorQuantizer(G, K, D, learn="x")
+
+
+@LEARN
+def test_the_code_for_silence_stays_at_zero(learn: str) -> None:
+    q = VectorQuantizer(G, K, D, learn=learn, silence=True)
+    r = 3 + torch.randn(4, G * D, 16, 16)  # nothing of it is near zero
+    q.fit(r, None)
+    adam = torch.optim.Adam(q.parameters(), lr=0.1) if learn == "gradient" else None
+    before = q.codebook.detach().clone()
+    for _ in range(5):
+        loss = q(r).codebook_loss
+        if adam is not None:
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    q.usage.zero_()
+    q.revive(r, below=1e-3)
+    assert not q.codebook[:, 0].any()
+    assert (q.codebook[:, 1:] != before[:, 1:]).any(2).all()
+
+
+@pytest.mark.parametrize("sigma_min", [1 / 3, 0.2])
+def test_the_head_is_never_surer_than_it_may_be(sigma_min: float) -> None:
+    q = VectorQuantizer(G, K, D, sigma_min=sigma_min)
+    precision = q.precision(torch.tensor([0.0, 1e-30, 0.1, 0.5, 4.0]))
+    assert precision.tolist() == pytest.approx([sigma_min**-2] * 3 + [4, 1 / 16])

@@ -37,7 +37,7 @@ from vqcodec.prior import CausalConv, PixelCNN
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
-from vqcodec.train.export import QUALITIES, export_weights
+from vqcodec.train.export import QUALITIES, SCALE_POINTS, export_weights, quality_scale
 from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import Phase, Run, load_checkpoint, run_phase, save_checkpoint
 from vqcodec.train.optim import Average, Optimizer, schedule
@@ -414,7 +414,9 @@ def test_the_command(
     command = ["train", data, "-o", "run", "--config", "short.toml", "--device", "cpu", "--validation", val]
     result = CliRunner().invoke(main, [*command, "--name", "mine"])
     assert (result.exit_code, result.stdout) == (0, "run/mine.safetensors: weights of a finished run\n")
-    assert load_weights("run/mine.safetensors").model == tiny_codec.model
+    trained = load_weights("run/mine.safetensors").model
+    assert trained == dataclasses.replace(tiny_codec.model, quality_scale=trained.quality_scale)
+    assert len(trained.quality_scale) == SCALE_POINTS
     again = CliRunner().invoke(main, command)
     assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr.startswith("vqcodec: error: run: holds a run already")
@@ -847,19 +849,20 @@ def tiny_model(tiny_run: Path, tiny_config: Config) -> Model:
 def test_dead_codes_are_moved_only_while_there_is_time(tiny_state: Run, tiny_model: Model) -> None:
     phase = CodesPhase(tiny_state, tiny_model.vqvae)
     quantizers = phase._quantizers()
-    assert len(quantizers) == 2
+    assert len(quantizers) == 3
     for quantizer in quantizers:
         quantizer.usage[0, :3] = 0
     before = [quantizer.codebook.clone() for quantizer in quantizers]
     assert phase.after_step(199, 0.1) == {}
     late = phase.after_step(200, 0.5)
-    assert late.keys() == {"perplexity_0", "perplexity_1"}
+    perplexities = {f"perplexity_{i}" for i in range(3)}
+    assert late.keys() == perplexities
     assert all(torch.equal(a, q.codebook) for a, q in zip(before, quantizers, strict=True))
     early = phase.after_step(400, 0.49)
-    assert early.keys() == {"perplexity_0", "perplexity_1", "revived_0", "revived_1"}
+    assert early.keys() == perplexities | {f"revived_{i}" for i in range(3)}
     assert early["revived_0"] >= 3
-    assert all(not torch.equal(a[0, :3], q.codebook[0, :3]) for a, q in zip(before, quantizers, strict=True))
-    assert all(1 <= early[f"perplexity_{i}"] <= 16 for i in range(2))
+    assert all(not torch.equal(a[0, 1:3], q.codebook[0, 1:3]) for a, q in zip(before, quantizers, strict=True))
+    assert all(1 <= early[f"perplexity_{i}"] <= 16 for i in range(3))
 
 
 def test_codebooks_are_fitted_alike_whatever_came_before(tiny_state: Run, tiny_model: Model) -> None:
@@ -874,6 +877,34 @@ def test_codebooks_are_fitted_alike_whatever_came_before(tiny_state: Run, tiny_m
         phase.prepare()
         fitted.append([tensor.clone() for tensor in tiny_model.vqvae.state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*fitted, strict=True))
+
+
+def test_qualities_are_evenly_spaced_in_decibels(
+    tiny_state: Run, tiny_model: Model, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a model whose PSNR is known: 20·√place dB, place being 0..1 along log λ."""
+    low, high = (math.log(bound) for bound in (tiny_config.model.lambda_min, tiny_config.model.lambda_max))
+
+    def decode(self: VQVAE, codes: list[Tensor], lmbda: Tensor) -> Tensor:
+        place = max(0.0, (float(lmbda.log()) - low) / (high - low))
+        return codes[0] + 10 ** -math.sqrt(place)
+
+    monkeypatch.setattr(VQVAE, "encode", lambda self, x, lmbda: [x])
+    monkeypatch.setattr(VQVAE, "decode", decode)
+    scale = quality_scale(tiny_state, tiny_model.vqvae)
+    # Linear between its points, and steepest at the low end.
+    assert scale == pytest.approx([(i / (len(scale) - 1)) ** 2 for i in range(len(scale))], abs=0.025)
+    model = dataclasses.replace(tiny_config.model, quality_scale=scale)
+    decibels = [20 * math.sqrt((math.log(model.lmbda(q)) - low) / (high - low) + 1e-12) for q in range(10, 101, 10)]
+    assert np.diff(decibels)[2:] == pytest.approx([20 * 10 / 99] * 7, rel=0.15)
+
+
+def test_the_quality_scale_of_a_model_that_is_the_same_at_every_quality(
+    tiny_state: Run, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VQVAE, "decode", lambda self, codes, lmbda: torch.zeros(1, 3, 64, 64))
+    scale = quality_scale(tiny_state, tiny_model.vqvae)
+    assert scale == pytest.approx([i / (len(scale) - 1) for i in range(len(scale))])
 
 
 def test_a_diverged_model_is_not_exported(tiny_state: Run, tiny_model: Model, tiny_config: Config) -> None:

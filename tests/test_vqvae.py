@@ -1,5 +1,6 @@
 """The VQ-VAE: textbook and shipped configurations, one function in all its forms, and gradients that arrive."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch import Tensor
 from vqcodec import vqvae
 from vqcodec.config import Config, LevelConfig, ModelConfig
 from vqcodec.layers import ResidualBlock
-from vqcodec.vqvae import TRAINING_ONLY, VQVAE, Level
+from vqcodec.quantize import VectorQuantizer
+from vqcodec.vqvae import TRAINING_ONLY, VQVAE, Level, PixelLevel
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 TINY = ModelConfig(
@@ -28,8 +30,10 @@ TWINS = ModelConfig(
     widths=(8, 12),
     blocks=(0, 0),
 )
+PIXELS = dataclasses.replace(TINY, levels=(*TINY.levels, LevelConfig(4, 5, 3, 16, stages=1, pixels=True)))
 CONFIGS = {
     "tiny": TINY,
+    "pixels": PIXELS,
     "plain": PLAIN,
     "two levels at one stride": TWINS,
     "shipped": ModelConfig(),
@@ -37,7 +41,7 @@ CONFIGS = {
     "vqvae2": Config.from_toml(PRESETS / "vqvae2.toml").model,
 }
 each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
-tiny_configs = pytest.mark.parametrize("config", [TINY, PLAIN, TWINS], ids=["tiny", "plain", "twins"])
+tiny_configs = pytest.mark.parametrize("config", [TINY, PLAIN, TWINS, PIXELS], ids=["tiny", "plain", "twins", "pixels"])
 
 LEARN = pytest.mark.parametrize("learn", ["ema", "gradient"])
 
@@ -55,11 +59,18 @@ def trained(config: ModelConfig, *, learn: str = "ema") -> VQVAE:
             level.predict.bias.normal_(std=0.3)
             level.posterior.weight.mul_(3)
             level.quantizer.bias.normal_()
+        for pixel_level in pixel_levels(model):
+            pixel_level.components.copy_(torch.linalg.qr(torch.randn(48, 15)).Q.T)
+            pixel_level.quantizer.codebook.mul_(2)
     return model
 
 
 def levels(model: VQVAE) -> list[Level]:
     return [level for level in model.levels if isinstance(level, Level)]
+
+
+def pixel_levels(model: VQVAE) -> list[PixelLevel]:
+    return [level for level in model.levels if isinstance(level, PixelLevel)]
 
 
 def images(count: int = 2, height: int = 16, width: int = 32) -> Tensor:
@@ -90,7 +101,8 @@ def test_shapes(config: ModelConfig) -> None:
     for hard in (False, True):
         out = model(x, lmbda, hard=hard)
         assert out.x_hat.shape == x.shape
-        assert [bits.shape for bits in out.bits] == [(2,)] * len(config.levels)
+        # Levels of pixels are no part of the noise form.
+        assert [bits.shape for bits in out.bits] == [(2,) for level in config.levels if hard or not level.pixels]
         assert min(bits.min() for bits in out.bits) > 0
         assert [grid.shape for grid in out.codes] == (grids if hard else [])
     for (r, precision), grid, level in zip(model.residuals(x, lmbda), grids, config.levels, strict=True):
@@ -175,12 +187,13 @@ def test_residuals_are_those_of_the_noise_form(
     seen: list[tuple[Tensor, Tensor]] = []
 
     def spy(r_hat: Tensor, scale: Tensor) -> Tensor:
-        seen.append((r_hat, vqvae._precision(scale)))
+        seen.append((r_hat, scale.clamp_min(1 / 3).pow(-2)))
         return r_hat.new_ones(len(r_hat))
 
-    monkeypatch.setattr(vqvae, "_gaussian_bits", spy)
+    monkeypatch.setattr(vqvae, "gaussian_bits", spy)
     model(x, lmbda, hard=False)
-    torch.testing.assert_close(model.residuals(x, lmbda), seen)
+    torch.testing.assert_close(model.residuals(x, lmbda)[: len(seen)], seen)
+    assert len(seen) == len(levels(model))
 
 
 def test_residuals_below_quantized_levels_are_those_of_the_codes() -> None:
@@ -196,8 +209,6 @@ def test_residuals_below_quantized_levels_are_those_of_the_codes() -> None:
 
 
 def test_the_head_is_never_surer_than_a_third_of_a_step() -> None:
-    precision = vqvae._precision(torch.tensor([0.0, 1e-30, 0.25, 0.5, 4.0]))
-    assert precision.tolist() == pytest.approx([9, 9, 9, 4, 1 / 16])
     model, x = trained(TINY), images()
     with torch.no_grad():
         for level in levels(model):
@@ -214,7 +225,7 @@ def test_the_noise_is_one_step_wide_and_centred(monkeypatch: pytest.MonkeyPatch)
         seen.append(r_hat)
         return scale
 
-    monkeypatch.setattr(vqvae, "_gaussian_bits", spy)
+    monkeypatch.setattr(vqvae, "gaussian_bits", spy)
     model(x, lmbda, hard=False)
     noise = seen[0] - model.residuals(x, lmbda)[0][0]
     assert noise.abs().max() <= 0.5 + 1e-5
@@ -222,21 +233,94 @@ def test_the_noise_is_one_step_wide_and_centred(monkeypatch: pytest.MonkeyPatch)
     assert noise.var().item() == pytest.approx(1 / 12, rel=0.1)
 
 
-@tiny_configs
-def test_dealing_channels_leaves_the_function_as_it_was(config: ModelConfig, still: None) -> None:
+def test_fitting_a_level_renumbers_its_channels_and_fits_its_codebooks() -> None:
+    model, x, lmbda = trained(TINY), images(8, 32, 32), lambdas(TINY, *range(10, 90, 10))
+    before, (r, precision) = model(x, lmbda, hard=False), model.residuals(x, lmbda)[0]
+    model.fit_level(0, x, lmbda)
+    r_dealt, precision_dealt = model.residuals(x, lmbda)[0]
+    entropy = (1 + 12 / precision).log2().mean((0, 2, 3)).tolist()
+    ranked = sorted(range(len(entropy)), key=lambda channel: -entropy[channel])
+    order = vqvae._snake(torch.tensor(ranked), TINY.levels[0].groups)
+    torch.testing.assert_close(r_dealt, r[:, order], atol=1e-4, rtol=0)
+    torch.testing.assert_close(precision_dealt, precision[:, order], atol=0, rtol=1e-4)
+    assert not torch.allclose(r_dealt, r, atol=0.1)
+    # Noise apart, the function is what it was.
+    torch.testing.assert_close(model(x, lmbda, hard=False).bits[0].sum(), before.bits[0].sum(), atol=0, rtol=0.05)
+    quantizer = levels(model)[0].quantizer
+    twin = VQVAE(TINY).levels[0]
+    assert isinstance(twin, Level)
+    twin.quantizer.fit(r_dealt, precision_dealt, seed=0)
+    torch.testing.assert_close(quantizer.codebook, twin.quantizer.codebook, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("config", [TINY, TWINS], ids=["tiny", "twins"])
+def test_renumbered_channels_compute_the_same(config: ModelConfig, still: None) -> None:
     model, x, lmbda = trained(config), images(), lambdas(config, 20, 90)
-    before, pairs = model(x, lmbda, hard=False), model.residuals(x, lmbda)
-    model.deal_channels(x, lmbda)
-    after, dealt = model(x, lmbda, hard=False), model.residuals(x, lmbda)
+    before = model(x, lmbda, hard=False)
+    for level in levels(model):
+        level.permute(torch.randperm(level.project.shape[1]))
+    after = model(x, lmbda, hard=False)
     torch.testing.assert_close(after.x_hat, before.x_hat, atol=1e-4, rtol=0)
     torch.testing.assert_close(after.bits, before.bits, atol=0.01, rtol=1e-5)
-    for (r, precision), (r_dealt, precision_dealt), level in zip(pairs, dealt, config.levels, strict=True):
-        entropy = (1 + 12 / precision).log2().mean((0, 2, 3)).tolist()
-        ranked = sorted(range(len(entropy)), key=lambda channel: -entropy[channel])
-        order = vqvae._snake(torch.tensor(ranked), level.groups)
-        torch.testing.assert_close(r_dealt, r[:, order], atol=1e-4, rtol=0)
-        torch.testing.assert_close(precision_dealt, precision[:, order], atol=0, rtol=1e-4)
-    assert any(not torch.allclose(a[0], b[0], atol=0.1) for a, b in zip(pairs, dealt, strict=True))
+
+
+def fitted() -> tuple[VQVAE, Tensor, Tensor]:
+    """A model with a level of pixels fitted to smooth images, which cannot do much else; the images, and their λ."""
+    torch.manual_seed(0)
+    model = VQVAE(PIXELS).eval()
+    x = torch.nn.functional.avg_pool2d(images(6, 68, 68), 5, 1).repeat(4, 1, 1, 1)
+    lmbda = torch.logspace(-3.4, -1, 24)
+    for index in range(len(model.levels)):
+        model.fit_level(index, x, lmbda)
+    return model, x, lmbda
+
+
+def test_a_level_of_pixels_reaches_what_the_trunk_does_not() -> None:
+    model, x, _ = fitted()
+    (level,) = pixel_levels(model)
+    identity = level.components @ level.components.T
+    torch.testing.assert_close(identity, torch.eye(len(identity)), atol=1e-5, rtol=0)
+    errors = []
+    for quality in (1, 60, 100):
+        lmbda = lambdas(PIXELS, quality).expand(len(x))
+        codes = model.encode(x, lmbda)
+        whole, preview = model.decode(codes, lmbda), model.decode(codes[:-1], lmbda)
+        errors.append([float((x_hat - x).square().mean()) for x_hat in (whole, preview)])
+    assert errors[2][0] < errors[2][1] / 3  # at the best quality
+    assert errors[2][0] < errors[1][0] < errors[0][0]
+    # Were there codewords enough, the MSE would be 3 / (2 ln 2 · λ · 255²); sixteen for three channels are few.
+    assert 1 / 3 < errors[2][0] * (2 * math.log(2) * PIXELS.lambda_max * 255**2) / 3 < 3
+
+
+def test_a_silent_level_of_pixels_changes_nothing() -> None:
+    model, x, _ = fitted()
+    (level,) = pixel_levels(model)
+    assert not level.quantizer.codebook[:, 0].any()
+    lmbda = lambdas(PIXELS, 50).expand(len(x))
+    codes = model.encode(x, lmbda)
+    codes[-1] = torch.zeros_like(codes[-1])
+    assert torch.equal(model.decode(codes, lmbda), model.decode(codes[:-1], lmbda))
+
+
+def test_where_a_level_of_pixels_is_silent_the_trunk_answers_for_the_whole_error() -> None:
+    model, x, _ = fitted()
+    model.train().requires_grad_(True)
+    lmbda = lambdas(PIXELS, 1).expand(len(x))
+    (level,) = pixel_levels(model)
+    with torch.no_grad():
+        level.quantizer.bias[:, 1:] = -1e4  # dear enough never to be used
+    gradients = []
+    for pixels in (True, False):
+        model.zero_grad()
+
+        def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
+            return quantizer(r, quantizer.precision(scale)).z_q  # type: ignore[no-any-return]
+
+        (model.top_down(x, lmbda, tell, pixels=pixels) - x).square().mean().backward()  # type: ignore[no-untyped-call]
+        gradients.append(model.last.conv.weight.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0] is not None
+    assert gradients[0].any()
 
 
 @pytest.mark.parametrize(
@@ -269,7 +353,7 @@ SCALES = [0.06, 0.3, 1.0, 2.5]
 @pytest.mark.parametrize("offset", [0.0, 0.25, -0.5])
 def test_the_probabilities_of_all_bins_add_up_to_one(scale: float, offset: float) -> None:
     r = (torch.arange(-5000.0, 5001, dtype=torch.float64) + offset).view(-1, 1, 1, 1)
-    p = (-vqvae._gaussian_bits(r, torch.full_like(r, scale))).exp2()
+    p = (-vqvae.gaussian_bits(r, torch.full_like(r, scale))).exp2()
     assert p.sum().item() == pytest.approx(1, abs=1e-5)
 
 
@@ -280,7 +364,7 @@ def test_bits_of_the_noise_form(scale: float, r: float) -> None:
     gaussian = normal.cdf(-abs(r) + 0.5) - normal.cdf(-abs(r) - 0.5)
     p = 0.999 * gaussian + 0.001 * 4 / (math.pi * (16 + r * r))
     x = torch.full((2, 3, 1, 1), r, requires_grad=True)
-    bits = vqvae._gaussian_bits(x, torch.full_like(x, scale))
+    bits = vqvae.gaussian_bits(x, torch.full_like(x, scale))
     assert bits.tolist() == pytest.approx([-3 * math.log2(p)] * 2, rel=1e-3, abs=1e-4)
     bits.sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
@@ -292,7 +376,7 @@ def test_bits_of_the_noise_form(scale: float, r: float) -> None:
 def test_bits_are_those_of_the_best_gaussian_when_the_scale_is_right() -> None:
     torch.manual_seed(0)
     r = 3 * torch.randn(1, 1, 200, 200)
-    bits = [vqvae._gaussian_bits(r, torch.full_like(r, scale)).item() / r.numel() for scale in (2.5, 3.0, 3.5)]
+    bits = [vqvae.gaussian_bits(r, torch.full_like(r, scale)).item() / r.numel() for scale in (2.5, 3.0, 3.5)]
     assert bits[1] == min(bits)
     assert bits[1] == pytest.approx(math.log2(3 * math.sqrt(2 * math.pi * math.e)), abs=0.02)
 

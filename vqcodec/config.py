@@ -11,6 +11,7 @@ The textbook models are configurations, not classes::
 """
 
 import dataclasses
+import itertools
 import math
 import tomllib
 import typing
@@ -48,6 +49,7 @@ class LevelConfig:
     dim: int = 2  # D: channels that one code stands for
     codebook_size: int = 128  # K: codewords in each group's codebook
     stages: int = 4  # how many times the prior stops to look at the codes a position has so far
+    pixels: bool = False  # codes what the trunk leaves of blocks of stride × stride pixels, by a linear transform
 
     def __post_init__(self) -> None:
         _require(self.stride >= 1, f"level stride is {self.stride}, expected at least 1")
@@ -68,7 +70,8 @@ class ModelConfig:
     widths: tuple[int, ...] = (48, 96, 128)  # channels at strides patch, 2*patch, 4*patch, …
     blocks: tuple[int, ...] = (1, 2, 2)  # residual blocks at the same strides
     lambda_min: float = 0.0004  # rate–distortion trade-off at quality 1 …
-    lambda_max: float = 0.1  # … and at quality 100; log-linear in between
+    lambda_max: float = 0.1  # … and at quality 100
+    quality_scale: tuple[float, ...] = ()  # how far along log λ evenly spaced qualities are, 0 … 1; empty: linear
 
     def __post_init__(self) -> None:
         _require(len(self.levels) >= 1, "a model needs at least one level")
@@ -80,17 +83,35 @@ class ModelConfig:
         strides = [level.stride for level in self.levels]
         _require(strides == sorted(strides, reverse=True), f"levels have strides {strides}, expected coarsest first")
         trunk = [self.patch << i for i in range(len(self.widths))]
-        for stride in strides:
-            _require(stride in trunk, f"a level has stride {stride}, expected one of {trunk}")
+        for level in self.levels:
+            _require(level.stride in trunk, f"a level has stride {level.stride}, expected one of {trunk}")
+            room = 3 * level.stride**2
+            _require(
+                not level.pixels or level.groups * level.dim <= room,
+                f"a level of pixels at stride {level.stride} has {level.groups} groups of {level.dim} channels, "
+                f"expected at most {room} channels",
+            )
+        kinds = [level.pixels for level in self.levels]
+        _require(kinds == sorted(kinds) and not kinds[0], "levels of pixels must come after those of the trunk")
         _require(strides[0] == trunk[-1], f"the coarsest level has stride {strides[0]}, expected {trunk[-1]}")
         _require(
             0 < self.lambda_min < self.lambda_max < math.inf,
             f"lambda range is {self.lambda_min}..{self.lambda_max}, expected 0 < min < max",
         )
+        scale = self.quality_scale
+        _require(
+            not scale or (scale[0] == 0 and scale[-1] == 1 and all(a < b for a, b in itertools.pairwise(scale))),
+            f"quality_scale is {list(scale)}, expected numbers that rise from 0 to 1",
+        )
 
     def lmbda(self, quality: float) -> float:
-        """λ of ``loss = bpp + λ·255²·MSE`` for a quality in 1..100, log-linear between the ends."""
+        """λ of ``loss = bpp + λ·255²·MSE`` for a quality in 1..100: log λ is linear between the points of the scale."""
         t = (quality - QUALITY_MIN) / (QUALITY_MAX - QUALITY_MIN)
+        if self.quality_scale:
+            last = len(self.quality_scale) - 1
+            index = min(int(t * last), last - 1)
+            low, high = self.quality_scale[index : index + 2]
+            t = low + (high - low) * (t * last - index)
         return math.exp((1 - t) * math.log(self.lambda_min) + t * math.log(self.lambda_max))
 
 
@@ -140,7 +161,7 @@ class TrainConfig:
     codebook: str = "ema"  # how codebooks learn: "ema" (k-means) or "gradient"
     codebook_lr: float = 1e-3  # for codebook = "gradient"
     beta: float = 0.02  # weight of the commitment loss
-    freeze_encoder: bool = True  # after phase 0: noise for the encoder, hard codes for the decoder and the prior
+    freeze_encoder: bool = False  # after phase 0: noise for the encoder, hard codes for the decoder and the prior
     revive_below: float = 1e-5  # usage under which a dead code is moved
     downscale_share: float = 0.25  # share of crops taken from images downscaled at random
     checkpoint_minutes: float = 3.0

@@ -83,6 +83,9 @@ class VectorQuantizer(nn.Module):
         learn: ``"ema"`` (Razavi et al. 2019, eq. 2) or ``"gradient"`` of the codebook loss; both have the
             same stationary points, the centroids of the assigned residuals.
         decay: of the EMA.
+        silence: keep codeword 0 at zero, the code for nothing.
+        sigma_min: the smallest σ that the head believes, in steps. A surer head would price every other code so high
+            that nothing could correct a drift of a step.
     """
 
     codebook: Tensor
@@ -100,13 +103,23 @@ class VectorQuantizer(nn.Module):
         rate_aware: bool = True,
         learn: str = "ema",
         decay: float = 0.995,
+        silence: bool = False,
+        sigma_min: float = 1 / 3,
     ) -> None:
         super().__init__()
         self.groups, self.codebook_size, self.dim = groups, codebook_size, dim
         self.rate_aware, self.learn, self.decay = rate_aware, learn, decay
+        self.silence, self.sigma_min = silence, sigma_min
         codebook = torch.randn(groups, codebook_size, dim)
+        if silence:
+            codebook[:, 0] = 0
         if learn == "gradient":
             self.codebook = nn.Parameter(codebook)
+            if silence:
+                free = torch.ones(codebook_size, 1).index_fill_(0, torch.tensor(0), 0)
+                self.codebook.register_hook(  # type: ignore[no-untyped-call]
+                    lambda gradient: gradient * free.to(gradient.device)
+                )
         elif learn == "ema":
             self.register_buffer("codebook", codebook)
         else:
@@ -143,6 +156,10 @@ class VectorQuantizer(nn.Module):
             codebook_loss=F.mse_loss(codewords, vectors.detach()) if self.learn == "gradient" else r.new_zeros(()),
         )
 
+    def precision(self, scale: Tensor) -> Tensor:
+        """1/σ² as the head takes it, of a predicted σ."""
+        return scale.clamp_min(self.sigma_min).pow(-2)
+
     def encode(self, r: Tensor, inverse_variance: Tensor | None = None) -> Tensor:
         """The codes alone, ``[B, G, H, W]``."""
         batch, _, height, width = r.shape
@@ -170,7 +187,7 @@ class VectorQuantizer(nn.Module):
             codes = self._choose(vectors, precision)
             counts, sums = self._statistics(vectors, codes)
             centroids = sums / counts.clamp_min(1)[:, :, None]
-            self.codebook.copy_(torch.where(counts[:, :, None] > 0, centroids, self.codebook))
+            self._move(counts > 0, centroids)
             expected = self._expected(precision, vectors.shape[1])
             self.bias.add_(((counts + 0.1) / (expected + 0.1)).log())
             self.bias.sub_(self.bias.amax(1, keepdim=True))
@@ -189,6 +206,8 @@ class VectorQuantizer(nn.Module):
         moved = 0
         for group in range(self.groups):
             dead = (self.usage[group] < below).nonzero().flatten()[: vectors.shape[1]]
+            if self.silence:
+                dead = dead[dead > 0]
             if len(dead) == 0:
                 continue
             picks = torch.multinomial(error[group] + 1e-12, len(dead))
@@ -280,8 +299,14 @@ class VectorQuantizer(nn.Module):
             return
         self.sums.lerp_(sums / total[:, :, None], 1 - self.decay)
         # A code that has hardly occurred keeps its place: the ratio of two vanishing averages is noise.
-        alive = (self.usage > RARE)[:, :, None]
-        self.codebook.copy_(torch.where(alive, self.sums / self.usage[:, :, None].clamp_min(RARE), self.codebook))
+        self._move(self.usage > RARE, self.sums / self.usage[:, :, None].clamp_min(RARE))
+
+    def _move(self, which: Tensor, to: Tensor) -> None:
+        """Move the codewords ``which [G, K]`` to ``to [G, K, D]``."""
+        if self.silence:
+            which = which.clone()
+            which[:, 0] = False
+        self.codebook.copy_(torch.where(which[:, :, None], to, self.codebook))
 
     def _seeds(self, vectors: Tensor, seed: int) -> Tensor:
         """K codewords ``[G, K, D]`` drawn from ``vectors [G, N, D]`` as in k-means++."""

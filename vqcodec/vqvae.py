@@ -2,7 +2,7 @@ r"""The VQ-VAE: image tensor ↔ a list of code grids, coarsest first.
 
 ::
 
-    x [B, 3, H, W]                                                      x_hat [B, 3, H, W]
+    x [B, 3, H, W] ───── x − patches ──▶ level 2 (of pixels) ───────────────▶ + ──▶ x_hat [B, 3, H, W]
       │ patches                                                               ▲ patches
       ▼                                                                       │
     stride 4: blocks ────────────────────────────────────────────────── blocks, stride 4
@@ -18,10 +18,16 @@ r"""The VQ-VAE: image tensor ↔ a list of code grids, coarsest first.
         y = posterior(e, f)     μ, σ = predict(f)     r = g(λ)·(y − μ)
         codes = quantise(r)     f ← f + project(μ + codeword / g(λ))
 
+    a level of pixels, from the image x and what the decoder has made of it so far:
+
+        r = g(λ)·A(x − x_hat)   codes = quantise(r)   x_hat ← x_hat + S(codeword / g(λ))
+
 Legend: B batch, H and W image height and width, G_l groups and D_l channels a group at level l.
 
 Only what a coarser level has not told is quantised (top-down, as in QRes-VAE, Duan et al. 2023). The gain g
-puts the quantiser's step at one for every λ, so one set of codebooks serves all qualities. With one level the
+puts the quantiser's step at one for every λ, so one set of codebooks serves all qualities. A and S are linear, and
+start as the principal components of what the trunk leaves of the pixels: no detail is out of reach, however little the
+trunk has learned. With one level the
 class is the VQ-VAE of van den Oord et al. 2017, with two that of Razavi et al. 2019.
 """
 
@@ -36,9 +42,9 @@ from torch import Tensor, nn
 
 from vqcodec.config import LevelConfig, ModelConfig
 from vqcodec.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualStack, Upsample
-from vqcodec.quantize import LN2, Quantized, VectorQuantizer
+from vqcodec.quantize import DISTORTION_WEIGHT, LN2, Quantized, VectorQuantizer
 
-__all__ = ["TRAINING_ONLY", "VQVAE", "Level", "Reconstruction"]
+__all__ = ["TRAINING_ONLY", "VQVAE", "Level", "PixelLevel", "Reconstruction", "Tell", "gaussian_bits"]
 
 TRAINING_ONLY = (".usage", ".expected", ".sums")  # endings of the tensors that neither encoding nor decoding needs
 
@@ -62,7 +68,7 @@ class Reconstruction:
 
 
 class Level(nn.Module):
-    """One level: what to tell the decoder, given what it knows."""
+    """A level of the trunk: what to tell the decoder, given what it knows."""
 
     def __init__(self, config: LevelConfig, width: int, log_lambda_centre: float, learn: str) -> None:
         super().__init__()
@@ -102,13 +108,78 @@ class Level(nn.Module):
         """Renumber the channels: new channel i is old channel ``order[i]``."""
         both = torch.cat([order, order + len(order)])  # μ and σ
         for layer, rows in ((self.posterior, order), (self.predict, both), (self.log_gain, order)):
-            layer.weight.copy_(layer.weight[rows])
-            layer.bias.copy_(layer.bias[rows])
+            _permute_outputs(layer, rows)
         self.project.weight.copy_(self.project.weight[:, order])
 
 
-Tell = Callable[[Level, Tensor, Tensor], Tensor]
-"""``tell(level, r, scale)`` gives what the decoder is told of r ``[B, G·D, H, W]``, whose predicted σ is scale."""
+class PixelLevel(nn.Module):
+    """A level of pixels: what the decoder still lacks of the image, by a linear transform of blocks.
+
+    The transform is orthonormal, so a squared error of its coefficients is one of the pixels, and the best step is
+    known: nothing of it is learned by gradients. Only how far coefficients may reach is, and codebooks as everywhere.
+
+    Legend: F features and h × w positions of the decoder at the finest stride of the trunk.
+    """
+
+    components: Tensor
+
+    def __init__(self, config: LevelConfig, features: int, patch: int, learn: str) -> None:
+        super().__init__()
+        channels, block = config.groups * config.dim, 3 * config.stride**2
+        self.stride = config.stride
+        self.register_buffer("components", torch.eye(channels, block))
+        self.predict_hidden = Downsample(features, features, config.stride // patch)
+        self.predict = Conv(features, channels, gain=0.1)
+        self.quantizer = VectorQuantizer(
+            config.groups, config.codebook_size, config.dim, learn=learn, silence=True, sigma_min=0.2
+        )
+
+    def gain(self, lmbda: Tensor) -> Tensor:
+        """g(λ) ``[B, 1, 1, 1]``: a coefficient off by a step costs λ·255²/3 · g⁻² bits, which is DISTORTION_WEIGHT."""
+        return (lmbda * (255**2 / 3 / DISTORTION_WEIGHT)).sqrt()[:, None, None, None]
+
+    def scale(self, f: Tensor) -> Tensor:
+        """σ of the coefficients, ``[B, G·D, H, W]``, float32, given the decoder feature ``f [B, F, h, w]``."""
+        log_scale: Tensor = self.predict(F.silu(self.predict_hidden(F.silu(f)))).float()
+        return log_scale.clamp(-8, 8).exp()
+
+    def residual(self, missing: Tensor, gain: Tensor) -> Tensor:
+        """``r = g·A(missing)``, ``[B, G·D, H, W]``, of ``missing [B, 3, …]``, in units of the quantiser's step."""
+        return gain * F.conv2d(F.pixel_unshuffle(missing, self.stride), self.components[:, :, None, None]).float()
+
+    def update(self, x_hat: Tensor, r_hat: Tensor, gain: Tensor) -> Tensor:
+        """The image after this level's news."""
+        blocks = F.conv2d(r_hat / gain, self.components.T[:, :, None, None])
+        return x_hat + F.pixel_shuffle(blocks, self.stride).float()
+
+    @torch.no_grad()
+    def fit(self, missing: Tensor, gain: Tensor) -> None:
+        """Set A to the principal components of blocks of ``gain·missing``, and σ to what coefficients are like.
+
+        ``missing [B, 3, …]`` is what the decoder lacks and ``gain [B, 1, 1, 1]`` how much it counts.
+        """
+        blocks, weighed = (
+            F.pixel_unshuffle(x.float(), self.stride).transpose(0, 1).flatten(1) for x in (missing, gain * missing)
+        )
+        _, components = torch.linalg.eigh(weighed @ weighed.T / weighed.shape[1])
+        self.components.copy_(components[:, -len(self.components) :].T)
+        self.predict.weight.zero_()
+        self.predict.bias.copy_((self.components @ blocks).square().mean(1).sqrt().clamp_min(1e-6).log())
+
+    @torch.no_grad()
+    def permute(self, order: Tensor) -> None:
+        """Renumber the channels: new channel i is old channel ``order[i]``."""
+        self.components.copy_(self.components[order])
+        _permute_outputs(self.predict, order)
+
+
+def _permute_outputs(layer: Conv | nn.Linear, order: Tensor) -> None:
+    layer.weight.copy_(layer.weight[order])
+    layer.bias.copy_(layer.bias[order])
+
+
+Tell = Callable[[VectorQuantizer, Tensor, Tensor], Tensor]
+"""``tell(quantizer, r, scale)`` gives what the decoder is told of r ``[B, G·D, H, W]``, whose predicted σ is scale."""
 
 
 class VQVAE(nn.Module):
@@ -130,10 +201,13 @@ class VQVAE(nn.Module):
         self.start = nn.Parameter(torch.zeros(widths[-1]))
         centre = (math.log(config.lambda_min) + math.log(config.lambda_max)) / 2
         trunk = [patch << i for i in range(len(widths))]
-        self.stage_of_level = [trunk.index(level.stride) for level in config.levels]
+        # The trunk level at each stage; the levels of pixels come after all of them.
+        self.stage_of_level = [trunk.index(level.stride) for level in config.levels if not level.pixels]
         self.levels = nn.ModuleList(
-            Level(level, widths[stage], centre, learn)
-            for level, stage in zip(config.levels, self.stage_of_level, strict=True)
+            PixelLevel(level, widths[0], patch, learn)
+            if level.pixels
+            else Level(level, widths[trunk.index(level.stride)], centre, learn)
+            for level in config.levels
         )
         self.decoder = nn.ModuleList(ResidualStack(w, n) for w, n in zip(widths, blocks, strict=True))
         self.up = nn.ModuleList(Upsample(b, a, 2) for a, b in itertools.pairwise(widths))
@@ -148,22 +222,23 @@ class VQVAE(nn.Module):
         """Reconstruct ``x [B, 3, H, W]`` (0..1) at ``lmbda [B]``.
 
         With ``hard=False`` quantisation is modelled by noise U(−½, ½) and bits by the Gaussian that f
-        predicts, integrated over the step (Ballé et al. 2018, eq. 8); otherwise codes are chosen.
+        predicts, integrated over the step (Ballé et al. 2018, eq. 8); otherwise codes are chosen. Levels of pixels
+        are left out of the noise form: where they have nothing to say, their noise would go straight to the image.
         """
         bits: list[Tensor] = []
         quantized: list[Quantized] = []
 
-        def tell(level: Level, r: Tensor, scale: Tensor) -> Tensor:
+        def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
             if not hard:
                 r_hat = r + torch.rand_like(r) - 0.5
-                bits.append(_gaussian_bits(r_hat, scale))
+                bits.append(gaussian_bits(r_hat, scale))
                 return r_hat
-            q: Quantized = level.quantizer(r, _precision(scale))
+            q: Quantized = quantizer(r, quantizer.precision(scale))
             quantized.append(q)
             bits.append(q.bits)
             return q.z_q
 
-        x_hat = self._top_down(x, lmbda, tell).float() + 0.5
+        x_hat = self.top_down(x, lmbda, tell, pixels=hard)
         losses = [torch.stack([q.commitment_loss, q.codebook_loss]) for q in quantized] or [x.new_zeros(2)]
         commitment, codebook = torch.stack(losses).mean(0)
         return Reconstruction(x_hat, bits, [q.codes for q in quantized], commitment, codebook)
@@ -173,11 +248,12 @@ class VQVAE(nn.Module):
         """Code grids, coarsest first, each ``[B, G_l, H/stride_l, W/stride_l]`` int64, of ``x [B, 3, H, W]``."""
         codes: list[Tensor] = []
 
-        def tell(level: Level, r: Tensor, scale: Tensor) -> Tensor:
-            codes.append(level.quantizer.encode(r, _precision(scale)))
-            return level.quantizer.decode(codes[-1])
+        def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
+            codes.append(quantizer.encode(r, quantizer.precision(scale)))
+            return quantizer.decode(codes[-1])
 
-        self._top_down(x, lmbda, tell, last_stage=min(self.stage_of_level))
+        trunk_only = len(self.stage_of_level) == len(self.levels)
+        self.top_down(x, lmbda, tell, last_stage=min(self.stage_of_level) if trunk_only else 0)
         return codes
 
     @torch.inference_mode()
@@ -197,8 +273,14 @@ class VQVAE(nn.Module):
                 grid = next(remaining, None)
                 r_hat = torch.zeros_like(mean) if grid is None else level.quantizer.decode(grid)
                 f = level.update(f, mean, r_hat, gain)
-            f = self._decode_stage(stage, f, embedding)
-        return (f.float() + 0.5).clamp(0, 1)
+            f = self.decoder[stage](f, embedding)
+            if stage > 0:
+                f = self.up[stage - 1](f)
+        x_hat: Tensor = self.last(f).float() + 0.5
+        for pixel_level, grid in zip(self._pixel_levels(), remaining, strict=False):
+            gain = pixel_level.gain(lmbda)
+            x_hat = pixel_level.update(x_hat, pixel_level.quantizer.decode(grid), gain)
+        return x_hat.clamp(0, 1)
 
     @torch.no_grad()
     def residuals(self, x: Tensor, lmbda: Tensor, *, quantized: int = 0) -> list[tuple[Tensor, Tensor]]:
@@ -208,41 +290,48 @@ class VQVAE(nn.Module):
         """
         pairs: list[tuple[Tensor, Tensor]] = []
 
-        def tell(level: Level, r: Tensor, scale: Tensor) -> Tensor:
-            pairs.append((r, _precision(scale)))
+        def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
+            pairs.append((r, quantizer.precision(scale)))
             if len(pairs) > quantized:
                 return r + torch.rand_like(r) - 0.5
-            return level.quantizer.decode(level.quantizer.encode(*pairs[-1]))
+            return quantizer.decode(quantizer.encode(*pairs[-1]))
 
-        self._top_down(x, lmbda, tell)
+        self.top_down(x, lmbda, tell)
         return pairs
 
     def freeze_encoder(self) -> None:
         """Leave what chooses the codes as it is: only what reads them goes on learning."""
         parts: list[nn.Module] = [self.embedding, self.first, self.encoder, self.down]
         for level in self.levels:
-            assert isinstance(level, Level)
-            parts += [level.posterior, level.log_gain]
+            if isinstance(level, Level):
+                parts += [level.posterior, level.log_gain]
         for part in parts:
             part.requires_grad_(False)
 
     @torch.no_grad()
-    def deal_channels(self, x: Tensor, lmbda: Tensor) -> None:
-        """Spread channels over groups so that each group gets an equal share of the entropy of ``x``.
+    def fit_level(self, index: int, x: Tensor, lmbda: Tensor, *, seed: int = 0) -> None:
+        """Fit the codebooks of a level to what it has to tell of ``x [B, 3, H, W]`` at ``lmbda [B]``.
 
-        Channels are sorted by entropy and dealt out in a snake; otherwise one group uses all of its K codes
-        while others use ten. The model computes the same function afterwards.
+        What a level has to tell depends on how well the coarser ones were told, so those must have been fitted before.
+        Channels are sorted by entropy and dealt out to the groups in a snake; otherwise one group uses all of its K
+        codes while others use ten. A level of pixels gets its transform first.
         """
-        for level, (_, precision) in zip(self.levels, self.residuals(x, lmbda), strict=True):
-            assert isinstance(level, Level)
-            # Bits of a Gaussian above the quantiser's own noise of 1/12.
-            entropy = (1 + 12 / precision).log2().mean((0, 2, 3))
-            level.permute(_snake(entropy.argsort(descending=True), level.quantizer.groups))
+        level = self.levels[index]
+        assert isinstance(level, (Level, PixelLevel))
+        if isinstance(level, PixelLevel):
+            level.fit(x - self._told(x, lmbda, index), level.gain(lmbda))
+        r, precision = self.residuals(x, lmbda, quantized=index)[index]
+        # Bits of a Gaussian above the quantiser's own noise of 1/12.
+        variance = r.square() if isinstance(level, PixelLevel) else 1 / precision
+        order = _snake((1 + 12 * variance).log2().mean((0, 2, 3)).argsort(descending=True), level.quantizer.groups)
+        level.permute(order)
+        level.quantizer.fit(r[:, order], precision[:, order], seed=seed)
 
-    def _top_down(self, x: Tensor, lmbda: Tensor, tell: Tell, *, last_stage: int = 0) -> Tensor:
-        """Encode ``x``, go through the levels coarsest first, and return the decoder's output.
+    def top_down(self, x: Tensor, lmbda: Tensor, tell: Tell, *, last_stage: int = 0, pixels: bool = True) -> Tensor:
+        """Encode ``x``, go through the levels coarsest first, and return x_hat, float32.
 
-        With ``last_stage`` above 0 the walk ends behind that stage's levels, with the decoder feature there.
+        With ``last_stage`` above 0 the walk ends behind that stage's levels, with the decoder feature there; without
+        ``pixels`` it ends before the levels of pixels.
         """
         embedding = self.embedding(lmbda)
         features = self._encode_trunk(x, embedding)
@@ -252,14 +341,41 @@ class VQVAE(nn.Module):
                 gain = level.gain(lmbda, embedding)
                 mean, scale = level.mean_scale(f)
                 r = level.residual(features[stage], f, mean, gain)
-                f = level.update(f, mean, tell(level, r, gain * scale), gain)
-            if stage > last_stage or stage == 0:
-                f = self._decode_stage(stage, f, embedding)
-        return f
+                f = level.update(f, mean, tell(level.quantizer, r, gain * scale), gain)
+            if stage == 0 or stage > last_stage:
+                f = self.decoder[stage](f, embedding)
+            if stage > last_stage:
+                f = self.up[stage - 1](f)
+        if last_stage > 0:
+            return f
+        x_hat: Tensor = self.last(f).float() + 0.5
+        for pixel_level in self._pixel_levels() if pixels else []:
+            gain = pixel_level.gain(lmbda)
+            r = pixel_level.residual(x - x_hat, gain)
+            told = tell(pixel_level.quantizer, r, gain * pixel_level.scale(f))
+            _mute_silent(r, told, pixel_level.quantizer.dim)
+            x_hat = pixel_level.update(x_hat, told, gain)
+        return x_hat
+
+    def _told(self, x: Tensor, lmbda: Tensor, levels: int) -> Tensor:
+        """What the decoder makes of ``x`` given the codes of so many levels, and zeros for the others' residuals."""
+        codes: list[Tensor] = []
+
+        def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
+            if len(codes) == levels:
+                return torch.zeros_like(r)
+            codes.append(quantizer.encode(r, quantizer.precision(scale)))
+            return quantizer.decode(codes[-1])
+
+        return self.top_down(x, lmbda, tell)
 
     def _levels_at(self, stage: int) -> list[Level]:
-        pairs = zip(self.levels, self.stage_of_level, strict=True)
-        return [level for level, at in pairs if at == stage and isinstance(level, Level)]
+        """The levels of the trunk at a stage."""
+        trunk = [level for level in self.levels if isinstance(level, Level)]
+        return [level for level, at in zip(trunk, self.stage_of_level, strict=True) if at == stage]
+
+    def _pixel_levels(self) -> list[PixelLevel]:
+        return [level for level in self.levels if isinstance(level, PixelLevel)]
 
     def _encode_trunk(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
         """Encoder features at every stride, finest first."""
@@ -274,19 +390,18 @@ class VQVAE(nn.Module):
         """The decoder feature before any level has spoken."""
         return self.start[None, :, None, None].expand_as(e)
 
-    def _decode_stage(self, stage: int, f: Tensor, embedding: Tensor) -> Tensor:
-        """Refine f at a stride, then go to the next finer one, or to pixels at the last."""
-        f = self.decoder[stage](f, embedding)
-        out: Tensor = self.up[stage - 1](f) if stage > 0 else self.last(f)
-        return out
 
+def _mute_silent(r: Tensor, told: Tensor, dim: int) -> None:
+    """Let gradients reach ``r [B, G·D, H, W]`` only where the decoder was ``told`` something.
 
-def _precision(scale: Tensor) -> Tensor:
-    """1/σ² for the rate of hard codes, with σ no smaller than a third of a step.
-
-    A surer head would price every other code so high that nothing could correct a drift of a step.
+    Straight-through gradients would credit a level of pixels with correcting whatever the trunk gets wrong. Where
+    it is silent it corrects nothing, and the trunk must answer for the whole error.
     """
-    return scale.clamp_min(1 / 3).pow(-2)
+    if r.requires_grad:
+        vectors = told.detach().view(len(told), -1, dim, *told.shape[2:])
+        speaks = vectors.square().sum(2, keepdim=True) > 0.25
+        mask = speaks.expand_as(vectors).reshape(told.shape)
+        r.register_hook(lambda gradient: gradient * mask)  # type: ignore[no-untyped-call]
 
 
 def _snake(channels: Tensor, groups: int) -> Tensor:
@@ -295,7 +410,7 @@ def _snake(channels: Tensor, groups: int) -> Tensor:
     return torch.stack(hands, 1).flatten()
 
 
-def _gaussian_bits(r_hat: Tensor, scale: Tensor) -> Tensor:
+def gaussian_bits(r_hat: Tensor, scale: Tensor) -> Tensor:
     """Bits ``[B]`` of ``r_hat [B, C, H, W]`` under N(0, scale²) convolved with U(−½, ½).
 
     One part in a thousand is a Cauchy density four steps wide: outliers keep a finite cost and a gradient.

@@ -27,11 +27,24 @@ from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.images import write_atomic
 
-__all__ = ["command_line", "cores", "image_facts", "package_version", "provenance", "write_json"]
+__all__ = ["command_line", "cores", "image_facts", "package_version", "provenance", "surroundings", "write_json"]
 
 
 def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
-    """Facts about this run; ``threads`` is what the caller gave torch."""
+    """Facts about this run of ``codec``, whose file is ``weights``; ``threads`` is what the caller gave torch."""
+    return surroundings(threads=threads) | {
+        "weights": {
+            "name": codec.name,
+            "fingerprint": codec.fingerprint.hex(),
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "bytes": weights.stat().st_size,
+        },
+        "device": str(codec.device),
+    }
+
+
+def surroundings(*, threads: int) -> dict[str, Any]:
+    """Facts about a run whatever it measures: date, command, versions, machine."""
     packages = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "pytorch-msssim", "ssimulacra2")
     libraries = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
     return {
@@ -43,12 +56,6 @@ def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
             **{name: package_version(name) for name in packages},
             **{name: features.version(name) for name in libraries},
         },
-        "weights": {
-            "name": codec.name,
-            "fingerprint": codec.fingerprint.hex(),
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-            "bytes": weights.stat().st_size,
-        },
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu(),
@@ -57,7 +64,6 @@ def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         },
-        "device": str(codec.device),
         "threads": threads,
     }
 

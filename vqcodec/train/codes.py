@@ -31,11 +31,8 @@ class CodesPhase(VAEPhase):
     def prepare(self) -> None:
         x = torch.cat([self.batch() for _ in range(FIT_BATCHES)])
         lmbda = torch.cat([draw_lambda(self.module.config, self.config.batch, x.device) for _ in range(FIT_BATCHES)])
-        self.module.deal_channels(x, lmbda)
-        for index, quantizer in enumerate(self._quantizers()):
-            # What a level has to tell depends on how well the coarser ones were told.
-            r, precision = self.module.residuals(x, lmbda, quantized=index)[index]
-            quantizer.fit(r, precision, seed=self.run.config.seed)
+        for index in range(len(self.module.levels)):
+            self.module.fit_level(index, x, lmbda, seed=self.run.config.seed)
 
     def after_step(self, step: int, progress: float) -> dict[str, float]:
         if step % REVIVE_STEPS:

@@ -6,7 +6,9 @@ the exported model at a few qualities.
 
 import contextlib
 import json
+import math
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +23,22 @@ from vqcodec.metrics import bpp, psnr
 from vqcodec.prior import fixed_point
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
-from vqcodec.vqvae import TRAINING_ONLY
+from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import SUFFIX, load_weights, save_weights
 
-__all__ = ["export_weights", "fixed_point_cost"]
+__all__ = ["export_weights", "fixed_point_cost", "quality_scale"]
 
 QUALITIES = (1, 20, 40, 60, 80, 100)
+SCALE_POINTS = 13  # of the quality scale
 IMAGES = 12  # of the validation images are measured as whole files
 
 
 def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, name: str) -> Path:
     """Write ``RUN_DIR/<name>.safetensors`` and its card ``RUN_DIR/<name>.md``; returns the weights file."""
     path = run.folder / f"{name}{SUFFIX}"
+    scaled = replace(config.model, quality_scale=quality_scale(run, model.vqvae))
+    config = replace(config, model=scaled)
+    model.vqvae.config = model.prior.model = scaled
     vqvae = {key: value for key, value in model.vqvae.state_dict().items() if not key.endswith(TRAINING_ONLY)}
     fingerprint = save_weights(path, name, config.model, config.prior, vqvae, fixed_point(model.prior))
     codec = Codec(load_weights(path), run.device)
@@ -42,6 +48,24 @@ def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, na
     card = _card(run, model, config, data_dir, name, fingerprint, path.stat().st_size, curve, len(images), cost)
     write_atomic(path.with_suffix(".md"), card.encode())
     return path
+
+
+@torch.no_grad()
+def quality_scale(run: Run, vqvae: VQVAE) -> tuple[float, ...]:
+    """Where along log λ qualities have to lie so that they are evenly spaced in dB on the validation images."""
+    low, high = math.log(vqvae.config.lambda_min), math.log(vqvae.config.lambda_max)
+    places = np.linspace(0, 1, SCALE_POINTS)
+    decibels = np.zeros(SCALE_POINTS)
+    for i, place in enumerate(places):
+        lmbda = torch.tensor([math.exp(low + place * (high - low))], device=run.device)
+        for x in run.validation.centres():
+            x_hat = vqvae.decode(vqvae.encode(x, lmbda), lmbda)
+            decibels[i] -= 10 * float((x_hat - x).square().mean().clamp_min(1e-10).log10())
+    # Not even a barely trained model may get a scale that stands still; a diverged one is refused later.
+    gaps = np.maximum(np.diff(np.nan_to_num(decibels)), 0.01 * (np.ptp(np.nan_to_num(decibels)) + 1e-9))
+    heights = np.concatenate([[0.0], gaps.cumsum()])
+    wanted = np.linspace(0, heights[-1], SCALE_POINTS)
+    return (0.0, *map(float, np.interp(wanted[1:-1], heights, places)), 1.0)
 
 
 def fixed_point_cost(model: Model, codec: Codec, images: list[NDArray[np.uint8]], quality: int) -> float:
@@ -86,6 +110,7 @@ def _card(
     millions = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.vqvae, model.prior)]
     levels = ", ".join(
         f"1/{level.stride}: {level.groups} groups × {level.dim} channels, K = {level.codebook_size}"
+        + (" (of pixels)" if level.pixels else "")
         for level in config.model.levels
     )
     device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else _cpu()
@@ -98,7 +123,8 @@ def _card(
         f"- Fingerprint: `{fingerprint.hex()}`; file: {size:,} bytes.",
         f"- VQ-VAE: {millions[0]:.2f} M parameters, stored as float16. Prior: {millions[1]:.2f} M, stored as integers.",
         f"- Levels, coarsest first: {levels}.",
-        f"- λ of quality 1 … 100: {config.model.lambda_min:g} … {config.model.lambda_max:g}, log-linear.",
+        f"- λ of quality 1 … 100: {config.model.lambda_min:g} … {config.model.lambda_max:g}, in even steps of dB on "
+        "the validation images.",
         f"- Data: {len(run.photographs.images)} photographs, {pixels:.0f} megapixels, from "
         f"`{data_dir.resolve().name}`; {len(run.photographs.skipped)} more were unreadable or too small.",
         f"- Hardware: {device}; torch {torch.__version__}, {torch.get_num_threads()} thread(s), bfloat16 autocast.",

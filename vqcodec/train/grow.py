@@ -7,7 +7,7 @@
                                 └─ new outputs: as drawn, their news faint, so that they cost next to no bits
 
 Net2Net's idea (Chen, Goodfellow, Shlens 2016) with zeros in place of copies: Muon gives the new rows of a kernel steps
-as large as the old ones from the first update on. Codebooks are left alone: phase 1 fits them anew.
+as large as the old ones from the first update on. Codebooks and levels of pixels are left alone: phase 1 fits them.
 """
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vqcodec.errors import ConfigError
 from vqcodec.layers import Conv
-from vqcodec.vqvae import VQVAE, Level
+from vqcodec.vqvae import VQVAE, Level, PixelLevel
 
 __all__ = ["grow"]
 
@@ -33,8 +33,11 @@ def grow(narrow: VQVAE, wide: VQVAE) -> None:
     """
     _check(narrow, wide)
     old = dict(narrow.named_modules())
+    fitted = tuple(f"levels.{i}." for i, level in enumerate(wide.levels) if isinstance(level, PixelLevel))
     for name, new in wide.named_modules():
         source = old.get(name)
+        if name.startswith(fitted):
+            continue
         if isinstance(new, Conv):
             _conv(name, source, new)
         elif isinstance(new, nn.Linear) and isinstance(source, nn.Linear):
@@ -48,7 +51,8 @@ def grow(narrow: VQVAE, wide: VQVAE) -> None:
 
 def _check(narrow: VQVAE, wide: VQVAE) -> None:
     a, b = narrow.config, wide.config
-    strides = [level.stride for level in a.levels], [level.stride for level in b.levels]
+    trunks = [[level for level in config.levels if not level.pixels] for config in (a, b)]
+    strides = [[level.stride for level in trunk] for trunk in trunks]
     if a.patch != b.patch or strides[0] != strides[1] or len(a.widths) != len(b.widths):
         raise ConfigError(
             f"a model of patch {a.patch} and strides {strides[0]} cannot start one of {b.patch} and {strides[1]}"
@@ -60,7 +64,7 @@ def _check(narrow: VQVAE, wide: VQVAE) -> None:
     ]
     sizes += [
         (f"channels of the level at stride {one.stride}", one.groups * one.dim, other.groups * other.dim)
-        for one, other in zip(a.levels, b.levels, strict=True)
+        for one, other in zip(*trunks, strict=True)
     ]
     for what, one, other in sizes:
         if other < one:
@@ -105,8 +109,8 @@ def _follow_lambda(narrow: VQVAE, wide: VQVAE) -> None:
     assert isinstance(new, nn.Linear)
     new.bias.copy_(old.bias + old.weight[:, 0] * (b.centre - a.centre) / a.half_range)
     new.weight.copy_(old.weight * (b.half_range / a.half_range))
-    for one, other in zip(narrow.levels, wide.levels, strict=True):
-        assert isinstance(one, Level)
-        assert isinstance(other, Level)
+    for one, other in zip(narrow.levels, wide.levels, strict=False):
+        if not (isinstance(one, Level) and isinstance(other, Level)):
+            break
         had = len(one.log_gain.bias)
         other.log_gain.bias[:had] += 0.5 * (other.log_lambda_centre - one.log_lambda_centre)
