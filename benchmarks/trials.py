@@ -1,0 +1,195 @@
+"""Which architecture learns most in equal processor time: phase 0, from random weights, on the same crops.
+
+::
+
+    trial ──▶ VQVAE ──▶ noise form, Muon + Adam, cosine over SECONDS of processor time ──▶ average of the weights
+                                                                                              │
+              bits by the Gaussian head and MSE of *rounded* residuals, middle of each validation image ──▶ J(λ)
+
+The noise form's own bits charge channels for saying nothing, so trials are compared by rounded residuals. What
+counts is J = bpp + λ·255²·MSE relative to the first trial's, at four λ.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from benchmarks import options
+from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig
+from vqcodec.errors import VqcodecError
+from vqcodec.images import image_files
+from vqcodec.layers import Conv, ResidualBlock
+from vqcodec.quantize import VectorQuantizer
+from vqcodec.rd.provenance import surroundings, write_json
+from vqcodec.train.data import Photographs
+from vqcodec.train.optim import Average, Optimizer, schedule
+from vqcodec.train.vae import draw_lambda, rate_distortion
+from vqcodec.vqvae import VQVAE, Level, gaussian_bits
+
+__all__ = ["TRIALS", "Trial", "main", "markdown", "measure", "train"]
+
+LAMBDAS = (0.001, 0.004, 0.016, 0.064)
+CENTRE = 256  # pixels a side of what is measured of each validation image
+SURE = 0.11  # no head is believed to be surer than this σ, in steps
+
+
+def _levels(*levels: tuple[int, int, int]) -> tuple[LevelConfig, ...]:
+    return tuple(LevelConfig(stride=stride, groups=groups, dim=dim) for stride, groups, dim in levels)
+
+
+def _no_mean(model: VQVAE) -> None:
+    """Levels that predict how far a residual may reach, but not where it lies."""
+    for level in model.levels:
+        assert isinstance(level, Level)
+        whole = level.mean_scale
+
+        def scale_only(f: Tensor, whole: Callable[[Tensor], tuple[Tensor, Tensor]] = whole) -> tuple[Tensor, Tensor]:
+            mean, scale = whole(f)
+            return torch.zeros_like(mean), scale
+
+        level.mean_scale = scale_only  # type: ignore[method-assign]
+
+
+def _second_kernel(kernel: int) -> Callable[[VQVAE], None]:
+    """Another size for the second kernel of every residual block."""
+
+    def change(model: VQVAE) -> None:
+        for block in model.modules():
+            if isinstance(block, ResidualBlock):
+                channels = block.second.shape[0]
+                block.second = Conv(channels, channels, kernel, gain=0.1)
+
+    return change
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An architecture, and what no configuration can say of it."""
+
+    name: str
+    model: ModelConfig
+    change: Callable[[VQVAE], None] | None = None
+
+
+BASE = ModelConfig(
+    levels=_levels((16, 8, 2), (8, 24, 2)), widths=(48, 96, 128), blocks=(1, 2, 2), lambda_min=0.0003, lambda_max=0.1
+)
+TRIALS = (
+    Trial("48/96/128 channels, 8×2 at 1/16, 24×2 at 1/8", BASE),
+    Trial(
+        "64/128/128 channels, 8×2 and 32×3",
+        replace(BASE, widths=(64, 128, 128), levels=_levels((16, 8, 2), (8, 32, 3))),
+    ),
+    Trial("32/64/96 channels", replace(BASE, widths=(32, 64, 96))),
+    Trial("all codes at 1/16: 32×4", replace(BASE, levels=_levels((16, 32, 4)))),
+    Trial("all codes at 1/8: 24×2", replace(BASE, widths=(48, 96), blocks=(1, 4), levels=_levels((8, 24, 2)))),
+    Trial(
+        "three levels: 8×2 at 1/32, 8×2 at 1/16, 24×2 at 1/8",
+        replace(
+            BASE, widths=(48, 96, 128, 128), blocks=(1, 2, 1, 1), levels=_levels((32, 8, 2), (16, 8, 2), (8, 24, 2))
+        ),
+    ),
+    Trial("blocks 2, 3, 3", replace(BASE, blocks=(2, 3, 3))),
+    Trial("blocks 1, 1, 1", replace(BASE, blocks=(1, 1, 1))),
+    Trial("no prediction of μ", BASE, _no_mean),
+    Trial("second kernel 1×1", BASE, _second_kernel(1)),
+    Trial("second kernel 5×5", BASE, _second_kernel(5)),
+)
+
+
+def train(trial: Trial, photographs: Photographs, phase: PhaseConfig, seconds: float) -> tuple[VQVAE, int]:
+    """The averaged model after ``seconds`` of processor time, and how many steps they were."""
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    model = VQVAE(trial.model)
+    if trial.change is not None:
+        trial.change(model)
+    optimizer, average = Optimizer(model, phase), Average(model, 0.99)
+    start, step = time.process_time(), 0
+    while (progress := (time.process_time() - start) / seconds) < 1:
+        x = photographs.crops(phase.batch, phase.crop, rng).contiguous(memory_format=torch.channels_last)
+        lmbda = draw_lambda(trial.model, len(x), x.device)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _, _ = rate_distortion(x, model(x, lmbda, hard=False), lmbda)
+        ((trial.model.lambda_min / lmbda).sqrt() * loss).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step(schedule(progress, step, phase.warmup))
+        average.update(model, step)
+        step += 1
+    assert isinstance(average.module, VQVAE)
+    return average.module, step
+
+
+@torch.no_grad()
+def measure(model: VQVAE, validation: Photographs) -> list[dict[str, float]]:
+    """Mean bpp, PSNR and J of the middle of each image at every λ, with residuals rounded."""
+    rows: list[dict[str, float]] = []
+    for value in LAMBDAS:
+        lmbda = torch.tensor([value])
+        figures: list[tuple[float, float, float]] = []
+        for x in validation.centres():
+            bits: list[Tensor] = []
+
+            def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor, bits: list[Tensor] = bits) -> Tensor:
+                bits.append(gaussian_bits(r.round(), scale.clamp_min(SURE)))
+                return r.round()
+
+            x_hat = model.top_down(x, lmbda, tell)
+            bpp, mse = float(sum(bits)) / (x.shape[2] * x.shape[3]), float((x_hat - x).square().mean())
+            figures.append((bpp, -10 * torch.tensor(mse).log10().item(), bpp + value * 255**2 * mse))
+        bpp, psnr, cost = (sum(column) / len(column) for column in zip(*figures, strict=True))
+        rows.append({"lambda": value, "bpp": bpp, "psnr": psnr, "J": cost})
+    return rows
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    """A table: the cost of each trial against the first one's at every λ, and what it computes."""
+    first = [row["J"] for row in results[0]["rows"]]
+    lines = [
+        "| trial | steps | J at λ = " + " | ".join(f"{value:g}" for value in LAMBDAS) + " |",
+        "|---|---:|" + "---:|" * len(LAMBDAS),
+    ]
+    for result in results:
+        costs = [row["J"] / base for row, base in zip(result["rows"], first, strict=True)]
+        cells = [f"{cost:.3f}" if result is results[0] else f"{100 * cost - 100:+.1f} %" for cost in costs]
+        if result is results[0]:
+            cells = [f"{value:.3f}" for value in first]
+        lines.append(f"| {result['name']} | {result['steps']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@click.command(help=__doc__.splitlines()[0] if __doc__ else None)
+@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.option("--validation", type=click.Path(path_type=Path, exists=True), required=True, metavar="DIR")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=8.0, show_default=True)
+@click.option(
+    "--images", type=click.IntRange(min=1), default=16, show_default=True, help="Validation images to measure."
+)
+@options.output
+def main(data: Path, validation: Path, minutes: float, images: int, output: Path) -> None:
+    phase = PhaseConfig(batch=8, crop=128)
+    try:
+        device = torch.device("cpu")
+        photographs = Photographs(image_files(data), device, smallest=CENTRE, downscale_share=0.25)
+        held_out = Photographs(image_files(validation)[:images], device, smallest=CENTRE)
+    except VqcodecError as error:
+        raise click.ClickException(str(error)) from None
+    results: list[dict[str, Any]] = []
+    for trial in TRIALS:
+        model, steps = train(trial, photographs, phase, minutes * 60)
+        parameters = sum(p.numel() for p in model.parameters())
+        results.append({"name": trial.name, "steps": steps, "parameters": parameters, "rows": measure(model, held_out)})
+        facts = surroundings(threads=torch.get_num_threads())
+        write_json(output, {"minutes": minutes, "images": len(held_out.images), "trials": results, "provenance": facts})
+        click.echo(f"{trial.name}: {steps} steps", err=True)
+    click.echo(markdown(results))
+
+
+if __name__ == "__main__":
+    main()
