@@ -239,6 +239,17 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             Config.from_toml(path)
 
 
+def test_phases_share_out_the_minutes_there_are() -> None:
+    vae, codes, prior, joint = (PhaseConfig(minutes=minutes, steps=5) for minutes in (6, 2, 3, 1))
+    train = TrainConfig(vae=vae, codes=codes, prior=prior, joint=joint)
+    shared = train.within(24)
+    assert [getattr(shared, name).minutes for name in config.PHASES] == [12, 4, 6, 2]
+    assert all(getattr(shared, name).steps == config.ENDLESS for name in config.PHASES)
+    assert dataclasses.replace(shared, vae=vae, codes=codes, prior=prior, joint=joint) == train
+    with pytest.raises(ConfigError, match=r"^only phases that end by minutes can be shared out"):
+        TrainConfig().within(24)
+
+
 def test_lambda_goes_through_its_ends_and_is_log_linear() -> None:
     model = ModelConfig(lambda_min=0.002, lambda_max=0.5)
     lambdas = [model.lmbda(quality) for quality in range(config.QUALITY_MIN, config.QUALITY_MAX + 1)]

@@ -29,7 +29,7 @@ import vqcodec.train
 from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import Config, ModelConfig, PhaseConfig, TrainConfig
-from vqcodec.errors import ConfigError, TrainingError, WeightsError
+from vqcodec.errors import ConfigError, TrainingError, TrainingPaused, WeightsError
 from vqcodec.images import image_files
 from vqcodec.layers import Conv
 from vqcodec.metrics import bpp, psnr
@@ -417,6 +417,14 @@ def test_the_command(
     trained = load_weights("run/mine.safetensors").model
     assert trained == dataclasses.replace(tiny_codec.model, quality_scale=trained.quality_scale)
     assert len(trained.quality_scale) == SCALE_POINTS
+    part = [*command[:3], "parts", *command[4:], "--stop-after", "0.0001"]
+    result = CliRunner().invoke(main, part)
+    assert re.fullmatch(r"parts: paused: vae: 0\.\d minutes done, [123] steps; --resume goes on\n", result.stdout)
+    assert result.exit_code == 0
+    result = CliRunner().invoke(main, [*part[:-2], "--resume", "--name", "mine"])
+    assert (result.exit_code, result.stdout) == (0, "parts/mine.safetensors: weights of a finished run\n")
+    result = CliRunner().invoke(main, [*part, "--minutes", "4"])
+    assert "holds a run already" in result.stderr
     again = CliRunner().invoke(main, command)
     assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr.startswith("vqcodec: error: run: holds a run already")
@@ -504,7 +512,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Toy]:
 
     def make(*, bad_step: int = -1, **settings: Any) -> Toy:
         train = {k: settings.pop(k) for k in ("checkpoint_minutes", "evaluate_minutes") if k in settings}
-        run = Run(tmp_path, TrainConfig(**train), CPU, cast(Photographs, None), cast(Photographs, None), quiet=True)
+        stop_after = settings.pop("stop_after", math.inf)
+        nothing = cast(Photographs, None)
+        run = Run(tmp_path, TrainConfig(**train), CPU, nothing, nothing, quiet=True, stop_after=stop_after)
         return Toy(run, PhaseConfig(**{"warmup": 0, "steps": 6, "clip": 9.0} | settings), clock, bad_step=bad_step)
 
     return make
@@ -526,6 +536,20 @@ def test_a_phase_ends_by_minutes_and_still_logs_its_end(toy: Callable[..., Toy],
     assert (training["step"], training["loss"], training["after"]) == (12, pytest.approx(2, abs=1.1), 12.0)
     assert training["infinite"] is None
     assert evaluation["evaluation"] is True
+
+
+def test_a_run_pauses_when_its_time_is_up_and_loses_nothing(toy: Callable[..., Toy], tmp_path: Path) -> None:
+    done: list[int] = []
+    while not done or done[-1] < 6:
+        with contextlib.suppress(TrainingPaused):
+            run_phase(toy(stop_after=2 / 60))
+        done.append(load_checkpoint(tmp_path / "toy.pt", CPU)["step"])
+    assert done == [2, 4, 6]
+    # An evaluation counts too: it is the machine's time, not the training's, that is limited.
+    slow = toy(steps=100, evaluate_minutes=0.05, stop_after=30)
+    (tmp_path / "toy.pt").unlink()
+    with pytest.raises(TrainingPaused, match=r"^toy: 0\.1 minutes done, 5 steps; --resume goes on$"):
+        run_phase(slow)
 
 
 def test_a_batch_that_is_not_finite_changes_nothing(toy: Callable[..., Toy], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -35,7 +36,7 @@ import click
 from vqcodec import __version__
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
 from vqcodec.container import Container, parse
-from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError
+from vqcodec.errors import FormatError, ImageError, TrainingPaused, UnknownModelError, VqcodecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -291,6 +292,18 @@ def info(source: str, as_json: bool) -> None:
     help="Start from the weights in a file, or in another run's folder; the new model may be larger.",
 )
 @click.option("--name", metavar="NAME", help="Name of the exported model.  [default: compact]")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="M",
+    help="Minutes of all phases together, shared out as the preset's are.",
+)
+@click.option(
+    "--stop-after",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="M",
+    help="Pause after so many minutes, with a checkpoint that --resume goes on from.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run that RUN_DIR holds.")
 @click.option("--quiet", is_flag=True, help="Say nothing on success, not even warnings.")
 def train(
@@ -301,19 +314,33 @@ def train(
     validation_dir: Path | None,
     init: Path | None,
     name: str | None,
+    minutes: float | None,
+    stop_after: float | None,
     resume: bool,
     quiet: bool,
 ) -> None:
     """Train a model on the images under DATA_DIR and export its weights to RUN_DIR."""
     config = Config.from_toml(preset) if preset else Config()
+    if minutes is not None:
+        config = replace(config, train=config.train.within(minutes))
     if not data_dir.is_dir():
         raise VqcodecError(f"{data_dir}: not a folder, expected one with the training images")
     from vqcodec.train import run
 
     # The defaults of what is not given are run's own.
-    options: dict[str, Any] = {"validation_dir": validation_dir, "init": init, "name": name}
+    options: dict[str, Any] = {
+        "validation_dir": validation_dir,
+        "init": init,
+        "name": name,
+        "stop_after": stop_after,
+    }
     given = {key: value for key, value in options.items() if value is not None}
-    exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet, **given)
+    try:
+        exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet, **given)
+    except TrainingPaused as pause:
+        if not quiet:
+            click.echo(f"{run_dir}: paused: {pause}")
+        return
     if not quiet:
         click.echo(f"{exported}: weights of a finished run")
 

@@ -22,6 +22,7 @@ from typing import Any, Self
 from vqcodec.errors import ConfigError
 
 __all__ = [
+    "PHASES",
     "QUALITY_MAX",
     "QUALITY_MIN",
     "Config",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 QUALITY_MIN, QUALITY_MAX = 1, 100
+PHASES = ("vae", "codes", "prior", "joint")  # of training, in order
+ENDLESS = 10**9  # steps of a phase that ends by minutes
 
 
 def _require(condition: bool, message: str) -> None:
@@ -170,6 +173,20 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(self.codebook in ("ema", "gradient"), f"codebook is {self.codebook!r}, expected 'ema' or 'gradient'")
         _require(0 <= self.ema < 1, f"ema is {self.ema}, expected 0 <= ema < 1")
+
+    def within(self, minutes: float) -> "TrainConfig":
+        """The same phases in so many minutes together, shared out as their own minutes are, whatever their steps.
+
+        Raises ConfigError if a phase has no limit of minutes.
+        """
+        phases = {name: getattr(self, name) for name in PHASES}
+        total = sum(phase.minutes for phase in phases.values())
+        _require(total < math.inf, "only phases that end by minutes can be shared out; set their minutes")
+        shared = {
+            name: dataclasses.replace(phase, minutes=phase.minutes * minutes / total, steps=ENDLESS)
+            for name, phase in phases.items()
+        }
+        return dataclasses.replace(self, **shared)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@
     ├── WeightsError            a weights file that is missing, damaged or beyond the exactness bound
     │   └── UnknownModelError   a .vq file made with weights that are not installed here
     ├── TrainingError           training data or a run directory that cannot be used
+    ├── TrainingPaused          training that stopped where it was asked to; it can be resumed
     ├── ReportError             a curve, a report or a folder of results that cannot be used
     └── MissingPackageError     an optional package that is not installed, and how to install it
 
@@ -23,6 +24,7 @@ __all__ = [
     "MissingPackageError",
     "ReportError",
     "TrainingError",
+    "TrainingPaused",
     "UnknownModelError",
     "VqcodecError",
     "WeightsError",
@@ -55,6 +57,10 @@ class UnknownModelError(WeightsError):
 
 class TrainingError(VqcodecError):
     """Training data or a run directory that cannot be used."""
+
+
+class TrainingPaused(VqcodecError):
+    """Training stopped where it was asked to, with a checkpoint to resume from."""
 
 
 class ReportError(VqcodecError):

@@ -11,6 +11,7 @@ Every phase leaves ``RUN_DIR/<phase>.pt`` and resumes from it after a kill.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from vqcodec.codec import pick_device
-from vqcodec.config import Config
+from vqcodec.config import PHASES, Config
 from vqcodec.errors import ConfigError, ImageError, TrainingError
 from vqcodec.images import image_files, write_atomic
 from vqcodec.prior import PixelCNN
@@ -53,12 +54,15 @@ def run(
     validation_dir: Path | None = None,
     name: str = DEFAULT_NAME,
     init: Path | None = None,
+    stop_after: float = math.inf,
 ) -> Path:
     """Train on the images under ``data_dir`` and return the exported weights file, ``run_dir/<name>.safetensors``.
 
     Without ``validation_dir``, one training image in twenty is held out. Under torchrun every process calls this,
     and the first one writes. With ``init``, a weights file or another run's folder, the VQ-VAE starts from the one
     there instead of from random numbers, and may be larger; the prior always starts anew.
+
+    After ``stop_after`` minutes it pauses: it leaves a checkpoint and raises TrainingPaused.
 
     Raises TrainingError if the data or the run directory cannot be used, ConfigError for impossible sizes.
     """
@@ -85,7 +89,10 @@ def run(
             line = f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}"
             tqdm.write(line, file=sys.stderr)
     distributed.wait()  # the others look for checkpoints only once the folder is as it will be
-    state = Run(run_dir, config.train, where, photographs, validation, quiet=quiet, writer=_tensorboard(run_dir))
+    writer = _tensorboard(run_dir)
+    state = Run(
+        run_dir, config.train, where, photographs, validation, quiet=quiet, writer=writer, stop_after=stop_after
+    )
 
     for vqvae_phase in (VAEPhase, CodesPhase):
         vqvae.load_state_dict(run_phase(vqvae_phase(state, vqvae)).state_dict())
@@ -123,8 +130,7 @@ def _trained(path: Path) -> VQVAE:
 
 
 def _crops(config: Config) -> list[int]:
-    train = config.train
-    return [phase.crop for phase in (train.vae, train.codes, train.prior, train.joint)]
+    return [getattr(config.train, phase).crop for phase in PHASES]
 
 
 def _contents(config: Config) -> str:

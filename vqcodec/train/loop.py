@@ -17,7 +17,7 @@ import random
 import sys
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vqcodec.config import PhaseConfig, TrainConfig
-from vqcodec.errors import TrainingError
+from vqcodec.errors import TrainingError, TrainingPaused
 from vqcodec.train import distributed
 from vqcodec.train.data import Photographs
 from vqcodec.train.distributed import average_gradients, is_main
@@ -48,6 +48,14 @@ class Run:
     validation: Photographs
     quiet: bool = False
     writer: Any = None  # TensorBoard's SummaryWriter, if it is installed
+    stop_after: float = math.inf  # minutes from now on, evaluations included
+    started: float = field(default_factory=lambda: time.monotonic())
+
+    def is_time_up(self) -> bool:
+        """Whether ``stop_after`` has passed, by the first process's clock."""
+        if self.stop_after == math.inf:
+            return False
+        return distributed.from_main(time.monotonic() - self.started) >= self.stop_after * 60
 
     def log(self, entry: dict[str, Any]) -> None:
         """One JSON line, and the same numbers to TensorBoard."""
@@ -104,7 +112,10 @@ class Phase(ABC):
 
 
 def run_phase(phase: Phase) -> nn.Module:
-    """Train ``phase`` to its end, from its checkpoint if there is one; returns the averaged module."""
+    """Train ``phase`` to its end, from its checkpoint if there is one; returns the averaged module.
+
+    Raises TrainingPaused, with a checkpoint, when the run's time is up.
+    """
     run, config, module = phase.run, phase.config, phase.module
     path = run.folder / f"{phase.name}.pt"
     state = load_checkpoint(path, run.device) if path.exists() else None
@@ -175,6 +186,9 @@ def run_phase(phase: Phase) -> nn.Module:
             bar.set_postfix_str(f"loss {float(loss.detach()):.3f}")
         if is_over():
             break
+        if run.is_time_up():
+            save(done=False)
+            raise TrainingPaused(f"{phase.name}: {elapsed / 60:.1f} minutes done, {step} steps; --resume goes on")
         if now - evaluated > run.config.evaluate_minutes * 60:
             evaluate()
             evaluated = clock = time.monotonic()  # evaluation is not training time
