@@ -150,8 +150,8 @@ LEVEL = {"stride": 16, "groups": 1, "stages": 1}
         ({"model": {"patch": 0}}, "a level has stride 16, expected one of [0, 0, 0]"),
         ({"model": {"lambda_min": 0.0}}, "lambda range is 0.0..0.1, expected 0 < min < max"),
         ({"model": {"lambda_min": 1}}, "lambda range is 1.0..0.1, expected 0 < min < max"),
-        ({"model": {"lambda_max": math.inf}}, "lambda range is 0.0004..inf, expected 0 < min < max"),
-        ({"model": {"lambda_max": math.nan}}, "lambda range is 0.0004..nan, expected 0 < min < max"),
+        ({"model": {"lambda_max": math.inf}}, "lambda range is 0.0003..inf, expected 0 < min < max"),
+        ({"model": {"lambda_max": math.nan}}, "lambda range is 0.0003..nan, expected 0 < min < max"),
         (
             {"model": {"levels": [LEVEL | {"pixels": True}]}},
             "levels of pixels must come after those of the trunk",

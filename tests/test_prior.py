@@ -252,7 +252,7 @@ def test_encoder_and_decoder_see_the_same_frequencies(
 def test_shipped_sizes_with_one_thread_two_threads_and_in_one_go() -> None:
     model, config = ModelConfig(), PriorConfig()
     prior = FixedPrior(fixed_point(network(model, config)), model, config)
-    codes = random_codes(model, [(5, 7), (10, 14)])
+    codes = random_codes(model, [(5, 7), (10, 14), (10, 14)])
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)

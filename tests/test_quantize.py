@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from vqcodec.quantize import DISTORTION_WEIGHT, LN2, Quantized, Usage, VectorQua
 G, K, D = 3, 7, 2
 SHAPE = (2, G * D, 3, 4)
 WITH_VARIANCE = pytest.mark.parametrize("variance", [False, True], ids=["static", "variance"])
+TAILS = pytest.mark.parametrize("tails", ["gaussian", "laplacian"])
 LEARN = pytest.mark.parametrize("learn", ["ema", "gradient"])
 
 
@@ -22,9 +24,9 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def quantizer(*, rate_aware: bool = True, learn: str = "ema", decay: float = 0.995) -> VectorQuantizer:
+def quantizer(**options: Any) -> VectorQuantizer:
     """Frozen, with a head that prefers some codes to others."""
-    made = VectorQuantizer(G, K, D, rate_aware=rate_aware, learn=learn, decay=decay).eval()
+    made = VectorQuantizer(G, K, D, **options).eval()
     torch.nn.init.normal_(made.bias, std=2)
     return made
 
@@ -48,13 +50,18 @@ def naive(q: VectorQuantizer, r: Tensor, inverse_variance: Tensor | None = None)
     x = r.detach().double().numpy()
     precision = np.zeros_like(x) if inverse_variance is None else inverse_variance.detach().double().numpy()
     grid = (len(x), q.groups, *x.shape[2:])
+
+    def nats(u: float) -> float:
+        return u * u / 2 if q.tails == "gaussian" else math.sqrt(2) * abs(u)
+
     out = Naive(
         np.zeros(grid, np.int64), np.zeros_like(x), np.zeros(grid), np.zeros(grid), np.zeros((*grid, q.codebook_size))
     )
     for b, g, i, j in np.ndindex(*grid):
         channels = slice(g * q.dim, (g + 1) * q.dim)
+        scales = [math.inf if p == 0 else 1 / math.sqrt(p) for p in precision[b, channels, i, j]]
         weights = [
-            math.exp(bias[g, k] - sum(precision[b, channels, i, j] * codebook[g, k] ** 2) / 2)
+            math.exp(bias[g, k] - sum(nats(e / sigma) for e, sigma in zip(codebook[g, k], scales, strict=True)))
             for k in range(q.codebook_size)
         ]
         p = np.array(weights) / sum(weights)
@@ -78,9 +85,10 @@ def test_the_distortion_weight_is_the_slope_of_uniform_quantisation() -> None:
 
 
 @WITH_VARIANCE
+@TAILS
 @pytest.mark.parametrize("rate_aware", [False, True], ids=["nearest", "rate-aware"])
-def test_codes_and_bits_are_the_naive_ones(rate_aware: bool, variance: bool) -> None:
-    q = quantizer(rate_aware=rate_aware)
+def test_codes_and_bits_are_the_naive_ones(rate_aware: bool, variance: bool, tails: str) -> None:
+    q = quantizer(rate_aware=rate_aware, tails=tails)
     r, inverse_variance = residuals(variance)
     expected, out = naive(q, r, inverse_variance), q(r, inverse_variance)
     assert out.codes.dtype == torch.int64
@@ -154,6 +162,24 @@ def test_gradients_of_the_bits(learn: str) -> None:
     mean_squares = np.einsum("bgijk,gkd->bgdij", expected.p, squares).reshape(SHAPE)
     np.testing.assert_allclose(precision.grad, (expected.z_q**2 - mean_squares) / 2 / LN2, atol=1e-5)
     assert q.codebook.grad is None  # codewords belong at centroids, whatever that costs
+
+
+def test_gradients_of_the_bits_with_long_tails() -> None:
+    q, (r, precision) = quantizer(tails="laplacian"), residuals(True)
+    q(r, precision).bits.sum().backward()
+    assert r.grad is not None
+    assert precision is not None
+    assert precision.grad is not None
+    np.testing.assert_allclose(r.grad, ((2 * precision).sqrt() * r.sign()).detach().numpy() / LN2, atol=1e-5)
+    expected, distances = naive(q, r, precision), q.codebook.detach().abs().double().numpy()
+    mean = np.einsum("bgijk,gkd->bgdij", expected.p, distances).reshape(SHAPE)
+    slope = 0.5 * (2 / precision.detach().numpy()) ** 0.5
+    np.testing.assert_allclose(precision.grad, slope * (np.abs(expected.z_q) - mean) / LN2, atol=1e-4)
+
+
+def test_other_tails_are_refused() -> None:
+    with pytest.raises(ValueError, match="tails is 'fat', expected 'gaussian' or 'laplacian'"):
+        VectorQuantizer(G, K, D, tails="fat")
 
 
 @LEARN

@@ -68,11 +68,15 @@ class LevelConfig:
 class ModelConfig:
     """The VQ-VAE: a trunk of widths by stride, and the levels that hang on it, coarsest first."""
 
-    levels: tuple[LevelConfig, ...] = (LevelConfig(stride=16, groups=8), LevelConfig(stride=8, groups=24))
+    levels: tuple[LevelConfig, ...] = (
+        LevelConfig(stride=16, groups=8, codebook_size=64),
+        LevelConfig(stride=8, groups=32, dim=3, codebook_size=64),
+        LevelConfig(stride=8, groups=48, codebook_size=32, pixels=True),
+    )
     patch: int = 4  # pixels per side of the blocks that the first layer reads and the last one writes
-    widths: tuple[int, ...] = (48, 96, 128)  # channels at strides patch, 2*patch, 4*patch, …
+    widths: tuple[int, ...] = (64, 128, 128)  # channels at strides patch, 2*patch, 4*patch, …
     blocks: tuple[int, ...] = (1, 2, 2)  # residual blocks at the same strides
-    lambda_min: float = 0.0004  # rate–distortion trade-off at quality 1 …
+    lambda_min: float = 0.0003  # rate–distortion trade-off at quality 1 …
     lambda_max: float = 0.1  # … and at quality 100
     quality_scale: tuple[float, ...] = ()  # how far along log λ evenly spaced qualities are, 0 … 1; empty: linear
 
@@ -122,7 +126,7 @@ class ModelConfig:
 class PriorConfig:
     """The PixelCNN over code grids, one network of the same shape for each level."""
 
-    channels: int = 128  # width of every layer
+    channels: int = 112  # width of every layer
     layers: int = 3  # masked 3×3 residual layers after the first
     context_layers: int = 2  # 3×3 layers that carry each coarser level's codes down
 

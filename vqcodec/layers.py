@@ -89,10 +89,10 @@ class ResidualStack(nn.Module):
 class Downsample(nn.Module):
     """``[B, in, H, W] -> [B, out, H/factor, W/factor]``: blocks of pixels to channels, then a convolution."""
 
-    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+    def __init__(self, inputs: int, outputs: int, factor: int, *, gain: float = 1.0) -> None:
         super().__init__()
         self.factor = factor
-        self.conv = Conv(inputs * factor * factor, outputs)
+        self.conv = Conv(inputs * factor * factor, outputs, gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(F.pixel_unshuffle(x, self.factor))

@@ -12,9 +12,9 @@ Legend: B batch, G groups, D channels a group, K codewords, H and W grid height 
 
 The nearest codeword is the choice of van den Oord et al. 2017, eq. 2. The rate-aware choice adds the
 bits that the code will cost (entropy-constrained VQ, Chou, Lookabaugh and Gray 1989). A code's bits come
-from a categorical head with a Gaussian shape, so that it needs no K-way output layer:
+from a categorical head with a Gaussian or Laplacian shape, so that it needs no K-way output layer:
 
-    p(k | σ) ∝ exp(b_k − ½ Σ_d (e_kd / σ_d)²)
+    p(k | σ) ∝ exp(b_k − ½ Σ_d (e_kd / σ_d)²)        or, with long tails, exp(b_k − √2 Σ_d |e_kd| / σ_d)
 
 with σ predicted from what the decoder already knows, and b, a logit for each codeword, kept where the head
 expects every code as often as it occurs (iterative scaling, Darroch and Ratcliff 1972). By gradient steps b
@@ -83,6 +83,8 @@ class VectorQuantizer(nn.Module):
         learn: ``"ema"`` (Razavi et al. 2019, eq. 2) or ``"gradient"`` of the codebook loss; both have the
             same stationary points, the centroids of the assigned residuals.
         decay: of the EMA.
+        tails: ``"gaussian"`` or ``"laplacian"``, the shape of the head. Where codewords lie far apart a Gaussian
+            makes the outer ones impossible at one σ and, by the b that mends this, certain at another.
         silence: keep codeword 0 at zero, the code for nothing.
         sigma_min: the smallest σ that the head believes, in steps. A surer head would price every other code so high
             that nothing could correct a drift of a step.
@@ -103,13 +105,14 @@ class VectorQuantizer(nn.Module):
         rate_aware: bool = True,
         learn: str = "ema",
         decay: float = 0.995,
+        tails: str = "gaussian",
         silence: bool = False,
         sigma_min: float = 1 / 3,
     ) -> None:
         super().__init__()
         self.groups, self.codebook_size, self.dim = groups, codebook_size, dim
         self.rate_aware, self.learn, self.decay = rate_aware, learn, decay
-        self.silence, self.sigma_min = silence, sigma_min
+        self.tails, self.silence, self.sigma_min = tails, silence, sigma_min
         codebook = torch.randn(groups, codebook_size, dim)
         if silence:
             codebook[:, 0] = 0
@@ -124,6 +127,8 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("codebook", codebook)
         else:
             raise ValueError(f"learn is {learn!r}, expected 'ema' or 'gradient'")
+        if tails not in ("gaussian", "laplacian"):
+            raise ValueError(f"tails is {tails!r}, expected 'gaussian' or 'laplacian'")
         self.register_buffer("bias", torch.zeros(groups, codebook_size))  # b_k
         self.register_buffer("usage", torch.full((groups, codebook_size), 1 / codebook_size))
         self.register_buffer("expected", self.usage.clone())  # usage according to the head
@@ -142,8 +147,9 @@ class VectorQuantizer(nn.Module):
         if precision is not None:
             # The shape's value at the codeword, its slope at r: nearly all codes are zero, where a slope at the
             # codeword would let residuals grow for nothing.
-            square = vectors.square() + (codewords.square() - vectors.square()).detach()
-            chosen = chosen - 0.5 * (precision * square).sum(2)
+            energy = self._energy(vectors)
+            energy = energy + (self._energy(codewords) - energy).detach()
+            chosen = chosen - (self._weight(precision) * energy).sum(2)
         total = logits.logsumexp(2)
         bits = (total - chosen) / LN2
         if self.training:
@@ -187,10 +193,12 @@ class VectorQuantizer(nn.Module):
             codes = self._choose(vectors, precision)
             counts, sums = self._statistics(vectors, codes)
             centroids = sums / counts.clamp_min(1)[:, :, None]
-            self._move(counts > 0, centroids)
+            self.codebook.copy_(torch.where(counts[:, :, None] > 0, centroids, self.codebook))
             expected = self._expected(precision, vectors.shape[1])
             self.bias.add_(((counts + 0.1) / (expected + 0.1)).log())
             self.bias.sub_(self.bias.amax(1, keepdim=True))
+        if self.silence:
+            self._appoint_silence(counts)
         self.usage.copy_(counts / counts.sum(1, keepdim=True))
         self.expected.copy_(self.usage)
         self.sums.copy_(self.codebook * self.usage[:, :, None])
@@ -239,7 +247,15 @@ class VectorQuantizer(nn.Module):
             return self.bias[:, None, :]
         # The codebook is a constant here: bits would push codewords outwards, away from their centroids.
         with _full_precision(precision):
-            return torch.baddbmm(self.bias[:, None, :], precision, self.codebook.detach().square().mT, alpha=-0.5)
+            energy = self._energy(self.codebook.detach()).mT
+            return torch.baddbmm(self.bias[:, None, :], self._weight(precision), energy, alpha=-1)
+
+    def _energy(self, vectors: Tensor) -> Tensor:
+        """What :meth:`_weight` of 1/σ² multiplies to give the head's nats, but for b."""
+        return 0.5 * vectors.square() if self.tails == "gaussian" else math.sqrt(2) * vectors.abs()
+
+    def _weight(self, precision: Tensor) -> Tensor:
+        return precision if self.tails == "gaussian" else precision.sqrt()
 
     @torch.no_grad()
     def _choose(self, vectors: Tensor, precision: Tensor | None) -> Tensor:
@@ -251,8 +267,8 @@ class VectorQuantizer(nn.Module):
         if self.rate_aware:
             constant = constant - self.bias[:, None, :] / LN2
             if precision is not None:
-                features.append(precision * (0.5 / LN2))
-                table.append(self.codebook.square())
+                features.append(self._weight(precision) / LN2)
+                table.append(self._energy(self.codebook))
         codes: list[Tensor] = []
         matrix = torch.cat(table, 2).mT
         with _full_precision(vectors):
@@ -299,14 +315,21 @@ class VectorQuantizer(nn.Module):
             return
         self.sums.lerp_(sums / total[:, :, None], 1 - self.decay)
         # A code that has hardly occurred keeps its place: the ratio of two vanishing averages is noise.
-        self._move(self.usage > RARE, self.sums / self.usage[:, :, None].clamp_min(RARE))
-
-    def _move(self, which: Tensor, to: Tensor) -> None:
-        """Move the codewords ``which [G, K]`` to ``to [G, K, D]``."""
+        alive = (self.usage > RARE)[:, :, None]
         if self.silence:
-            which = which.clone()
-            which[:, 0] = False
-        self.codebook.copy_(torch.where(which[:, :, None], to, self.codebook))
+            alive = alive & (torch.arange(self.codebook_size, device=alive.device) > 0)[:, None]
+        self.codebook.copy_(torch.where(alive, self.sums / self.usage[:, :, None].clamp_min(RARE), self.codebook))
+
+    def _appoint_silence(self, counts: Tensor) -> None:
+        """Give number 0 to the codeword nearest to zero, with its ``counts [G, K]``, and put it at zero.
+
+        A codeword held at zero from the start would lose its residuals to a neighbour a little better placed.
+        """
+        nearest = self.codebook.square().sum(2).argmin(1)
+        for group, index in enumerate(nearest.tolist()):
+            for tensor in (self.codebook, self.bias, counts):
+                tensor[group, [0, index]] = tensor[group, [index, 0]]
+        self.codebook[:, 0] = 0
 
     def _seeds(self, vectors: Tensor, seed: int) -> Tensor:
         """K codewords ``[G, K, D]`` drawn from ``vectors [G, N, D]`` as in k-means++."""

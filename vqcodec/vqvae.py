@@ -128,10 +128,11 @@ class PixelLevel(nn.Module):
         channels, block = config.groups * config.dim, 3 * config.stride**2
         self.stride = config.stride
         self.register_buffer("components", torch.eye(channels, block))
-        self.predict_hidden = Downsample(features, features, config.stride // patch)
+        # The last features before pixels are small: with a gain of 1, σ would hardly see them.
+        self.predict_hidden = Downsample(features, features, config.stride // patch, gain=16)
         self.predict = Conv(features, channels, gain=0.1)
         self.quantizer = VectorQuantizer(
-            config.groups, config.codebook_size, config.dim, learn=learn, silence=True, sigma_min=0.2
+            config.groups, config.codebook_size, config.dim, learn=learn, tails="laplacian", silence=True, sigma_min=0.1
         )
 
     def gain(self, lmbda: Tensor) -> Tensor:
