@@ -33,10 +33,11 @@ from vqcodec.train.optim import Average, Optimizer, schedule
 from vqcodec.train.vae import draw_lambda, rate_distortion
 from vqcodec.vqvae import VQVAE, Level, gaussian_bits
 
-__all__ = ["TRIALS", "Trial", "main", "markdown", "measure", "train"]
+__all__ = ["TRIALS", "Trial", "built", "main", "markdown", "measure", "no_mean", "train"]
 
 LAMBDAS = (0.001, 0.004, 0.016, 0.064)
 CENTRE = 256  # pixels a side of what is measured of each validation image
+CROP = 128  # of what is trained on
 SURE = 0.11  # no head is believed to be surer than this σ, in steps
 
 
@@ -44,7 +45,7 @@ def _levels(*levels: tuple[int, int, int]) -> tuple[LevelConfig, ...]:
     return tuple(LevelConfig(stride=stride, groups=groups, dim=dim) for stride, groups, dim in levels)
 
 
-def _no_mean(model: VQVAE) -> None:
+def no_mean(model: VQVAE) -> None:
     """Levels that predict how far a residual may reach, but not where it lies."""
     for level in model.levels:
         assert isinstance(level, Level)
@@ -98,19 +99,25 @@ TRIALS = (
     ),
     Trial("blocks 2, 3, 3", replace(BASE, blocks=(2, 3, 3))),
     Trial("blocks 1, 1, 1", replace(BASE, blocks=(1, 1, 1))),
-    Trial("no prediction of μ", BASE, _no_mean),
+    Trial("no prediction of μ", BASE, no_mean),
     Trial("second kernel 1×1", BASE, _second_kernel(1)),
     Trial("second kernel 5×5", BASE, _second_kernel(5)),
 )
+
+
+def built(trial: Trial) -> VQVAE:
+    """The trial's model, with random weights."""
+    model = VQVAE(trial.model)
+    if trial.change is not None:
+        trial.change(model)
+    return model
 
 
 def train(trial: Trial, photographs: Photographs, phase: PhaseConfig, seconds: float) -> tuple[VQVAE, int]:
     """The averaged model after ``seconds`` of processor time, and how many steps they were."""
     torch.manual_seed(0)
     rng = random.Random(0)
-    model = VQVAE(trial.model)
-    if trial.change is not None:
-        trial.change(model)
+    model = built(trial)
     optimizer, average = Optimizer(model, phase), Average(model, 0.99)
     start, step = time.process_time(), 0
     while (progress := (time.process_time() - start) / seconds) < 1:
@@ -173,7 +180,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
 )
 @options.output
 def main(data: Path, validation: Path, minutes: float, images: int, output: Path) -> None:
-    phase = PhaseConfig(batch=8, crop=128)
+    phase = PhaseConfig(batch=8, crop=CROP)
     try:
         device = torch.device("cpu")
         photographs = Photographs(image_files(data), device, smallest=CENTRE, downscale_share=0.25)

@@ -9,10 +9,14 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import exactness, options
+from benchmarks import exactness, options, throughput, trials
+from vqcodec.config import LevelConfig, ModelConfig
+from vqcodec.vqvae import Level
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,7 +98,65 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     assert result["median_seconds"]["decompress"] == sorted(result["seconds"]["decompress"])[1]
     with Image.open(image) as picture:
         width, height = picture.size
-    steps = [-(-width // s) + 2 * (-(-height // s) - 1) for s in (16, 8)]
+    steps = [-(-width // s) + 2 * (-(-height // s) - 1) for s in (16, 8, 8)]
     assert [level["steps"] for level in result["levels"]] == steps
     assert result["steps"] == sum(steps)
     assert f"{sum(steps)} wavefront steps" in run.stdout
+
+
+@pytest.mark.slow
+def test_trials(tiny_data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tiny architectures, one of which is changed beyond its configuration."""
+    model = ModelConfig(
+        levels=(LevelConfig(stride=16, groups=4), LevelConfig(stride=8, groups=4)), widths=(8, 8, 8), blocks=(1, 1, 1)
+    )
+    pair = (trials.Trial("one", model), trials.Trial("other", model, trials.no_mean))
+    monkeypatch.setattr(trials, "TRIALS", pair)
+    monkeypatch.setattr(trials, "CENTRE", 64)
+    monkeypatch.setattr(trials, "CROP", 64)
+    command = [str(tiny_data / "train"), "--validation", str(tiny_data / "val"), "--minutes", "0.02", "-o", "t.json"]
+    run = CliRunner().invoke(trials.main, command)
+    assert run.exit_code == 0, run.output
+    result = json.loads(Path("t.json").read_text(encoding="utf-8"))
+    assert [trial["name"] for trial in result["trials"]] == ["one", "other"]
+    for trial in result["trials"]:
+        assert trial["steps"] >= 1
+        assert [row["lambda"] for row in trial["rows"]] == list(trials.LAMBDAS)
+        for row in trial["rows"]:
+            assert row["J"] > row["bpp"] > 0
+    assert run.stdout == trials.markdown(result["trials"]) + "\n"
+    assert result["provenance"]["command"].startswith("python -m benchmarks.")
+
+
+def test_each_trial_can_be_built() -> None:
+    names = [trial.name for trial in trials.TRIALS]
+    assert len(set(names)) == len(names)
+    x, lmbda = torch.rand(1, 3, 32, 32), torch.tensor([0.01])
+    for trial in trials.TRIALS:
+        out = trials.built(trial)(x, lmbda, hard=False)
+        assert out.x_hat.shape == x.shape
+    without = trials.built(next(trial for trial in trials.TRIALS if trial.change is trials.no_mean))
+    level = without.levels[0]
+    assert isinstance(level, Level)
+    mean, scale = level.mean_scale(torch.randn(1, level.predict_hidden.shape[1], 2, 2))
+    assert not mean.any()
+    assert scale.all()
+
+
+@pytest.mark.slow
+def test_throughput(tiny_data: Path, folder: Path) -> None:
+    phase = {"batch": 2, "crop": 64}
+    lines = [
+        f"[train.{name}]\n" + "\n".join(f"{k} = {v}" for k, v in phase.items()) for name in ("vae", "codes", "prior")
+    ]
+    lines.append("[model]\nwidths = [8, 16, 16]\nblocks = [1, 1, 1]\nlevels = [{stride = 16, groups = 4}]")
+    Path("tiny.toml").write_text("\n".join(lines), encoding="utf-8")
+    command = [str(tiny_data / "train"), "--config", "tiny.toml", "--steps", "2", "--threads", "1", "-o", "t.json"]
+    run = CliRunner().invoke(throughput.main, command)
+    assert run.exit_code == 0, run.output
+    result = json.loads(Path("t.json").read_text(encoding="utf-8"))
+    assert [phase["phase"] for phase in result["phases"]] == ["vae", "codes", "prior"]
+    for measured in result["phases"]:
+        assert measured["pixels_per_second"] == pytest.approx(2 * 64 * 64 / measured["seconds"])
+        assert 0 < measured["flop_per_second"] < 1e15
+    assert run.stdout == throughput.markdown(result) + "\n"
