@@ -1,5 +1,6 @@
 """The entropy coder: bytes of codes, a second decoder written from ``docs/format.md``, hostile bitstreams."""
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -505,3 +506,21 @@ def test_truncations_and_flipped_bytes_give_codes_or_a_format_error() -> None:
     cases += [fine[:i] + bytes([fine[i] ^ 0x40]) + fine[i + 1 :] for i in range(len(fine))]
     results = [attempt(TWO, [coarse, case], 1, 2) for case in cases]
     assert {type(result) for result in results} == {list, str}
+
+
+@pytest.mark.parametrize("height", [1, 3])
+def test_an_empty_level_of_pixels_is_code_0_everywhere_by_the_long_way_too(height: int) -> None:
+    last = dataclasses.replace(THREE.levels[2], pixels=True)
+    short = dataclasses.replace(THREE, levels=(*THREE.levels[:2], last))
+    codes = random_codes(THREE, height, 4)
+    codes[2][:] = 0
+    coded = [level.bitstream for level in entropy.encode(prior_of(THREE), codes, 50)]
+    assert coded[2] == b""
+    both = [
+        entropy.decode(FixedPrior(integers(THREE), model, PRIORS[THREE]), coded, shapes_of(THREE, height, 4), 50)
+        for model in (THREE, short)
+    ]
+    for grid, long_way, short_way in zip(codes, *both, strict=True):
+        np.testing.assert_array_equal(long_way, grid)
+        np.testing.assert_array_equal(short_way, grid)
+        assert short_way.dtype == long_way.dtype

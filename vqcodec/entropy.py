@@ -64,6 +64,11 @@ def decode(
     codes: list[NDArray[np.int64]] = []
     state = None
     for index, (bitstream, (height, width)) in enumerate(zip(bitstreams, shapes, strict=True)):
+        level = prior.model.levels[index]
+        if not bitstream and level.pixels and index == len(prior.model.levels) - 1:
+            # Nothing but zeros is read from it, and a range coder's zeros stand for code 0 whatever the frequencies.
+            codes.append(np.zeros((level.groups, height, width), np.int64))
+            continue
         reader = _Reader(bitstream, f"level {index}")
         grid, state = prior.code_level(index, height, width, quality, state, reader.choose)
         reader.finish()
