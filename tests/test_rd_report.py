@@ -181,5 +181,12 @@ def test_the_readme_shows_what_is_stored(root: Path) -> None:
     assert len(stored["images"]) == 24
     # Sentences outside the table quote BD-rates too.
     against = {bd["label"]: bd["bd_rate"] for bd in stored["bd"] if bd["metric"] == "psnr-rgb"}
-    for quoted, label in re.findall(r"([+−][\d.]+) % against (JPEG 2000|[A-Za-z]+)", readme):
+    names = {"BPG": "bpg_444_x265_ycbcr", "VTM": "vtm"}
+    quotes = re.findall(r"([+−][\d.]+) % against (JPEG 2000|[A-Za-z]+)", readme)
+    assert len(quotes) >= 4
+    for quoted, label in quotes:
+        assert f"{against[names.get(label, label)]:+.1f}".replace("-", "−") == quoted
+    learned = {"−12.1": "bmshj2018-factorized_mse", "+33.8": "mbt2018_mse"}
+    for quoted, label in learned.items():
+        assert f"({quoted} %)" in readme
         assert f"{against[label]:+.1f}".replace("-", "−") == quoted
