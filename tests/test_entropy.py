@@ -40,7 +40,7 @@ THREE = ModelConfig(
     blocks=(1, 1, 1),
 )
 ONE = ModelConfig(levels=(LevelConfig(4, 3, 1, 4, 3),), widths=(8,), blocks=(1,))
-PRIORS = {ONE: PriorConfig(5, 0, 1), TWO: PriorConfig(6, 2, 1), THREE: PriorConfig(4, 1, 2)}
+PRIORS = {ONE: PriorConfig(5, 0, 1), TWO: PriorConfig(6, 2, 1, sum_bits=53), THREE: PriorConfig(4, 1, 2)}
 
 
 @functools.cache
@@ -99,7 +99,7 @@ def assert_round_trip(prior: FixedPrior, codes: list[Codes], quality: int) -> li
 
 # --- a second implementation, from docs/format.md alone: one position after the other, in Python and int64 ------------
 
-A = 32767
+CONSTANTS = {24: (1023, 6), 53: (32767, 10)}  # A and φ by B
 Key = tuple[int, int, int]  # x, y, group
 
 
@@ -124,6 +124,7 @@ class Level:
         names = {name.partition(".")[2]: name for name in integers(model) if name.startswith(f"{index}.")}
         self.tensors = {name: integers(model)[full].numpy().astype(np.int64) for name, full in names.items()}
         self.prior, self.level, self.quality, self.before = PRIORS[model], model.levels[index], quality, before
+        self.largest, self.fraction = CONSTANTS[self.prior.sum_bits]
         self.factor = 1 if before is None else before.level.stride // self.level.stride
         self.height, self.width = shape
         self.code: dict[Key, int] = {}
@@ -142,9 +143,9 @@ class Level:
         return [(x, y, g) for y in range(self.height) for x in range(self.width) for g in range(self.level.groups)]
 
     def linear(self, name: str, x: Codes, d: int = 0) -> Codes:
-        shift = int(self.tensors[f"{name}.shift"][0]) + d
+        shift = self.tensors[f"{name}.shift"] + d
         product = x @ self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
-        rounded: Codes = (product + (1 << (shift - 1))) >> shift
+        rounded: Codes = (product + 2 ** (shift - 1)) >> shift
         return rounded
 
     def around(self, vector: Callable[[int, int], Codes], x: int, y: int, taps: int) -> Codes:
@@ -155,14 +156,14 @@ class Level:
 
     def looked_up(self, table: str, x: int, y: int, groups: range) -> Codes:
         rows = [self.tensors[table][g, self.code[x, y, g]] for g in groups]
-        total: Codes = np.sum(rows, axis=0).clip(-A, A)
+        total: Codes = np.sum(rows, axis=0).clip(-self.largest, self.largest)
         return total
 
     def embedding(self, x: int, y: int) -> Codes:
         return self.looked_up("embed", x, y, range(self.level.groups))
 
     def state(self, x: int, y: int) -> Codes:
-        return (self.embedding(x, y) + self.context(x, y)).clip(-A, A)
+        return (self.embedding(x, y) + self.context(x, y)).clip(-self.largest, self.largest)
 
     def context(self, x: int, y: int) -> Codes:
         context: Codes = self.tensors["quality"][self.quality - 1]
@@ -177,20 +178,22 @@ class Level:
         if i == 0:
             return self.before.state(x, y)
         near = self.before.around(functools.partial(self.carried, i - 1), x, y, 9)
-        return self.linear(f"context.{i - 1}", near).clip(0, A)
+        return self.linear(f"context.{i - 1}", near).clip(0, self.largest)
 
     def h(self, i: int, x: int, y: int) -> Codes:
         if i == 0:
-            return (self.linear("first", self.around(self.embedding, x, y, 4)) + self.context(x, y)).clip(0, A)
+            return (self.linear("first", self.around(self.embedding, x, y, 4)) + self.context(x, y)).clip(
+                0, self.largest
+            )
         below = functools.partial(self.h, i - 1)
-        return (self.linear(f"layers.{i - 1}", self.around(below, x, y, 5)) + below(x, y)).clip(0, A)
+        return (self.linear(f"layers.{i - 1}", self.around(below, x, y, 5)) + below(x, y)).clip(0, self.largest)
 
     def frequencies(self, x: int, y: int, group: int) -> list[int]:
         t = group // len(self.stage(0))
         r = self.linear("hidden", self.h(self.prior.layers, x, y)).reshape(self.level.stages, -1)[t]
         for earlier in range(t):
             r = r + self.looked_up("inner", x, y, self.stage(earlier))
-        logits = self.linear(f"heads.{t}", np.clip(r, 0, A), d=4).reshape(len(self.stage(t)), -1)
+        logits = self.linear(f"heads.{t}", r.clip(0, self.largest), d=self.fraction - 6).reshape(len(self.stage(t)), -1)
         row = logits[group - self.stage(t).start].tolist()
         return [F[min(max(row) - a, 1409)] for a in row]
 
@@ -312,16 +315,30 @@ def test_the_example_of_the_format(root: Path) -> None:
     assert write([(code, frequencies) for code in range(4)]).hex(" ") == example.strip()
 
 
-def test_frozen_bytes() -> None:
+@pytest.mark.parametrize(
+    ("sum_bits", "modulus", "shift", "frozen"),
+    [
+        (53, 6007, 12, "24323934eec9e14b72991bbc0202b7c5944abcd3"),
+        (
+            24,
+            251,
+            6,
+            "6975be4fd8e5665700000000db2bd2df3572fb0e84d26583d0627a3db1833cb00025baeb319f54280800000006db9de2fbd73aa4"
+            "ca6241b44e4ba3be36331a5821e18648af376fd4",
+        ),
+    ],
+)
+def test_frozen_bytes(sum_bits: int, modulus: int, shift: int, frozen: str) -> None:
     """Integers that no random generator makes, so that only a change of the format can change the bytes."""
-    model, config = ModelConfig(levels=(LevelConfig(4, 2, 1, 5, 2),), widths=(8,), blocks=(1,)), PriorConfig(3, 1, 1)
+    model = ModelConfig(levels=(LevelConfig(4, 2, 1, 5, 2),), widths=(8,), blocks=(1,))
+    config = PriorConfig(3, 1, 1, sum_bits)
     tensors = fixed_point(PixelCNN(model, config))
     for number, (name, tensor) in enumerate(sorted(tensors.items())):
-        pattern = (torch.arange(tensor.numel()) * 7919 + number * 104729) % 6007 - 3003
-        tensors[name] = torch.tensor([12]) if name.endswith("shift") else pattern.view(tensor.shape)
+        pattern = (torch.arange(tensor.numel()) * 7919 + number * 104729) % modulus - modulus // 2
+        tensors[name] = torch.tensor([shift]) if name.endswith("shift") else pattern.view(tensor.shape)
     codes = np.arange(2 * 4 * 6).reshape(2, 4, 6) ** 2 // 3 % 5
     (bitstream,) = assert_round_trip(FixedPrior(tensors, model, config), [codes], 42)
-    assert bitstream.hex() == "24323934eec9e14b72991bbc0202b7c5944abcd3"
+    assert bitstream.hex() == frozen
 
 
 # --- round trips ------------------------------------------------------------------------------------------------------

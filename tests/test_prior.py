@@ -1,6 +1,7 @@
 """The prior: the wavefront, causality, the fixed-point form and the bound that makes it exact."""
 
 import math
+from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import Tensor
 
 import vqcodec.prior
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
-from vqcodec.errors import WeightsError
-from vqcodec.prior import ACTIVATION_MAX, FREQUENCIES, FixedPrior, LevelPrior, Linear, PixelCNN, Wavefront, fixed_point
+from vqcodec.errors import VqcodecError, WeightsError
+from vqcodec.prior import ARITHMETIC, FREQUENCIES, FixedPrior, LevelPrior, Linear, PixelCNN, Wavefront, fixed_point
 
 TINY = ModelConfig(
     levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),
@@ -23,6 +24,7 @@ TINY = ModelConfig(
     blocks=(1, 1),
 )
 NARROW = PriorConfig(channels=8, layers=2, context_layers=1)
+IN_FLOAT64 = replace(NARROW, sum_bits=53)
 SHAPES = [(5, 7), (10, 14)]
 
 Codes = NDArray[np.int64]
@@ -313,62 +315,120 @@ def test_fixed_point_costs_what_the_float_form_does() -> None:
 # --- the bound that makes it exact -------------------------------------------------------------------------------
 
 
-@given(seed=st.integers(0, 2**32 - 1), bits=st.integers(8, 38), inputs=st.integers(1, 40))
-def test_linear_is_exact_up_to_the_bound(seed: int, bits: int, inputs: int) -> None:
-    rng = np.random.default_rng(seed)
-    # Σ|w|·A stays just below 2^53 when bits is 38 and all inputs are as large as they can be.
-    weight = rng.integers(-(2**bits) // inputs, 2**bits // inputs, size=(inputs, 3), endpoint=True)
-    x = rng.choice([ACTIVATION_MAX, -ACTIVATION_MAX, 0, 1, 12345], size=(4, inputs))
-    bias, shift = rng.integers(-(2**36), 2**36, size=3), int(rng.integers(1, 33))
-    layer = Linear(torch.from_numpy(weight).double(), torch.from_numpy(bias).double() + 2.0 ** (shift - 1), 2.0**-shift)
+@pytest.mark.parametrize("sum_bits", ARITHMETIC)
+@given(seed=st.integers(0, 2**32 - 1), fill=st.floats(0, 0.999), inputs=st.integers(1, 40))
+def test_linear_is_exact_up_to_the_bound(sum_bits: int, seed: int, fill: float, inputs: int) -> None:
+    rng, arithmetic = np.random.default_rng(seed), ARITHMETIC[sum_bits]
+    largest, exact = arithmetic.activation_max, int(arithmetic.exact)
+    # Σ|w|·A, |b| and the half share what lies below 2^24 or 2^53 when fill is 1 and all inputs are as large as can be.
+    room = int(fill * (exact // 2 // inputs // largest))
+    weight = rng.integers(-room, room, size=(inputs, 3), endpoint=True)
+    x = rng.choice([largest, -largest, 0, 1, largest // 3], size=(4, inputs))
+    bias, shift = rng.integers(-exact // 4, exact // 4, size=3), rng.integers(1, min(33, sum_bits - 2), size=3)
+    dtype = arithmetic.dtype
+    half, scale = torch.from_numpy(2.0 ** (shift - 1)), torch.from_numpy(2.0**-shift)
+    layer = Linear(torch.from_numpy(weight).to(dtype), (torch.from_numpy(bias) + half).to(dtype), scale.to(dtype))
     expected = [
         [
-            (sum(map(int.__mul__, row, column)) + b + (1 << shift - 1)) >> shift
-            for column, b in zip(*columns, strict=True)
+            (sum(map(int.__mul__, row, column)) + b + (1 << s - 1)) >> s
+            for column, b, s in zip(weight.T.tolist(), bias.tolist(), shift.tolist(), strict=True)
         ]
-        for columns in [(weight.T.tolist(), bias.tolist())]
         for row in x.tolist()
     ]
-    assert layer(torch.from_numpy(x).double()).tolist() == expected
+    assert layer(torch.from_numpy(x).to(dtype)).tolist() == expected
+
+
+@pytest.fixture(scope="module", params=ARITHMETIC)
+def config(request: pytest.FixtureRequest) -> PriorConfig:
+    return replace(NARROW, sum_bits=request.param)
 
 
 @pytest.fixture(scope="module")
-def tensors() -> dict[str, Tensor]:
-    return fixed_point(network())
+def tensors(config: PriorConfig) -> dict[str, Tensor]:
+    return fixed_point(network(config=config))
 
 
-def test_fixed_point_tensors_are_integers_that_fill_16_bits(tensors: dict[str, Tensor]) -> None:
-    kinds = {"weight": torch.int16, "bias": torch.int64, "shift": torch.int32}
+def test_fixed_point_tensors_fill_their_bits(tensors: dict[str, Tensor], config: PriorConfig) -> None:
+    arithmetic = ARITHMETIC[config.sum_bits]
     for name, tensor in tensors.items():
-        assert tensor.dtype == kinds.get(name.rsplit(".", 1)[1], torch.int16)
-        if name.endswith(".weight"):
-            assert 2**14 <= int(tensor.abs().max()) < 2**15
+        match name.rsplit(".", 1)[1]:
+            case "weight":
+                assert tensor.dtype == arithmetic.stored
+                largest = tensor.long().abs().amax(0)
+                assert (largest <= arithmetic.weight_max).all()
+                # A channel that could have one bit more would break the bound with it.
+                shift = tensors[name.replace("weight", "shift")].double()
+                bias = tensors[name.replace("weight", "bias")].double()
+                sums = 2 * (tensor.double().abs().sum(0) * arithmetic.activation_max + bias.abs() + 2 ** (shift - 1))
+                assert ((2 * largest >= arithmetic.weight_max - 1) | (sums > 0.98 * arithmetic.exact)).all()
+            case "bias":
+                assert tensor.dtype == torch.int64
+            case "shift":
+                assert tensor.dtype == torch.int32
+            case _:
+                assert tensor.dtype == torch.int16
+
+
+def test_one_shift_for_all_channels(tensors: dict[str, Tensor], config: PriorConfig) -> None:
+    """Older weights have a single shift for all channels of a layer."""
+    smallest = {name: tensor.min() for name, tensor in tensors.items() if name.endswith("shift")}
+    single = {name: shift.view(1) for name, shift in smallest.items()}
+    repeated = {name: shift.expand_as(tensors[name]) for name, shift in smallest.items()}
+    codes = random_codes(TINY, SHAPES)
+    one, each = (visit(FixedPrior(tensors | t, TINY, config), codes, known=True) for t in (single, repeated))
+    assert_same(one, each)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_bound_is_sharp(tensors: dict[str, Tensor], sign: int) -> None:
-    weight, shift = tensors["0.first.weight"].long(), int(tensors["0.first.shift"])
-    room = 2**53 - int(weight[:, 3].abs().sum()) * ACTIVATION_MAX - 2 ** (shift - 1)
+def test_the_bound_is_sharp(tensors: dict[str, Tensor], config: PriorConfig, sign: int) -> None:
+    arithmetic = ARITHMETIC[config.sum_bits]
+    weight, shift = tensors["0.first.weight"].long(), int(tensors["0.first.shift"][3])
+    room = int(arithmetic.exact) - int(weight[:, 3].abs().sum()) * arithmetic.activation_max - 2 ** (shift - 1)
     bias = tensors["0.first.bias"].clone()
     bias[3] = sign * (room - 1)
-    FixedPrior(tensors | {"0.first.bias": bias}, TINY, NARROW)
+    FixedPrior(tensors | {"0.first.bias": bias}, TINY, config)
     bias[3] = sign * room
-    with pytest.raises(WeightsError, match=r"0\.first can reach 9\.01e\+15, beyond the exact integers below 2\^53"):
-        FixedPrior(tensors | {"0.first.bias": bias}, TINY, NARROW)
+    with pytest.raises(
+        WeightsError, match=rf"0\.first can reach .*, beyond the exact integers below 2\^{config.sum_bits}"
+    ):
+        FixedPrior(tensors | {"0.first.bias": bias}, TINY, config)
 
 
+@pytest.mark.parametrize("sum_bits", ARITHMETIC)
+def test_callers_autocast_does_not_round_the_integers(sum_bits: int) -> None:
+    config = replace(NARROW, sum_bits=sum_bits)
+    prior = FixedPrior(fixed_point(network(config=config)), TINY, config)
+    codes = random_codes(TINY, SHAPES)
+    plain = visit(prior, codes, known=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same(plain, visit(prior, codes, known=False))
+
+
+def test_products_of_less_precision_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = FixedPrior(fixed_point(network()), TINY, NARROW)
+    addmm = torch.addmm
+
+    def rounded(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        return addmm(bias, x.bfloat16().float(), weight.bfloat16().float())
+
+    monkeypatch.setattr(torch, "addmm", rounded)
+    with pytest.raises(VqcodecError, match="set_float32_matmul_precision"):
+        visit(prior, random_codes(TINY, SHAPES), known=False)
+
+
+@pytest.mark.parametrize("sum_bits", ARITHMETIC)
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1e9, "can reach"),
-        (-1e9, "can reach"),
+        (1e13, "can reach"),
+        (-1e13, "can reach"),
         (1e30, "can reach"),
         (math.nan, "not finite"),
         (math.inf, "not finite"),
     ],
 )
-def test_fixed_point_refuses_what_it_cannot_hold(value: float, message: str) -> None:
-    net = network()
+def test_fixed_point_refuses_what_it_cannot_hold(value: float, message: str, sum_bits: int) -> None:
+    net = network(config=replace(NARROW, sum_bits=sum_bits))
     with torch.no_grad():
         level_of(net, 1).hidden.bias[3] = value
     with pytest.raises(WeightsError, match=rf"layer 1\.hidden .*{message}"):
@@ -376,10 +436,10 @@ def test_fixed_point_refuses_what_it_cannot_hold(value: float, message: str) -> 
 
 
 def test_fixed_point_refuses_weights_too_large_for_16_bits() -> None:
-    net = network()
+    net = network(config=IN_FLOAT64)
     with torch.no_grad():
         level_of(net, 0).first.weight[0, 0] = 1e5
-    with pytest.raises(WeightsError, match=r"0\.first\.shift is -2, expected 1\.\.32"):
+    with pytest.raises(WeightsError, match=r"0\.first\.shift is -2..16, expected 1\.\.32"):
         fixed_point(net)
 
 
@@ -391,14 +451,14 @@ def test_fixed_point_refuses_weights_too_large_for_16_bits() -> None:
         (
             "1.spread.weight",
             lambda t: t.T.flatten(),
-            r"1.spread.weight is torch.int16 [256], expected integers [8, 32]",
+            r"1.spread.weight is {stored} [256], expected integers [8, 32]",
         ),
         ("1.inner", lambda t: t[:1], "1.inner is torch.int16 [1, 6, 8], expected integers [2, 6, 8]"),
         ("0.quality", lambda t: t.float(), "0.quality is torch.float32 [100, 8], expected integers [100, 8]"),
         ("0.quality", lambda t: t.bool(), "0.quality is torch.bool"),
         ("0.quality", lambda t: t.to(torch.complex64), "0.quality is torch.complex64"),
-        ("0.quality", lambda t: t.int() + 40000, "0.quality has values beyond ±32767"),
-        ("0.embed", lambda t: torch.full_like(t, -(2**15)), "0.embed has values beyond ±32767"),
+        ("0.quality", lambda t: t.int() + 40000, "0.quality has values beyond ±{largest}"),
+        ("0.embed", lambda t: torch.full_like(t, -(2**15)), "0.embed has values beyond ±{largest}"),
         ("0.first.shift", lambda t: t * 0, "0.first.shift is 0, expected 1..32"),
         ("0.first.shift", lambda t: t * 0 + 33, "0.first.shift is 33, expected 1..32"),
         ("0.first.weight", lambda t: t.long() << 40, "layer 0.first can reach"),
@@ -406,7 +466,7 @@ def test_fixed_point_refuses_weights_too_large_for_16_bits() -> None:
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(
-    tensors: dict[str, Tensor], name: str, change: object, message: str
+    tensors: dict[str, Tensor], config: PriorConfig, name: str, change: object, message: str
 ) -> None:
     changed = dict(tensors)
     if callable(change):
@@ -414,6 +474,8 @@ def test_tensors_that_do_not_fit_are_refused(
     else:
         del changed[name]
     with pytest.raises(WeightsError) as caught:
-        FixedPrior(changed, TINY, NARROW)
+        FixedPrior(changed, TINY, config)
+    arithmetic = ARITHMETIC[config.sum_bits]
+    message = message.replace("{largest}", str(arithmetic.activation_max)).replace("{stored}", str(arithmetic.stored))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def test_round_trip(folder: Path) -> None:
     for name, tensor in prior.items():
         assert torch.equal(weights.prior_integers[name], tensor)
         assert weights.prior_integers[name].dtype == tensor.dtype
+
+
+def test_weights_that_do_not_say_are_of_the_wide_arithmetic(good: bytes, folder: Path) -> None:
+    def forget(_: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        config = json.loads(metadata["config"])
+        del config["prior"]["sum_bits"]
+        metadata["config"] = json.dumps(config)
+
+    Path("old.safetensors").write_bytes(_edit(forget)(good))
+    assert load_weights("old.safetensors").prior == replace(PRIOR, sum_bits=53)
 
 
 def test_the_same_weights_give_the_same_bytes(folder: Path) -> None:
@@ -203,7 +214,7 @@ MODEL_TABLE: dict[str, Any] = Config(model=MODEL).to_dict()["model"]
         (_edit(lambda t, _: t.update({"prior.0.quality": t["prior.0.quality"].float()})), "expected integers [100, 4]"),
         (
             _edit(lambda t, _: t.update({"prior.0.hidden.bias": torch.full((8,), 2**60)})),
-            "beyond the exact integers below 2^53",
+            "beyond the exact integers below 2^24",
         ),
     ],
 )

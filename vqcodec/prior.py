@@ -17,9 +17,9 @@ r"""The prior: how probable each code is, given the codes that both sides alread
 Legend: B batch, G groups, K codewords, C channels, S stages, H and W grid height and width, N = H·W positions.
 
 Two forms of one network. :class:`PixelCNN` (van den Oord et al. 2016) is the float form, for training.
-:class:`FixedPrior` is what codes files: integers held in float64, where every sum stays below 2⁵³ and is
-therefore exact in any order, on any device, with any number of threads. That bound is proved for every layer
-from Σ|w| when the form is made and again when it is loaded.
+:class:`FixedPrior` is what codes files: integers held in floats, where every sum stays below 2²⁴ (float32; 2⁵³ in
+float64) and is therefore exact in any order, on any device, with any number of threads. That bound is proved for
+every layer from Σ|w| when the form is made and again when it is loaded.
 
 Causal 3×3 masks let position (x, y) depend only on positions with a smaller x + 2y, so all positions of one
 index can be computed together: W + 2(H−1) steps instead of W·H. Rows of every buffer are kept in that order.
@@ -37,16 +37,46 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig, ModelConfig, PriorConfig
-from vqcodec.errors import WeightsError
+from vqcodec.errors import VqcodecError, WeightsError
 from vqcodec.layers import EMBEDDING, Conv, LambdaEmbedding
 
-__all__ = ["ACTIVATION_MAX", "FREQUENCIES", "FixedPrior", "PixelCNN", "Wavefront", "fixed_point"]
+__all__ = ["ARITHMETIC", "FREQUENCIES", "Arithmetic", "FixedPrior", "PixelCNN", "Wavefront", "fixed_point"]
 
-FRACTION_BITS = 10  # activations and logits are multiples of 2^-10
-ACTIVATION_MAX = 2**15 - 1  # and fit 16 bits
-WEIGHT_MAX = 2**15 - 1
-EXACT = 2.0**53  # float64 holds every integer below this, so sums below it are exact in any order
-LIMIT = ACTIVATION_MAX / 2**FRACTION_BITS  # the same clamp in the float form
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Integers in floats: how large they may be.
+
+    Attributes:
+        dtype: it holds every integer below ``exact``, so that sums below it are exact in any order.
+        fraction_bits: activations are multiples of 2^-fraction_bits …
+        activation_max: … and, as integers, lie within ±activation_max.
+        weight_max: weights lie within ±weight_max,
+        stored: and are kept in files as this.
+    """
+
+    dtype: torch.dtype
+    exact: float
+    fraction_bits: int
+    activation_max: int
+    weight_max: int
+    stored: torch.dtype
+
+    @property
+    def limit(self) -> float:
+        """The clamp of activations in the float form."""
+        return math.ldexp(self.activation_max, -self.fraction_bits)
+
+
+ARITHMETIC = {
+    24: Arithmetic(torch.float32, 2.0**24, 6, 2**10 - 1, 2**7 - 1, torch.int8),
+    53: Arithmetic(torch.float64, 2.0**53, 10, 2**15 - 1, 2**15 - 1, torch.int16),
+}
+"""By ``PriorConfig.sum_bits``."""
+
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+MAX_SHIFT = 32
+MAX_SCALE_BITS = 24  # of weights so small that they would fit with more
 
 OCTAVE_BITS = 6  # the frequency table has 2^6 entries for each factor of two
 TOP_BITS = 22  # the likeliest code has the frequency 2^22
@@ -102,6 +132,7 @@ class LevelPrior(nn.Module):
     def __init__(self, level: LevelConfig, coarser: LevelConfig | None, config: PriorConfig) -> None:
         super().__init__()
         channels = config.channels
+        self.limit = ARITHMETIC[config.sum_bits].limit
         self.stages, self.codebook_size = level.stages, level.codebook_size
         self.groups_a_stage = level.groups // level.stages
         self.embed = CodeEmbedding(level.groups, level.codebook_size, channels)
@@ -121,26 +152,30 @@ class LevelPrior(nn.Module):
     def condition(self, coarser: Tensor) -> Tensor:
         """Context ``[B, C, H, W]`` from the coarser level's state ``[B, C, H/f, W/f]``."""
         for layer in self.context:
-            coarser = _activate(layer(coarser))
+            coarser = self._activate(layer(coarser))
         return F.pixel_shuffle(self.spread(coarser), self.factor)
 
     def bits(self, codes: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
         """Bits ``[B]`` of ``codes [B, G, H, W]``, given their embedding and the context, each ``[B, C, H, W]``."""
-        h = _activate(self.first(embedded) + context)
+        h = self._activate(self.first(embedded) + context)
         for layer in self.layers:
-            h = _activate(h + layer(h))
+            h = self._activate(h + layer(h))
         known = torch.zeros_like(h)
         nats = codes.new_zeros(len(codes), dtype=torch.float32)
         for stage, (hidden, head) in enumerate(zip(self.hidden(h).chunk(self.stages, 1), self.heads, strict=True)):
             groups = slice(stage * self.groups_a_stage, (stage + 1) * self.groups_a_stage)
-            logits = head(_activate(hidden + known)).movedim(1, -1)
+            logits = head(self._activate(hidden + known)).movedim(1, -1)
             logits = logits.reshape(-1, self.codebook_size)
             target = codes[:, groups].movedim(1, -1)
             loss = F.cross_entropy(logits.float(), target.flatten(), reduction="none")
             nats = nats + loss.view(len(codes), -1).sum(1)
             if stage + 1 < self.stages:
-                known = known + self.inner(codes[:, groups], groups).clamp(-LIMIT, LIMIT)
+                known = known + self.inner(codes[:, groups], groups).clamp(-self.limit, self.limit)
         return nats / math.log(2)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        """ReLU with the ceiling that activations have in the fixed-point form."""
+        return x.clamp(0, self.limit)
 
 
 class PixelCNN(nn.Module):
@@ -168,9 +203,9 @@ class PixelCNN(nn.Module):
             context = level.quality(features)[:, :, None, None]
             if state is not None:
                 context = context + level.condition(state)
-            embedded = level.embed(grid).clamp(-LIMIT, LIMIT)
+            embedded = level.embed(grid).clamp(-level.limit, level.limit)
             bits.append(level.bits(grid, embedded, context))
-            state = (embedded + context).clamp(-LIMIT, LIMIT)
+            state = (embedded + context).clamp(-level.limit, level.limit)
         return bits
 
     @torch.no_grad()
@@ -183,35 +218,40 @@ class PixelCNN(nn.Module):
                 head.bias.copy_((rows + 1e-5).log().flatten())
 
 
-def _activate(x: Tensor) -> Tensor:
-    """ReLU with the ceiling that 16-bit activations have in the fixed-point form."""
-    return x.clamp(0, LIMIT)
-
-
 # --- fixed point ------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
-    """The integers that :class:`FixedPrior` computes with, named as it expects them, all int16, int32 or int64.
+    """The integers that :class:`FixedPrior` computes with, named as it expects them.
 
-    Weights get the power-of-two scale that fills 16 bits. Raises WeightsError beyond the exactness bound.
+    Each output channel of a layer gets the largest power-of-two scale at which its weights fit the arithmetic and
+    its sums stay exact. Raises WeightsError where there is none.
     """
     tensors: dict[str, Tensor] = {}
+    arithmetic = ARITHMETIC[prior.config.sum_bits]
 
     def linear(name: str, matrix: Tensor, bias: Tensor) -> None:
-        """``matrix [in, out]``; the shift is how many fraction bits its integers have."""
+        """``matrix [in, out]``; a channel's shift is how many fraction bits its weights have."""
         if not bool(matrix.isfinite().all() and bias.isfinite().all()):
             raise WeightsError(f"prior layer {name} has weights that are not finite")
-        largest = float(matrix.abs().max())
-        shift = min(24, math.floor(math.log2(WEIGHT_MAX / max(largest, 1e-9))))
-        tensors[f"{name}.weight"] = (matrix.double() * 2**shift).round().to(torch.int16)
-        tensors[f"{name}.bias"] = (bias.double() * 2 ** (shift + FRACTION_BITS)).round().to(torch.int64)
-        tensors[f"{name}.shift"] = torch.tensor([shift], dtype=torch.int32)
+        matrix, bias = matrix.double(), bias.double()
+        largest = matrix.abs().amax(0).clamp_min(1e-9)
+        shift = (arithmetic.weight_max / largest).log2().floor().clamp(max=MAX_SCALE_BITS)
+        while True:
+            weight = (matrix * 2**shift).round()
+            integers = (bias * 2 ** (shift + arithmetic.fraction_bits)).round()
+            too_large = _bound(arithmetic, weight, integers, shift) >= arithmetic.exact
+            if not bool((too_large & (shift > 1)).any()):
+                break
+            shift -= too_large.double()
+        tensors[f"{name}.weight"] = weight.to(arithmetic.stored)
+        tensors[f"{name}.bias"] = integers.to(torch.int64)
+        tensors[f"{name}.shift"] = shift.to(torch.int32)
 
     def table(name: str, values: Tensor) -> None:
-        integers = (values.double() * 2**FRACTION_BITS).round()
-        tensors[name] = integers.clamp(-ACTIVATION_MAX, ACTIVATION_MAX).to(torch.int16)
+        integers = (values.double() * 2**arithmetic.fraction_bits).round()
+        tensors[name] = integers.clamp(-arithmetic.activation_max, arithmetic.activation_max).to(torch.int16)
 
     qualities = [prior.model.lmbda(q) for q in range(QUALITY_MIN, QUALITY_MAX + 1)]
     features = prior.embedding(torch.tensor(qualities, device=next(prior.parameters()).device))
@@ -237,6 +277,11 @@ def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
+def _bound(arithmetic: Arithmetic, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
+    """The largest that a sum, or a part of it, of each output ``[out]`` can become for inputs in range."""
+    return weight.abs().sum(0) * arithmetic.activation_max + bias.abs() + 2 ** (shift - 1)
+
+
 def _matrix(layer: nn.Module, taps: int) -> tuple[Tensor, Tensor]:
     """A convolution as ``[taps·in, out]`` and its bias."""
     assert isinstance(layer, Conv)
@@ -246,11 +291,11 @@ def _matrix(layer: nn.Module, taps: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Linear:
-    """``x ↦ ⌊(x·W + b) / 2^shift + ½⌋`` on integers held in float64."""
+    """``x ↦ ⌊(x·W + b) / 2^shift + ½⌋`` on integers held in floats."""
 
     weight: Tensor  # [in, out]
     bias: Tensor  # [out], with the ½ folded in
-    scale: float  # 2^-shift
+    scale: Tensor  # 2^-shift, [out] or [1]
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.addmm(self.bias, x, self.weight).mul_(self.scale).floor_()
@@ -305,13 +350,13 @@ class FixedPrior:
     ) -> None:
         self.model, self.config = model, config
         self.device = torch.device(device)
+        self.arithmetic = ARITHMETIC[config.sum_bits]
         self._frequencies = torch.tensor(FREQUENCIES, dtype=torch.float64, device=self.device)
         self._remaining = dict(tensors)
         self._levels = [self._load(i, level) for i, level in enumerate(model.levels)]
         if self._remaining:
             raise WeightsError(f"prior has unexpected tensors: {', '.join(sorted(self._remaining))}")
 
-    @torch.inference_mode()
     def code_level(
         self,
         index: int,
@@ -336,8 +381,36 @@ class FixedPrior:
                 wavefront steps in one go, which changes no integer.
 
         Returns the codes ``[G, H, W]`` and the level's state ``[H, W, C]`` for the next finer level.
+        Raises VqcodecError where torch was told to multiply with less precision than the integers need.
         """
-        level = self._levels[index]
+        # Nor may a caller's autocast round the integers.
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            self._check_products()
+            return self._code_level(index, height, width, quality, coarser, choose, known)
+
+    def _check_products(self) -> None:
+        """One small product whose sums come as close to the bound as any."""
+        inputs, largest = 512, self.arithmetic.activation_max
+        weight = int(self.arithmetic.exact / inputs / largest)
+        x = torch.full((16, inputs), float(largest), dtype=self.arithmetic.dtype, device=self.device)
+        w = torch.full((inputs, 16), float(weight), dtype=self.arithmetic.dtype, device=self.device)
+        if not bool((torch.addmm(w[0], x, w) == (inputs * largest + 1) * weight).all()):
+            raise VqcodecError(
+                "torch multiplies matrices with less than their precision here, which codes cannot bear; "
+                'torch.set_float32_matmul_precision("highest") mends that'
+            )
+
+    def _code_level(
+        self,
+        index: int,
+        height: int,
+        width: int,
+        quality: int,
+        coarser: Tensor | None,
+        choose: Choose,
+        known: NDArray[np.int64] | None,
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        level, ceiling = self._levels[index], self.arithmetic.activation_max
         wavefront = Wavefront(height, width)
         positions = height * width
         context = level.quality[quality - QUALITY_MIN].expand(positions, -1)
@@ -361,15 +434,15 @@ class FixedPrior:
             if known is not None:
                 embedded[own] = level.embed(codes[first:last])
             x = embedded.index_select(0, earlier).view(last - first, -1)
-            h = level.first(x).add_(context[first:last]).clamp_(0, ACTIVATION_MAX)
+            h = level.first(x).add_(context[first:last]).clamp_(0, ceiling)
             for layer, buffer in zip(level.layers, hidden, strict=True):
                 buffer[own] = h
                 x = buffer.index_select(0, near).view(last - first, -1)
-                h = layer(x).add_(h).clamp_(0, ACTIVATION_MAX)
+                h = layer(x).add_(h).clamp_(0, ceiling)
             stages = level.hidden(h).chunk(level.stages, 1)
             news: Tensor | float = 0.0
             for stage, head in enumerate(level.heads):
-                logits = head((stages[stage] + news).clamp_(0, ACTIVATION_MAX))
+                logits = head((stages[stage] + news).clamp_(0, ceiling))
                 frequencies = self._to_frequencies(logits.view(-1, level.codebook_size))
                 groups = slice(stage * level.groups_a_stage, (stage + 1) * level.groups_a_stage)
                 rows = frequencies.view(last - first, -1, level.codebook_size).cpu().numpy()
@@ -380,7 +453,7 @@ class FixedPrior:
                 embedded[own] = level.embed(codes[first:last])
             context[first:last] += embedded[own]
         state = torch.empty_like(context)
-        state[raster] = context.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+        state[raster] = context.clamp_(-ceiling, ceiling)
         grid = np.empty_like(codes)
         grid[wavefront.raster] = codes
         return grid.T.reshape(level.groups, height, width), state.view(height, width, -1)
@@ -393,13 +466,14 @@ class FixedPrior:
     def _condition(self, level: "_Level", x: Tensor) -> Tensor:
         """Context ``[N, C]`` in raster order from the coarser level's state ``[H/f, W/f, C]``."""
         height, width, _ = x.shape
+        ceiling = self.arithmetic.activation_max
         for layer in level.context:
             padded = F.pad(x, (0, 0, 1, 1, 1, 1))
             rows: list[Tensor] = []
             # A few grid rows at a time: the nine shifted copies are nine times the grid.
             for first, last in _chunks(height, max(1, CHUNK // width)):
                 taps = [padded[first + i : last + i, j : j + width] for i in range(3) for j in range(3)]
-                rows.append(layer(torch.cat(taps, 2).flatten(0, 1)).clamp_(0, ACTIVATION_MAX))
+                rows.append(layer(torch.cat(taps, 2).flatten(0, 1)).clamp_(0, ceiling))
             x = torch.cat(rows).view(height, width, -1)
         assert level.spread is not None
         factor = level.factor
@@ -417,60 +491,73 @@ class FixedPrior:
             stages=level.stages,
             codebook_size=level.codebook_size,
             factor=factor,
-            embed=_Table(self._table(prefix + "embed", level.groups, level.codebook_size, channels)),
-            inner=_Table(self._table(prefix + "inner", known, level.codebook_size, channels)),
+            embed=self._embedding(prefix + "embed", level.groups, level.codebook_size, channels),
+            inner=self._embedding(prefix + "inner", known, level.codebook_size, channels),
             quality=self._table(prefix + "quality", QUALITY_MAX - QUALITY_MIN + 1, channels),
             context=[self._linear(f"{prefix}context.{i}", 9 * channels, channels) for i in context],
             spread=self._linear(prefix + "spread", channels, channels * factor**2) if index > 0 else None,
             first=self._linear(prefix + "first", 4 * channels, channels),
             layers=[self._linear(f"{prefix}layers.{i}", 5 * channels, channels) for i in range(self.config.layers)],
             hidden=self._linear(prefix + "hidden", channels, channels * level.stages),
-            heads=[self._linear(f"{prefix}heads.{i}", channels, outputs, OCTAVE_BITS) for i in range(level.stages)],
+            heads=[self._linear(f"{prefix}heads.{i}", channels, outputs, logits=True) for i in range(level.stages)],
         )
 
     def _take(self, name: str, *shape: int) -> Tensor:
         tensor = self._remaining.pop(name, None)
         if tensor is None:
             raise WeightsError(f"prior has no tensor {name}")
-        if tuple(tensor.shape) != shape or tensor.dtype not in (torch.int16, torch.int32, torch.int64):
+        if tuple(tensor.shape) != shape or tensor.dtype not in INTEGERS:
             found = f"{tensor.dtype} {list(tensor.shape)}"
             raise WeightsError(f"prior tensor {name} is {found}, expected integers {list(shape)}")
         return tensor.to(self.device, torch.float64)
 
     def _table(self, name: str, *shape: int) -> Tensor:
-        table = self._take(name, *shape)
-        if bool((table.abs() > ACTIVATION_MAX).any()):
-            raise WeightsError(f"prior tensor {name} has values beyond ±{ACTIVATION_MAX}")
-        return table
+        table, largest = self._take(name, *shape), self.arithmetic.activation_max
+        if bool((table.abs() > largest).any()):
+            raise WeightsError(f"prior tensor {name} has values beyond ±{largest}")
+        return table.to(self.arithmetic.dtype)
 
-    def _linear(self, name: str, inputs: int, outputs: int, fraction_bits: int = FRACTION_BITS) -> Linear:
-        """The layer whose outputs have ``fraction_bits``; its inputs have FRACTION_BITS, as all activations."""
+    def _embedding(self, name: str, *shape: int) -> "_Embedding":
+        return _Embedding(self._table(name, *shape), self.arithmetic.activation_max)
+
+    def _linear(self, name: str, inputs: int, outputs: int, *, logits: bool = False) -> Linear:
+        """The layer whose inputs and outputs have ``fraction_bits``, as all activations, or logits OCTAVE_BITS."""
+        arithmetic = self.arithmetic
         weight = self._take(f"{name}.weight", inputs, outputs)
         bias = self._take(f"{name}.bias", outputs)
-        shift = int(self._take(f"{name}.shift", 1))
-        if not 1 <= shift <= 32:
-            raise WeightsError(f"prior tensor {name}.shift is {shift}, expected 1..32")
-        shift += FRACTION_BITS - fraction_bits
-        half = 2.0 ** (shift - 1)
-        # Every input of every layer has been clamped to ±ACTIVATION_MAX.
-        bound = float((weight.abs().sum(0) * ACTIVATION_MAX + bias.abs() + half).max())
-        if not bound < EXACT:
-            raise WeightsError(f"prior layer {name} can reach {bound:.3g}, beyond the exact integers below 2^53")
-        return Linear(weight, bias + half, 2.0**-shift)
+        # Older weights have one shift for all channels.
+        single = tuple(self._remaining.get(f"{name}.shift", bias).shape) == (1,)
+        shift = self._take(f"{name}.shift", 1 if single else outputs)
+        if bool(((shift < 1) | (shift > MAX_SHIFT)).any()):
+            raise WeightsError(f"prior tensor {name}.shift is {_range(shift)}, expected 1..{MAX_SHIFT}")
+        if logits:
+            shift += arithmetic.fraction_bits - OCTAVE_BITS
+        # Every input of every layer has been clamped to ±activation_max.
+        bound = float(_bound(arithmetic, weight, bias, shift).max())
+        if not bound < arithmetic.exact:
+            power = self.config.sum_bits
+            raise WeightsError(f"prior layer {name} can reach {bound:.3g}, beyond the exact integers below 2^{power}")
+        dtype = arithmetic.dtype
+        return Linear(weight.to(dtype), (bias + 2 ** (shift - 1)).to(dtype), (2.0**-shift).to(dtype))
 
 
-class _Table:
-    """Sums of rows of a table ``[G, K, C]``, one row a group."""
+def _range(values: Tensor) -> str:
+    low, high = (int(v) for v in values.aminmax())
+    return str(low) if low == high else f"{low}..{high}"
 
-    def __init__(self, table: Tensor) -> None:
-        self._size = table.shape[1]
+
+class _Embedding:
+    """Sums of rows of a table ``[G, K, C]``, one row a group, clamped to ±``largest``."""
+
+    def __init__(self, table: Tensor, largest: int) -> None:
+        self._size, self._largest = table.shape[1], largest
         self._rows = table.flatten(0, 1)
 
     def __call__(self, codes: NDArray[np.int64], first_group: int = 0) -> Tensor:
-        """``codes [n, g] -> [n, C]``, clamped to 16 bits as every activation is."""
+        """``codes [n, g] -> [n, C]``."""
         index = codes + (first_group + np.arange(codes.shape[1])) * self._size
-        rows = self._rows.index_select(0, torch.from_numpy(index).to(self._rows.device).flatten())
-        return rows.view(*codes.shape, -1).sum(1).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+        rows = F.embedding_bag(torch.from_numpy(index).to(self._rows.device), self._rows, mode="sum")
+        return rows.clamp_(-self._largest, self._largest)
 
 
 @dataclass(frozen=True)
@@ -481,8 +568,8 @@ class _Level:
     stages: int
     codebook_size: int
     factor: int
-    embed: _Table
-    inner: _Table
+    embed: _Embedding
+    inner: _Embedding
     quality: Tensor
     context: list[Linear]
     spread: Linear | None

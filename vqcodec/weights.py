@@ -100,7 +100,11 @@ def load_weights(path: str | Path) -> Weights:
         metadata = _split(data)[0].get("__metadata__", {})
         if metadata.get("format") != FORMAT:
             raise ValueError(f"its format is {metadata.get('format', 'not stated')}, expected {FORMAT}")
-        config = Config.from_dict(json.loads(metadata.get("config", "{}")))
+        contents = json.loads(metadata.get("config", "{}"))
+        if isinstance(contents, dict) and isinstance(contents.get("prior", {}), dict):
+            # Weights from before there was a choice do not say it.
+            contents.setdefault("prior", {}).setdefault("sum_bits", 53)
+        config = Config.from_dict(contents)
         name = metadata.get("name", "?")
     except (SafetensorError, ValueError, ArithmeticError, RecursionError, ConfigError) as error:
         raise WeightsError(f"{path}: not a vqcodec weights file: {_line(error)}") from None
