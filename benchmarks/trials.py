@@ -1,10 +1,12 @@
-"""Which architecture learns most in equal processor time: phase 0, from random weights, on the same crops.
+"""Which architecture, and which optimiser, learns most in equal processor time: phase 0 on the same crops.
 
 ::
 
-    trial ──▶ VQVAE ──▶ noise form, Muon + Adam, cosine over SECONDS of processor time ──▶ average of the weights
+    trial ──▶ VQVAE, random weights ──▶ noise form, steps for SECONDS of processor time ──▶ average of the weights
                                                                                               │
               bits by the Gaussian head and MSE of *rounded* residuals, middle of each validation image ──▶ J(λ)
+
+Unless a trial says otherwise, steps are those of training: Muon and Adam, one cosine down to zero.
 
 The noise form's own bits charge channels for saying nothing, so trials are compared by rounded residuals. What
 counts is J = bpp + λ·255²·MSE relative to the first trial's, at four λ.
@@ -12,14 +14,17 @@ counts is J = bpp + λ·255²·MSE relative to the first trial's, at four λ.
 
 import random
 import time
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import MethodType
+from typing import Any, Protocol
 
 import click
+import pytorch_optimizer
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import options
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig
@@ -33,7 +38,7 @@ from vqcodec.train.optim import Average, Optimizer, schedule
 from vqcodec.train.vae import draw_lambda, rate_distortion
 from vqcodec.vqvae import VQVAE, Level, gaussian_bits
 
-__all__ = ["TRIALS", "Trial", "built", "main", "markdown", "measure", "no_mean", "train"]
+__all__ = ["SETS", "Trial", "built", "main", "markdown", "measure", "no_mean", "train"]
 
 LAMBDAS = (0.001, 0.004, 0.016, 0.064)
 CENTRE = 256  # pixels a side of what is measured of each validation image
@@ -47,15 +52,15 @@ def _levels(*levels: tuple[int, int, int]) -> tuple[LevelConfig, ...]:
 
 def no_mean(model: VQVAE) -> None:
     """Levels that predict how far a residual may reach, but not where it lies."""
+
+    def scale_only(self: Level, f: Tensor) -> tuple[Tensor, Tensor]:
+        mean, scale = Level.mean_scale(self, f)
+        return torch.zeros_like(mean), scale
+
     for level in model.levels:
         assert isinstance(level, Level)
-        whole = level.mean_scale
-
-        def scale_only(f: Tensor, whole: Callable[[Tensor], tuple[Tensor, Tensor]] = whole) -> tuple[Tensor, Tensor]:
-            mean, scale = whole(f)
-            return torch.zeros_like(mean), scale
-
-        level.mean_scale = scale_only  # type: ignore[method-assign]
+        # A bound method, so that the average of the weights, a copy of the model, has its own.
+        level.mean_scale = MethodType(scale_only, level)  # type: ignore[method-assign]
 
 
 def _second_kernel(kernel: int) -> Callable[[VQVAE], None]:
@@ -70,19 +75,71 @@ def _second_kernel(kernel: int) -> Callable[[VQVAE], None]:
     return change
 
 
+class Stepper(Protocol):
+    """What an optimiser has to offer."""
+
+    def step(self, factor: float) -> float: ...
+
+
+class Foreign:
+    """An optimiser for all parameters alike, with training's clipping, at ``factor`` of its learning rate."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, phase: PhaseConfig) -> None:
+        self.optimizer, self.clip = optimizer, phase.clip
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.peak = optimizer.param_groups[0]["lr"]
+
+    def step(self, factor: float) -> float:
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+
+class ScheduleFree(Foreign):
+    """Averages its own steps instead of making them smaller (Defazio et al. 2024); only warm-up is left of factors."""
+
+    def step(self, factor: float) -> float:
+        return super().step(1.0)
+
+
+def adam(model: VQVAE, phase: PhaseConfig) -> Stepper:
+    """Adam for the kernels too."""
+    return Foreign(torch.optim.Adam(model.parameters(), phase.adam_lr, betas=(0.9, 0.98)), phase)
+
+
+def soap(model: VQVAE, phase: PhaseConfig) -> Stepper:
+    """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024)."""
+    return Foreign(pytorch_optimizer.SOAP(model.parameters(), phase.adam_lr, weight_decay=0.0), phase)
+
+
+def schedule_free(model: VQVAE, phase: PhaseConfig) -> Stepper:
+    optimizer = pytorch_optimizer.ScheduleFreeAdamW(
+        model.parameters(), phase.adam_lr, betas=(0.9, 0.98), warmup_steps=phase.warmup
+    )
+    return ScheduleFree(optimizer, phase)
+
+
+PHASE = PhaseConfig(batch=8, crop=CROP)
+
+
 @dataclass(frozen=True)
 class Trial:
-    """An architecture, and what no configuration can say of it."""
+    """An architecture and how it is trained, and what no configuration can say of them."""
 
     name: str
     model: ModelConfig
     change: Callable[[VQVAE], None] | None = None
+    phase: PhaseConfig = PHASE
+    stepper: Callable[[VQVAE, PhaseConfig], Stepper] = Optimizer
 
 
 BASE = ModelConfig(
     levels=_levels((16, 8, 2), (8, 24, 2)), widths=(48, 96, 128), blocks=(1, 2, 2), lambda_min=0.0003, lambda_max=0.1
 )
-TRIALS = (
+ARCHITECTURES = (
     Trial("48/96/128 channels, 8×2 at 1/16, 24×2 at 1/8", BASE),
     Trial(
         "64/128/128 channels, 8×2 and 32×3",
@@ -103,6 +160,18 @@ TRIALS = (
     Trial("second kernel 1×1", BASE, _second_kernel(1)),
     Trial("second kernel 5×5", BASE, _second_kernel(5)),
 )
+OPTIMISERS = (
+    Trial("Muon 0.01 and Adam 0.0015, batch 8", BASE),
+    Trial("Muon 0.005", BASE, phase=replace(PHASE, muon_lr=0.005)),
+    Trial("Muon 0.02", BASE, phase=replace(PHASE, muon_lr=0.02)),
+    Trial("batch 4", BASE, phase=replace(PHASE, batch=4)),
+    Trial("batch 16", BASE, phase=replace(PHASE, batch=16)),
+    Trial("Adam 0.0015 alone", BASE, stepper=adam),
+    Trial("SOAP 0.003", BASE, phase=replace(PHASE, adam_lr=0.003), stepper=soap),
+    Trial("schedule-free AdamW 0.0025", BASE, phase=replace(PHASE, adam_lr=0.0025), stepper=schedule_free),
+    Trial("schedule-free AdamW 0.01", BASE, phase=replace(PHASE, adam_lr=0.01), stepper=schedule_free),
+)
+SETS = {"architectures": ARCHITECTURES, "optimisers": OPTIMISERS}
 
 
 def built(trial: Trial) -> VQVAE:
@@ -113,12 +182,12 @@ def built(trial: Trial) -> VQVAE:
     return model
 
 
-def train(trial: Trial, photographs: Photographs, phase: PhaseConfig, seconds: float) -> tuple[VQVAE, int]:
+def train(trial: Trial, photographs: Photographs, seconds: float) -> tuple[VQVAE, int]:
     """The averaged model after ``seconds`` of processor time, and how many steps they were."""
     torch.manual_seed(0)
     rng = random.Random(0)
-    model = built(trial)
-    optimizer, average = Optimizer(model, phase), Average(model, 0.99)
+    model, phase = built(trial), trial.phase
+    optimizer, average = trial.stepper(model, phase), Average(model, 0.99)
     start, step = time.process_time(), 0
     while (progress := (time.process_time() - start) / seconds) < 1:
         x = photographs.crops(phase.batch, phase.crop, rng).contiguous(memory_format=torch.channels_last)
@@ -129,6 +198,9 @@ def train(trial: Trial, photographs: Photographs, phase: PhaseConfig, seconds: f
         optimizer.step(schedule(progress, step, phase.warmup))
         average.update(model, step)
         step += 1
+    if isinstance(optimizer, ScheduleFree):
+        typing.cast(Any, optimizer.optimizer).eval()  # the average takes the place of the parameters
+        return model.eval().requires_grad_(False), step
     assert isinstance(average.module, VQVAE)
     return average.module, step
 
@@ -174,13 +246,13 @@ def markdown(results: list[dict[str, Any]]) -> str:
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.option("--validation", type=click.Path(path_type=Path, exists=True), required=True, metavar="DIR")
+@click.option("--what", type=click.Choice(list(SETS)), default="architectures", show_default=True)
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=8.0, show_default=True)
 @click.option(
     "--images", type=click.IntRange(min=1), default=16, show_default=True, help="Validation images to measure."
 )
 @options.output
-def main(data: Path, validation: Path, minutes: float, images: int, output: Path) -> None:
-    phase = PhaseConfig(batch=8, crop=CROP)
+def main(data: Path, validation: Path, what: str, minutes: float, images: int, output: Path) -> None:
     try:
         device = torch.device("cpu")
         photographs = Photographs(image_files(data), device, smallest=CENTRE, downscale_share=0.25)
@@ -188,8 +260,8 @@ def main(data: Path, validation: Path, minutes: float, images: int, output: Path
     except VqcodecError as error:
         raise click.ClickException(str(error)) from None
     results: list[dict[str, Any]] = []
-    for trial in TRIALS:
-        model, steps = train(trial, photographs, phase, minutes * 60)
+    for trial in SETS[what]:
+        model, steps = train(trial, photographs, minutes * 60)
         parameters = sum(p.numel() for p in model.parameters())
         results.append({"name": trial.name, "steps": steps, "parameters": parameters, "rows": measure(model, held_out)})
         facts = surroundings(threads=torch.get_num_threads())
