@@ -330,3 +330,16 @@ def test_gpu_and_cpu_read_each_others_files(tiny_codec: Codec, tiny_weights: Pat
         there = entropy.decode(reader.prior, list(file.levels), shapes, 80)
         assert all(np.array_equal(a, b) for a, b in zip(writer.codes(photograph, 80), there, strict=True))
         assert np.abs(reader.decompress(data).astype(int) - writer.decompress(data)).max() <= 1
+
+
+def test_loading_and_coding_import_no_compiler(root: Path) -> None:
+    """Torch's compiler takes longer to import than torch, and one call too many is enough to import it."""
+    script = (
+        "import sys, numpy as np\n"
+        "from vqcodec.codec import Codec\n"
+        "codec = Codec.load(device='cpu')\n"
+        "codec.decompress(codec.compress(np.zeros((20, 30, 3), np.uint8)))\n"
+        "sys.exit(', '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

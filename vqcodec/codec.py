@@ -10,12 +10,13 @@ Legend: H and W image height and width; floats live only left of the codes, inte
 
 import textwrap
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from vqcodec import container, entropy
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
@@ -29,6 +30,22 @@ from vqcodec.weights import Weights, find_weights, load_weights
 __all__ = ["DEFAULT_QUALITY", "Codec", "pick_device"]
 
 DEFAULT_QUALITY = 75
+
+
+class _ShapesOnly(TorchFunctionMode):
+    """Leaves out what gives tensors their first values, as on the device "meta" there are none.
+
+    Torch would import its compiler to find out, which takes longer than torch itself.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.randn, torch.eye):
+            return torch.empty(args, device="meta")
+        if func in (Tensor.normal_, Tensor.uniform_, Tensor.mul, Tensor.div):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 class Codec:
@@ -47,7 +64,7 @@ class Codec:
     def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.name, self.fingerprint, self.model = weights.name, weights.fingerprint, weights.model
-        with torch.device("meta"):  # shapes only: no memory, and no draw from the caller's random numbers
+        with _ShapesOnly(), torch.device("meta"):  # no memory, and no draw from the caller's random numbers
             self.vqvae = VQVAE(weights.model)
         unused = {k: torch.zeros(v.shape) for k, v in self.vqvae.state_dict().items() if k.endswith(TRAINING_ONLY)}
         try:
