@@ -25,6 +25,7 @@ from vqcodec import entropy
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.images import read_image
+from vqcodec.prior import Codes
 from vqcodec.rd.provenance import image_facts, provenance, write_json
 from vqcodec.weights import find_weights
 
@@ -76,7 +77,7 @@ class Seen:
     pixels: NDArray[np.uint8]
 
 
-def digest(codes: Sequence[NDArray[np.int64]]) -> str:
+def digest(codes: Sequence[Codes]) -> str:
     """SHA-256 of code grids and their shapes."""
     sha = hashlib.sha256()
     for grid in codes:

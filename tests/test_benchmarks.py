@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_digest_tells_codes_and_shapes_apart() -> None:
-    grid = np.arange(6).reshape(1, 2, 3)
-    grids: list[list[NDArray[np.int64]]] = [[grid], [grid + 1], [grid.reshape(1, 3, 2)], [grid, grid]]
+    grid = np.arange(6, dtype=np.int16).reshape(1, 2, 3)
+    grids: list[list[NDArray[np.int16]]] = [[grid], [grid + 1], [grid.reshape(1, 3, 2)], [grid, grid]]
     assert len({exactness.digest(codes) for codes in grids}) == 4
     assert exactness.digest([grid]) == exactness.digest([np.asfortranarray(grid).copy()])
 

@@ -237,14 +237,14 @@ def test_bitstreams_cut_and_mended(tiny_codec: Codec, small: bytes, cut: int, le
 def test_compress_checks_its_own_bytes(tiny_codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = entropy.decode
 
-    def off_by_one(*arguments: Any) -> list[NDArray[np.int64]]:
+    def off_by_one(*arguments: Any) -> list[NDArray[np.int16]]:
         codes = honest(*arguments)
         codes[-1][-1, -1, -1] ^= 1
         return codes
 
     monkeypatch.setattr(entropy, "decode", off_by_one)
     with pytest.raises(RuntimeError, match="does not decode to its own codes"):
-        tiny_codec.compress(photograph, 50)
+        tiny_codec.compress(photograph, 50, check=True)
 
 
 def test_threads_and_batches_change_no_code(

@@ -9,6 +9,7 @@ Legend: H and W image height and width; floats live only left of the codes, inte
 """
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.container import Container
 from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.images import crop, pad_to_multiple
-from vqcodec.prior import FixedPrior
+from vqcodec.prior import Codes, FixedPrior
 from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import Weights, find_weights, load_weights
 
@@ -92,10 +93,10 @@ class Codec:
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
-    def compress(self, pixels: NDArray[np.uint8], quality: int = DEFAULT_QUALITY) -> bytes:
+    def compress(self, pixels: NDArray[np.uint8], quality: int = DEFAULT_QUALITY, *, check: bool = False) -> bytes:
         """The bytes of a ``.vq`` file of ``pixels`` ``[H, W, 3]``, or ``[H, W, 1]`` for grey, at quality 1..100.
 
-        The bytes are decoded again before they are returned: they give the same codes, or RuntimeError.
+        With ``check`` they are decoded again before they are returned: they give the same codes, or RuntimeError.
         Raises ValueError for another quality, ImageError for an array that is no such image or too large.
         """
         if not QUALITY_MIN <= quality <= QUALITY_MAX:
@@ -110,9 +111,10 @@ class Codec:
             )
         codes = self.codes(pixels, quality)
         bitstreams = [level.bitstream for level in entropy.encode(self.prior, codes, quality)]
-        again = entropy.decode(self.prior, bitstreams, self._shapes(height, width), quality)
-        if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
-            raise RuntimeError("the bitstream does not decode to its own codes; please report this")
+        if check:
+            again = entropy.decode(self.prior, bitstreams, self._shapes(height, width), quality)
+            if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
+                raise RuntimeError("the bitstream does not decode to its own codes; please report this")
         return container.pack(
             Container(width, height, channels == 1, quality, self.fingerprint, levels=tuple(bitstreams))
         )
@@ -125,7 +127,7 @@ class Codec:
         file, codes = self.read(data)
         return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
 
-    def read(self, data: bytes) -> tuple[Container, list[NDArray[np.int64]]]:
+    def read(self, data: bytes) -> tuple[Container, list[Codes]]:
         """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; raises as :meth:`decompress` does."""
         file = container.parse(data)
         if file.fingerprint != self.fingerprint:
@@ -135,7 +137,7 @@ class Codec:
         shapes = self._shapes(file.height, file.width)
         return file, entropy.decode(self.prior, list(file.levels), shapes, file.quality)
 
-    def codes(self, pixels: NDArray[np.uint8], quality: int) -> list[NDArray[np.int64]]:
+    def codes(self, pixels: NDArray[np.uint8], quality: int) -> list[Codes]:
         """Code grids ``[G_l, H_l, W_l]``, coarsest first, of ``pixels``; of the transposed image if it is upright."""
         height, width, _ = pixels.shape
         if height > width:
@@ -144,13 +146,13 @@ class Codec:
         padded = pad_to_multiple(pixels, self.vqvae.stride)
         x = torch.from_numpy(np.ascontiguousarray(padded)).to(self.device).permute(2, 0, 1)[None]
         x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
-        return [grid[0].cpu().numpy() for grid in self.vqvae.encode(x, self._lmbda(quality))]
+        return [grid[0].to(torch.int16).cpu().numpy() for grid in self.vqvae.encode(x, self._lmbda(quality))]
 
     def reconstruct(
-        self, codes: list[NDArray[np.int64]], quality: int, height: int, width: int, *, grey: bool
+        self, codes: Sequence[NDArray[np.integer[Any]]], quality: int, height: int, width: int, *, grey: bool
     ) -> NDArray[np.uint8]:
         """Pixels ``[height, width, 3 or 1]`` of code grids, coarsest first; with fewer levels, a preview."""
-        grids = [torch.from_numpy(np.ascontiguousarray(grid))[None].to(self.device) for grid in codes]
+        grids = [torch.from_numpy(np.ascontiguousarray(grid))[None].to(self.device, torch.int64) for grid in codes]
         x_hat = self.vqvae.decode(grids, self._lmbda(quality))[0]
         if grey:
             x_hat = x_hat.mean(0, keepdim=True)
@@ -159,7 +161,7 @@ class Codec:
             pixels = pixels.transpose(1, 0, 2)
         return np.ascontiguousarray(crop(pixels, height, width))
 
-    def cross_entropy(self, codes: list[NDArray[np.int64]], quality: int) -> list[float]:
+    def cross_entropy(self, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
         return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality)]
 

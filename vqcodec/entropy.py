@@ -11,14 +11,16 @@ bitstream of its own, so the coarse ones can be read without the fine ones. The 
 constriction (Bamler 2022).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import constriction
 import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.errors import FormatError
-from vqcodec.prior import FixedPrior, Wavefront
+from vqcodec.prior import Codes, FixedPrior, Wavefront
 
 __all__ = ["Coded", "decode", "encode"]
 
@@ -41,7 +43,7 @@ class Coded:
     cross_entropy: float
 
 
-def encode(prior: FixedPrior, codes: list[NDArray[np.int64]], quality: int) -> list[Coded]:
+def encode(prior: FixedPrior, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[Coded]:
     """Bitstreams of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first."""
     coded: list[Coded] = []
     state = None
@@ -53,21 +55,19 @@ def encode(prior: FixedPrior, codes: list[NDArray[np.int64]], quality: int) -> l
     return coded
 
 
-def decode(
-    prior: FixedPrior, bitstreams: list[bytes], shapes: list[tuple[int, int]], quality: int
-) -> list[NDArray[np.int64]]:
+def decode(prior: FixedPrior, bitstreams: list[bytes], shapes: list[tuple[int, int]], quality: int) -> list[Codes]:
     """The codes ``[G_l, H_l, W_l]`` of each bitstream; ``shapes`` are (H_l, W_l), coarsest first.
 
     Raises FormatError when the bytes cannot be a bitstream of this model; damage that still decodes to some
     codes is for the container's checksums to find.
     """
-    codes: list[NDArray[np.int64]] = []
+    codes: list[Codes] = []
     state = None
     for index, (bitstream, (height, width)) in enumerate(zip(bitstreams, shapes, strict=True)):
         level = prior.model.levels[index]
         if not bitstream and level.pixels and index == len(prior.model.levels) - 1:
             # Nothing but zeros is read from it, and a range coder's zeros stand for code 0 whatever the frequencies.
-            codes.append(np.zeros((level.groups, height, width), np.int64))
+            codes.append(np.zeros((level.groups, height, width), np.int16))
             continue
         reader = _Reader(bitstream, f"level {index}")
         grid, state = prior.code_level(index, height, width, quality, state, reader.choose)
@@ -79,15 +79,15 @@ def decode(
 class _Writer:
     """The encoder's side of :meth:`FixedPrior.code_level`: looks codes up and writes them in wavefront order."""
 
-    def __init__(self, grid: NDArray[np.int64], wavefront: Wavefront, stages: int) -> None:
-        self.codes = grid.reshape(len(grid), -1).T[wavefront.raster]
+    def __init__(self, grid: NDArray[np.integer[Any]], wavefront: Wavefront, stages: int) -> None:
+        self.codes = grid.astype(np.int16).reshape(len(grid), -1).T[wavefront.raster]
         self.spans = wavefront.spans
         self.stages = stages
         self.encoder = constriction.stream.queue.RangeEncoder()
         self.cross_entropy = 0.0
         self.pending: list[NDArray[np.float64]] = []
 
-    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int64]:
+    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> Codes:
         count = frequencies.shape[1]
         codes = self.codes[first:last, stage * count : (stage + 1) * count]
         self.pending.append(frequencies)
@@ -99,7 +99,7 @@ class _Writer:
 
     def _write(self, first: int, last: int) -> None:
         """Write all stages of rows first..last, wavefront step by wavefront step."""
-        symbols: list[NDArray[np.int64]] = []
+        symbols: list[Codes] = []
         tables: list[NDArray[np.float64]] = []
         for a, b in self.spans:
             if not first <= a < last:
@@ -126,13 +126,13 @@ class _Reader:
         self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self.name = name
 
-    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int64]:
+    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> Codes:
         rows = frequencies.reshape(-1, frequencies.shape[2])
         try:
             symbols: NDArray[np.int32] = self.decoder.decode(_MODEL, rows)
         except AssertionError:  # a point in the sliver that the quantisation leaves over
             raise FormatError(f"{self.name} has a bitstream that stands for no codes") from None
-        return symbols.reshape(frequencies.shape[:2]).astype(np.int64)
+        return symbols.reshape(frequencies.shape[:2]).astype(np.int16)
 
     def finish(self) -> None:
         if not self.decoder.maybe_exhausted():

@@ -29,6 +29,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig, ModelConfig, P
 from vqcodec.errors import VqcodecError, WeightsError
 from vqcodec.layers import EMBEDDING, Conv, LambdaEmbedding
 
-__all__ = ["ARITHMETIC", "FREQUENCIES", "Arithmetic", "FixedPrior", "PixelCNN", "Wavefront", "fixed_point"]
+__all__ = ["ARITHMETIC", "FREQUENCIES", "Arithmetic", "Codes", "FixedPrior", "PixelCNN", "Wavefront", "fixed_point"]
 
 
 @dataclass(frozen=True)
@@ -307,6 +308,7 @@ class Wavefront:
     Attributes:
         spans: ``(first, last + 1)`` rows of each sequential step; there are W + 2(H−1) of them.
         raster: ``[N]`` raster index of each row.
+        rank: ``[N]`` row of each raster index.
         neighbours: ``[N, 5]`` rows of the positions up-left, up, up-right, left and the position itself; N
             stands for a position outside the grid.
     """
@@ -320,13 +322,17 @@ class Wavefront:
         y, x = y[order], x[order]
         taps = [(y, x), (y, x + 1), (y, x + 2), (y + 1, x), (y + 1, x + 1)]
         self.raster = order
+        self.rank = rank[1:, 1:-1].flatten()
         self.neighbours = np.stack([rank[tap] for tap in taps], 1)
         ends = np.cumsum(np.bincount(step, minlength=width + 2 * (height - 1))).tolist()
         # A grid one column wide has no position at the odd indices.
         self.spans = [(a, b) for a, b in itertools.pairwise([0, *ends]) if a < b]
 
 
-Choose = Callable[[int, int, int, NDArray[np.float64]], NDArray[np.int64]]
+Codes = NDArray[np.int16]
+"""Codes, which are below 4096, wherever there are many of them."""
+
+Choose = Callable[[int, int, int, NDArray[np.float64]], NDArray[np.integer[Any]]]
 """``choose(first_row, last_row + 1, stage, frequencies [n, G/S, K]) -> codes [n, G/S]``."""
 
 
@@ -366,8 +372,8 @@ class FixedPrior:
         coarser: Tensor | None,
         choose: Choose,
         *,
-        known: NDArray[np.int64] | None = None,
-    ) -> tuple[NDArray[np.int64], Tensor]:
+        known: NDArray[np.integer[Any]] | None = None,
+    ) -> tuple[Codes, Tensor | None]:
         """Visit every position of a level, in coding order, and learn its codes from ``choose``.
 
         Args:
@@ -380,7 +386,7 @@ class FixedPrior:
             known: the codes ``[G, H, W]``, where the caller has them. The same sums are then done for many
                 wavefront steps in one go, which changes no integer.
 
-        Returns the codes ``[G, H, W]`` and the level's state ``[H, W, C]`` for the next finer level.
+        Returns the codes ``[G, H, W]`` and, for the next finer level if there is one, the level's state ``[H, W, C]``.
         Raises VqcodecError where torch was told to multiply with less precision than the integers need.
         """
         # Nor may a caller's autocast round the integers.
@@ -408,18 +414,14 @@ class FixedPrior:
         quality: int,
         coarser: Tensor | None,
         choose: Choose,
-        known: NDArray[np.int64] | None,
-    ) -> tuple[NDArray[np.int64], Tensor]:
+        known: NDArray[np.integer[Any]] | None,
+    ) -> tuple[Codes, Tensor | None]:
         level, ceiling = self._levels[index], self.arithmetic.activation_max
         wavefront = Wavefront(height, width)
         positions = height * width
-        context = level.quality[quality - QUALITY_MIN].expand(positions, -1)
-        if coarser is not None:
-            context = context + self._condition(level, coarser)
-        raster = torch.from_numpy(wavefront.raster).to(self.device)
+        context = self._context(level, wavefront, quality, coarser)
         neighbours = torch.from_numpy(wavefront.neighbours).to(self.device)
-        context = context[raster]
-        codes = np.zeros((positions, level.groups), dtype=np.int64)
+        codes = np.zeros((positions, level.groups), dtype=np.int16)
         spans = wavefront.spans
         if known is not None:
             codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
@@ -452,33 +454,49 @@ class FixedPrior:
             if known is None:
                 embedded[own] = level.embed(codes[first:last])
             context[first:last] += embedded[own]
-        state = torch.empty_like(context)
-        state[raster] = context.clamp_(-ceiling, ceiling)
         grid = np.empty_like(codes)
         grid[wavefront.raster] = codes
-        return grid.T.reshape(level.groups, height, width), state.view(height, width, -1)
+        found = grid.T.reshape(level.groups, height, width)
+        if index + 1 == len(self._levels):
+            return found, None
+        state = torch.empty(context.shape, dtype=STATE, device=self.device)
+        state[torch.from_numpy(wavefront.raster).to(self.device)] = context.clamp_(-ceiling, ceiling).to(STATE)
+        return found, state.view(height, width, -1)
 
     def _to_frequencies(self, logits: Tensor) -> Tensor:
         """Integer frequencies ``[n, K]`` of logits in 64ths of a bit: 2^(22 − gap to the largest), from the table."""
         gap = (logits.amax(1, keepdim=True) - logits).clamp_(max=len(FREQUENCIES) - 1)
         return self._frequencies.index_select(0, gap.to(torch.int32).flatten()).view_as(gap)
 
-    def _condition(self, level: "_Level", x: Tensor) -> Tensor:
-        """Context ``[N, C]`` in raster order from the coarser level's state ``[H/f, W/f, C]``."""
-        height, width, _ = x.shape
-        ceiling = self.arithmetic.activation_max
-        for layer in level.context:
-            padded = F.pad(x, (0, 0, 1, 1, 1, 1))
-            rows: list[Tensor] = []
-            # A few grid rows at a time: the nine shifted copies are nine times the grid.
-            for first, last in _chunks(height, max(1, CHUNK // width)):
-                taps = [padded[first + i : last + i, j : j + width] for i in range(3) for j in range(3)]
-                rows.append(layer(torch.cat(taps, 2).flatten(0, 1)).clamp_(0, ceiling))
-            x = torch.cat(rows).view(height, width, -1)
+    def _context(self, level: "_Level", wavefront: Wavefront, quality: int, coarser: Tensor | None) -> Tensor:
+        """Context ``[N, C]`` in coding order, from the coarser level's state ``[H/f, W/f, C]``."""
+        own = level.quality[quality - QUALITY_MIN]
+        rank = torch.from_numpy(wavefront.rank).to(self.device)
+        if coarser is None:
+            return own.repeat(len(rank), 1)
         assert level.spread is not None
-        factor = level.factor
-        spread = level.spread(x.flatten(0, 1)).view(height, width, -1, factor, factor)
-        return spread.permute(0, 3, 1, 4, 2).reshape(height * factor * width * factor, -1)
+        for layer in level.context:
+            coarser = self._convolve(layer, coarser)
+        height, width, _ = coarser.shape
+        factor, row = level.factor, width * level.factor**2  # positions that a row of the coarser grid becomes
+        context = own.new_empty(len(rank), len(own))
+        for first, last in _chunks(height, max(1, CHUNK // width)):
+            spread = level.spread(coarser[first:last].flatten(0, 1).to(own.dtype))
+            spread = spread.view(last - first, width, -1, factor, factor).permute(0, 3, 1, 4, 2)
+            context[rank[first * row : last * row]] = spread.reshape(-1, len(own)) + own
+        return context
+
+    def _convolve(self, layer: Linear, x: Tensor) -> Tensor:
+        """A 3×3 layer and its clamp, ``[H, W, C]`` to the same shape."""
+        height, width, _ = x.shape
+        padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+        out = torch.empty_like(x)
+        # A few grid rows at a time: the nine shifted copies are nine times the grid.
+        for first, last in _chunks(height, max(1, CHUNK // width)):
+            taps = [padded[first + i : last + i, j : j + width] for i in range(3) for j in range(3)]
+            rows = layer(torch.cat(taps, 2).flatten(0, 1).to(layer.weight.dtype))
+            out[first:last] = rows.clamp_(0, self.arithmetic.activation_max).view(last - first, width, -1)
+        return out
 
     def _load(self, index: int, level: LevelConfig) -> "_Level":
         channels, prefix = self.config.channels, f"{index}."
@@ -553,7 +571,7 @@ class _Embedding:
         self._size, self._largest = table.shape[1], largest
         self._rows = table.flatten(0, 1)
 
-    def __call__(self, codes: NDArray[np.int64], first_group: int = 0) -> Tensor:
+    def __call__(self, codes: NDArray[np.integer[Any]], first_group: int = 0) -> Tensor:
         """``codes [n, g] -> [n, C]``."""
         index = codes + (first_group + np.arange(codes.shape[1])) * self._size
         rows = F.embedding_bag(torch.from_numpy(index).to(self._rows.device), self._rows, mode="sum")
@@ -583,6 +601,7 @@ class _Level:
         return self.groups // self.stages
 
 
+STATE = torch.int16  # holds every activation in half the memory of a float32
 CHUNK = 2048  # rows computed in one go where nothing forces single steps; bounds memory
 
 

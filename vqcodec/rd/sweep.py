@@ -41,6 +41,7 @@ from vqcodec.container import Container
 from vqcodec.errors import ImageError, ReportError, VqcodecError
 from vqcodec.images import image_files, read_image, write_atomic
 from vqcodec.metrics import METRICS, Metric
+from vqcodec.prior import Codes
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.provenance import cores, package_version
 
@@ -418,7 +419,7 @@ def _compress(task: _Task, pixels: NDArray[np.uint8]) -> bytes:
         raise ImageError(" ".join(f"{error}".split()) or type(error).__name__) from None
 
 
-def _own_contents(file: Container, codes: list[NDArray[np.int64]]) -> Contents:
+def _own_contents(file: Container, codes: list[Codes]) -> Contents:
     codec = _codec()
     counts = [
         [np.bincount(group.ravel(), minlength=level.codebook_size).tolist() for group in grid]

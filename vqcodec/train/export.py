@@ -76,7 +76,7 @@ def fixed_point_cost(model: Model, codec: Codec, images: list[NDArray[np.uint8]]
         codes = codec.codes(pixels, quality)
         exact += sum(codec.cross_entropy(codes, quality))
         with torch.no_grad():
-            bits = model.prior([torch.from_numpy(grid)[None].to(codec.device) for grid in codes], lmbda)
+            bits = model.prior([torch.from_numpy(grid)[None].to(codec.device, torch.int64) for grid in codes], lmbda)
         in_float += float(torch.stack(bits).sum())
     return exact / in_float - 1
 
