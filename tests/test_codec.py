@@ -19,6 +19,7 @@ from vqcodec import entropy, prior
 from vqcodec.codec import Codec, pick_device
 from vqcodec.container import MAX_PIXELS, MAX_SIDE, Container, pack, parse
 from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError
+from vqcodec.images import read_image
 from vqcodec.metrics import psnr
 from vqcodec.weights import load_weights
 
@@ -343,3 +344,29 @@ def test_loading_and_coding_import_no_compiler(root: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("quality", [20, 75])
+def test_tiles_leave_no_seam(codec: Codec, quality: int, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    pixels, _ = read_image(min((root / "examples").glob("*.png")))
+    pixels = pixels[:256, :384]
+    codes = codec.codes(pixels, quality)
+    whole = codec.reconstruct(codes, quality, 256, 384, grey=False)
+    monkeypatch.setattr("vqcodec.codec.TILE", 128)
+    tiled = codec.reconstruct(codes, quality, 256, 384, grey=False)
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    # The encoder's tiles may choose a few other codes, but no worse ones at the edges.
+    tiled = codec.reconstruct(codec.codes(pixels, quality), quality, 256, 384, grey=False)
+    edges = np.zeros((256, 384), bool)
+    edges[120:136] = edges[:, 120:136] = edges[:, 248:264] = True
+    assert psnr(pixels[edges], tiled[edges]) > psnr(pixels[edges], whole[edges]) - 0.1
+
+
+def test_a_tall_picture_in_tiles_is_the_turned_one(
+    tiny_codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqcodec.codec.TILE", 64)
+    wide = photograph[:100, :150]
+    tall = np.ascontiguousarray(wide.transpose(1, 0, 2))
+    turned = tiny_codec.decompress(tiny_codec.compress(tall, 60)).transpose(1, 0, 2)
+    np.testing.assert_array_equal(turned, tiny_codec.decompress(tiny_codec.compress(wide, 60)))

@@ -420,7 +420,7 @@ def test_payload_is_the_cross_entropy(model: ModelConfig, height: int, width: in
     net.start_from([torch.rand(level.groups, level.codebook_size).square() for level in model.levels])
     prior = FixedPrior(fixed_point(net), model, PRIORS[model])
     codes = likely_codes(prior, height, width, 50)
-    levels = zip(encode(prior, codes, 50), frequencies_seen(prior, codes, 50), codes, strict=True)
+    levels = zip(encode(prior, codes, 50, measure=True), frequencies_seen(prior, codes, 50), codes, strict=True)
     for level, seen, grid in levels:
         shares = [seen[x, y, g][code] / sum(seen[x, y, g]) for (g, y, x), code in np.ndenumerate(grid)]
         assert level.cross_entropy == pytest.approx(-np.log2(shares).sum())
@@ -430,7 +430,7 @@ def test_payload_is_the_cross_entropy(model: ModelConfig, height: int, width: in
 
 def test_a_code_of_frequency_zero_can_be_coded() -> None:
     frequencies = np.array([[[4194304.0, 0, 0]]])
-    writer = entropy._Writer(np.full((1, 1, 1), 2), Wavefront(1, 1), 1)
+    writer = entropy._Writer(np.full((1, 1, 1), 2), Wavefront(1, 1), 1, measure=True)
     writer.choose(0, 1, 0, frequencies)
     assert writer.cross_entropy == 23
     assert read(writer.bitstream(), [[4194304, 0, 0]]) == [2]
@@ -442,7 +442,7 @@ def test_a_code_of_frequency_zero_can_be_coded() -> None:
 def write(coded: list[tuple[int, list[int]]]) -> bytes:
     """What the coder makes of codes, each with its frequencies."""
     count = len(coded)
-    writer = entropy._Writer(np.array([[[code for code, _ in coded]]]), Wavefront(1, count), 1)
+    writer = entropy._Writer(np.array([[[code for code, _ in coded]]]), Wavefront(1, count), 1, measure=False)
     writer.choose(0, count, 0, np.array([[frequencies] for _, frequencies in coded], np.float64))
     return writer.bitstream()
 

@@ -9,7 +9,7 @@ Legend: H and W image height and width; floats live only left of the codes, inte
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,17 +20,20 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vqcodec import container, entropy
-from vqcodec.config import QUALITY_MAX, QUALITY_MIN
+from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
 from vqcodec.container import Container
 from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.images import crop, pad_to_multiple
 from vqcodec.prior import Codes, FixedPrior
+from vqcodec.tiles import Tile, tiles
 from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import Weights, find_weights, load_weights
 
 __all__ = ["DEFAULT_QUALITY", "Codec", "pick_device"]
 
 DEFAULT_QUALITY = 75
+TILE = 1024  # pixels a side that the float half takes at a time; larger tiles fall out of the processor's caches
+HALO = 8  # positions of the coarsest grid around a tile that are computed with it
 
 
 class _ShapesOnly(TorchFunctionMode):
@@ -144,32 +147,60 @@ class Codec:
             # Landscape takes the fewest wavefront steps.
             pixels = pixels.transpose(1, 0, 2)
         padded = pad_to_multiple(pixels, self.vqvae.stride)
-        x = torch.from_numpy(np.ascontiguousarray(padded)).to(self.device).permute(2, 0, 1)[None]
-        x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
-        return [grid[0].to(torch.int16).cpu().numpy() for grid in self.vqvae.encode(x, self._lmbda(quality))]
+        codes = [np.empty((level.groups, *shape), np.int16) for level, shape in self._grids(*padded.shape[:2])]
+        for tile in self._tiles(*padded.shape[:2]):
+            part = np.ascontiguousarray(padded[tile.rows.computed(), tile.columns.computed()])
+            x = torch.from_numpy(part).to(self.device).permute(2, 0, 1)[None]
+            x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
+            grids = self.vqvae.encode(x, self._lmbda(quality))
+            for whole, grid, level in zip(codes, grids, self.model.levels, strict=True):
+                inside = grid[0, :, tile.rows.inside(level.stride), tile.columns.inside(level.stride)]
+                whole[:, tile.rows.kept(level.stride), tile.columns.kept(level.stride)] = inside.cpu().numpy()
+        return codes
 
     def reconstruct(
         self, codes: Sequence[NDArray[np.integer[Any]]], quality: int, height: int, width: int, *, grey: bool
     ) -> NDArray[np.uint8]:
         """Pixels ``[height, width, 3 or 1]`` of code grids, coarsest first; with fewer levels, a preview."""
-        grids = [torch.from_numpy(np.ascontiguousarray(grid))[None].to(self.device, torch.int64) for grid in codes]
-        x_hat = self.vqvae.decode(grids, self._lmbda(quality))[0]
-        if grey:
-            x_hat = x_hat.mean(0, keepdim=True)
-        pixels: NDArray[np.uint8] = x_hat.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        stride = self.model.levels[0].stride
+        rows, columns = (side * stride for side in codes[0].shape[1:])
+        pixels = np.empty((rows, columns, 1 if grey else 3), np.uint8)
+        for tile in self._tiles(rows, columns):
+            grids: list[Tensor] = []
+            for grid, level in zip(codes, self.model.levels, strict=False):
+                part = grid[:, tile.rows.computed(level.stride), tile.columns.computed(level.stride)]
+                grids.append(torch.from_numpy(np.ascontiguousarray(part))[None].to(self.device, torch.int64))
+            x_hat = self.vqvae.decode(grids, self._lmbda(quality))[0, :, tile.rows.inside(), tile.columns.inside()]
+            if grey:
+                x_hat = x_hat.mean(0, keepdim=True)
+            seen = x_hat.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            pixels[tile.rows.kept(), tile.columns.kept()] = seen
         if height > width:
             pixels = pixels.transpose(1, 0, 2)
         return np.ascontiguousarray(crop(pixels, height, width))
 
     def cross_entropy(self, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
-        return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality)]
+        return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality, measure=True)]
 
     def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
         """Grid height and width of each level for an image of this size, as it lies after padding."""
-        coarsest = self.vqvae.stride
-        short, long = (-(-side // coarsest) * coarsest for side in sorted((height, width)))
-        return [(short // level.stride, long // level.stride) for level in self.model.levels]
+        short, long = (-(-side // self.vqvae.stride) * self.vqvae.stride for side in sorted((height, width)))
+        return [shape for _, shape in self._grids(short, long)]
+
+    def _grids(self, height: int, width: int) -> list[tuple[LevelConfig, tuple[int, int]]]:
+        """Each level, and its grid's height and width for a picture whose sides are multiples of the stride."""
+        return [(level, (height // level.stride, width // level.stride)) for level in self.model.levels]
+
+    def _tiles(self, height: int, width: int) -> Iterator[Tile]:
+        halo = HALO * self.vqvae.stride
+        return tiles(
+            height,
+            width,
+            largest=max(TILE // self.vqvae.stride, 1) * self.vqvae.stride,
+            halo=halo,
+            multiple=self.vqvae.stride,
+        )
 
     def _lmbda(self, quality: int) -> Tensor:
         return torch.tensor([self.model.lmbda(quality)], device=self.device)

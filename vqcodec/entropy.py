@@ -11,6 +11,7 @@ bitstream of its own, so the coarse ones can be read without the fine ones. The 
 constriction (Bamler 2022).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,20 +37,22 @@ class Coded:
     Attributes:
         bitstream: the bytes.
         cross_entropy: Σ −log2(frequency / sum of frequencies) over the level's codes, in bits; a frequency of 0,
-            which costs the coder about 24 bits, counts as ½.
+            which costs the coder about 24 bits, counts as ½. NaN unless it was asked for.
     """
 
     bitstream: bytes
     cross_entropy: float
 
 
-def encode(prior: FixedPrior, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[Coded]:
-    """Bitstreams of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first."""
+def encode(
+    prior: FixedPrior, codes: Sequence[NDArray[np.integer[Any]]], quality: int, *, measure: bool = False
+) -> list[Coded]:
+    """Bitstreams of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first, and if ``measure`` cross-entropies."""
     coded: list[Coded] = []
     state = None
     for index, grid in enumerate(codes):
         _, height, width = grid.shape
-        writer = _Writer(grid, Wavefront(height, width), prior.model.levels[index].stages)
+        writer = _Writer(grid, Wavefront(height, width), prior.model.levels[index].stages, measure=measure)
         _, state = prior.code_level(index, height, width, quality, state, writer.choose, known=grid)
         coded.append(Coded(writer.bitstream(), writer.cross_entropy))
     return coded
@@ -79,35 +82,35 @@ def decode(prior: FixedPrior, bitstreams: list[bytes], shapes: list[tuple[int, i
 class _Writer:
     """The encoder's side of :meth:`FixedPrior.code_level`: looks codes up and writes them in wavefront order."""
 
-    def __init__(self, grid: NDArray[np.integer[Any]], wavefront: Wavefront, stages: int) -> None:
+    def __init__(self, grid: NDArray[np.integer[Any]], wavefront: Wavefront, stages: int, *, measure: bool) -> None:
         self.codes = grid.astype(np.int16).reshape(len(grid), -1).T[wavefront.raster]
         self.spans = wavefront.spans
         self.stages = stages
+        self.written = 0  # spans
         self.encoder = constriction.stream.queue.RangeEncoder()
-        self.cross_entropy = 0.0
+        self.measure = measure
+        self.cross_entropy = 0.0 if measure else math.nan
         self.pending: list[NDArray[np.float64]] = []
 
     def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> Codes:
         count = frequencies.shape[1]
         codes = self.codes[first:last, stage * count : (stage + 1) * count]
         self.pending.append(frequencies)
-        chosen = np.take_along_axis(frequencies, codes[:, :, None], 2)[:, :, 0]
-        self.cross_entropy -= float(np.log2(np.maximum(chosen, 0.5) / frequencies.sum(2)).sum())
+        if self.measure:
+            chosen = np.take_along_axis(frequencies, codes[:, :, None], 2)[:, :, 0]
+            self.cross_entropy -= float(np.log2(np.maximum(chosen, 0.5) / frequencies.sum(2)).sum())
         if stage == self.stages - 1:
             self._write(first, last)
         return codes
 
     def _write(self, first: int, last: int) -> None:
         """Write all stages of rows first..last, wavefront step by wavefront step."""
-        symbols: list[Codes] = []
-        tables: list[NDArray[np.float64]] = []
-        for a, b in self.spans:
-            if not first <= a < last:
-                continue
+        while self.written < len(self.spans) and self.spans[self.written][0] < last:
+            a, b = self.spans[self.written]
+            self.written += 1
             for frequencies, columns in zip(self.pending, np.split(self.codes[a:b], self.stages, 1), strict=True):
-                symbols.append(columns.reshape(-1))
-                tables.append(frequencies[a - first : b - first].reshape(-1, frequencies.shape[2]))
-        self.encoder.encode(np.concatenate(symbols).astype(np.int32), _MODEL, np.concatenate(tables))
+                table = frequencies[a - first : b - first].reshape(-1, frequencies.shape[2])
+                self.encoder.encode(columns.reshape(-1).astype(np.int32), _MODEL, table)
         self.pending.clear()
 
     def bitstream(self) -> bytes:

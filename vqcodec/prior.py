@@ -602,7 +602,7 @@ class _Level:
 
 
 STATE = torch.int16  # holds every activation in half the memory of a float32
-CHUNK = 2048  # rows computed in one go where nothing forces single steps; bounds memory
+CHUNK = 1024  # rows computed in one go where nothing forces single steps; bounds memory
 
 
 def _chunks(count: int, size: int) -> Iterator[tuple[int, int]]:

@@ -263,17 +263,18 @@ class VectorQuantizer(nn.Module):
         # ‖r − e‖² less ‖r‖², which is the same for every codeword.
         weight = DISTORTION_WEIGHT if self.rate_aware else 1.0
         constant = weight * self.codebook.square().sum(2)[:, None, :]
-        features, table = [-2 * weight * vectors], [self.codebook]
+        # Constants go in as another feature, of ones: broadcasting them would cost as much as the product.
+        features, table = [torch.ones_like(vectors[:, :, :1]), -2 * weight * vectors], [self.codebook]
         if self.rate_aware:
             constant = constant - self.bias[:, None, :] / LN2
             if precision is not None:
                 features.append(self._weight(precision) / LN2)
                 table.append(self._energy(self.codebook))
         codes: list[Tensor] = []
-        matrix = torch.cat(table, 2).mT
+        matrix = torch.cat([constant.mT, *table], 2).mT
         with _full_precision(vectors):
             for part in torch.split(torch.cat(features, 2), self._chunk, 1):
-                codes.append(torch.baddbmm(constant, part, matrix).argmin(2))
+                codes.append(torch.bmm(part, matrix).argmin(2))
         return torch.cat(codes, 1)
 
     def _expected(self, precision: Tensor | None, count: int) -> Tensor:
