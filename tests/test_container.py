@@ -205,7 +205,10 @@ REFUSED: list[tuple[bytes, str]] = [
     (file(quality=101), "the quality is 101, expected 1..100"),
     (file(width=b"\x00"), "the width is 0 pixels, expected 1..65535"),
     (file(height=b"\x80\x80\x04"), "the height is 65536 pixels, expected 1..65535"),
-    (file(width=b"\xff\xff\x03", height=b"\x81\x10"), "too many pixels: 65535x2049 is 134281215, the limit is 134217728"),
+    (
+        file(width=b"\xff\xff\x03", height=b"\x81\x10"),
+        "too many pixels: 65535x2049 is 134281215, the limit is 134217728",
+    ),
     (file(lengths=b"\x81\x80\x80\x80\x01"), "level 0 has a length of 268435457 bytes, the limit is 268435456"),
     (file(lengths=b"\x80\x80\x80\x80\x01"), "truncated: the file has 28 bytes, its header says 268435482"),
     (file(lengths=b"\x01"), "too long: the file has 24 bytes, its header says 23"),

@@ -109,6 +109,20 @@ def test_the_rate_matters_to_the_choice() -> None:
     assert both[0].distances.sum() > both[1].distances.sum()
 
 
+def test_a_larger_distortion_weight_buys_a_smaller_error_with_bits() -> None:
+    r, inverse_variance = residuals(True)
+    state = quantizer().state_dict()
+    results: list[tuple[float, float]] = []
+    for weight in (0.1, 1.0, 10.0):
+        q = quantizer(distortion_weight=weight)
+        q.load_state_dict(state)
+        out = q(r, inverse_variance)
+        results.append((out.bits.sum().item(), -(out.z_q - r).square().sum().item()))
+    assert results == sorted(results)
+    assert len(set(results)) == 3
+    assert sorted(error for _, error in results) == [error for _, error in results]
+
+
 def test_one_group_is_the_textbook_quantiser() -> None:
     q = VectorQuantizer(1, 16, 5, rate_aware=False).eval()
     r = torch.randn(2, 5, 4, 3)

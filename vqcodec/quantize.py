@@ -88,6 +88,8 @@ class VectorQuantizer(nn.Module):
         silence: keep codeword 0 at zero, the code for nothing.
         sigma_min: the smallest σ that the head believes, in steps. A surer head would price every other code so high
             that nothing could correct a drift of a step.
+        distortion_weight: factor of a. Above 1 where the codes will cost fewer bits than the head, which knows no
+            neighbours, says.
     """
 
     codebook: Tensor
@@ -108,11 +110,13 @@ class VectorQuantizer(nn.Module):
         tails: str = "gaussian",
         silence: bool = False,
         sigma_min: float = 1 / 3,
+        distortion_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.groups, self.codebook_size, self.dim = groups, codebook_size, dim
         self.rate_aware, self.learn, self.decay = rate_aware, learn, decay
         self.tails, self.silence, self.sigma_min = tails, silence, sigma_min
+        self.distortion_weight = distortion_weight * DISTORTION_WEIGHT
         codebook = torch.randn(groups, codebook_size, dim)
         if silence:
             codebook[:, 0] = 0
@@ -261,7 +265,7 @@ class VectorQuantizer(nn.Module):
     def _choose(self, vectors: Tensor, precision: Tensor | None) -> Tensor:
         """Codes ``[G, N]`` of ``vectors [G, N, D]``."""
         # ‖r − e‖² less ‖r‖², which is the same for every codeword.
-        weight = DISTORTION_WEIGHT if self.rate_aware else 1.0
+        weight = self.distortion_weight if self.rate_aware else 1.0
         constant = weight * self.codebook.square().sum(2)[:, None, :]
         # Constants go in as another feature, of ones: broadcasting them would cost as much as the product.
         features, table = [torch.ones_like(vectors[:, :, :1]), -2 * weight * vectors], [self.codebook]

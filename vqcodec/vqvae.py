@@ -81,7 +81,13 @@ class Level(nn.Module):
         self.log_gain = nn.Linear(EMBEDDING, channels)
         nn.init.zeros_(self.log_gain.weight)
         nn.init.constant_(self.log_gain.bias, 1.0)
-        self.quantizer = VectorQuantizer(config.groups, config.codebook_size, config.dim, learn=learn)
+        self.quantizer = VectorQuantizer(
+            config.groups,
+            config.codebook_size,
+            config.dim,
+            learn=learn,
+            distortion_weight=config.distortion_weight,
+        )
 
     def gain(self, lmbda: Tensor, embedding: Tensor) -> Tensor:
         """g(λ) ``[B, G·D, 1, 1]``: ∝ √λ, the step of a high-resolution quantiser, times a learned correction."""
@@ -132,7 +138,14 @@ class PixelLevel(nn.Module):
         self.predict_hidden = Downsample(features, features, config.stride // patch, gain=16)
         self.predict = Conv(features, channels, gain=0.1)
         self.quantizer = VectorQuantizer(
-            config.groups, config.codebook_size, config.dim, learn=learn, tails="laplacian", silence=True, sigma_min=0.1
+            config.groups,
+            config.codebook_size,
+            config.dim,
+            learn=learn,
+            tails="laplacian",
+            silence=True,
+            sigma_min=0.1,
+            distortion_weight=config.distortion_weight,
         )
 
     def gain(self, lmbda: Tensor) -> Tensor:
