@@ -34,10 +34,11 @@ from vqcodec.images import image_files
 from vqcodec.layers import Conv
 from vqcodec.metrics import bpp, psnr
 from vqcodec.prior import CausalConv, PixelCNN
+from vqcodec.quantize import VectorQuantizer
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
-from vqcodec.train.export import QUALITIES, SCALE_POINTS, export_weights, quality_scale
+from vqcodec.train.export import FACTORS, QUALITIES, SCALE_POINTS, distortion_weights, export_weights, quality_scale
 from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import Phase, Run, load_checkpoint, run_phase, save_checkpoint
 from vqcodec.train.optim import Average, Optimizer, schedule
@@ -415,7 +416,8 @@ def test_the_command(
     result = CliRunner().invoke(main, [*command, "--name", "mine"])
     assert (result.exit_code, result.stdout) == (0, "run/mine.safetensors: weights of a finished run\n")
     trained = load_weights("run/mine.safetensors").model
-    assert trained == dataclasses.replace(tiny_codec.model, quality_scale=trained.quality_scale)
+    assert trained == dataclasses.replace(tiny_codec.model, quality_scale=trained.quality_scale, levels=trained.levels)
+    assert {level.distortion_weight for level in trained.levels} <= set(FACTORS)
     assert len(trained.quality_scale) == SCALE_POINTS
     part = [*command[:3], "parts", *command[4:], "--stop-after", "0.0001"]
     result = CliRunner().invoke(main, part)
@@ -903,6 +905,29 @@ def test_codebooks_are_fitted_alike_whatever_came_before(tiny_state: Run, tiny_m
     assert all(torch.equal(a, b) for a, b in zip(*fitted, strict=True))
 
 
+def test_distortion_weights_are_those_of_the_best_curve(
+    tiny_state: Run, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a model whose curve is known: one level is best at 2, the others as they were."""
+    best = (1.0, 2.0, 1.0)
+    quantizers = [m for m in tiny_model.vqvae.modules() if isinstance(m, VectorQuantizer)]
+
+    def bits(self: PixelCNN, codes: list[Tensor], lmbda: Tensor) -> list[Tensor]:
+        wrong = sum(abs(math.log(q.distortion_weight / b)) for q, b in zip(quantizers, best, strict=True))
+        return [(1 + wrong) * lmbda.sqrt() * 1000]
+
+    def decode(self: VQVAE, codes: list[Tensor], lmbda: Tensor) -> Tensor:
+        # Squared error weighs more, so PSNR rises as well: that must not pay by itself.
+        x_hat: Tensor = codes[0] + 0.01 / (lmbda * quantizers[1].distortion_weight).sqrt()
+        return x_hat
+
+    monkeypatch.setattr(VQVAE, "encode", lambda self, x, lmbda: [x])
+    monkeypatch.setattr(VQVAE, "decode", decode)
+    monkeypatch.setattr(PixelCNN, "forward", bits)
+    found = distortion_weights(tiny_state, tiny_model)
+    assert found == best == tuple(q.distortion_weight for q in quantizers)
+
+
 def test_qualities_are_evenly_spaced_in_decibels(
     tiny_state: Run, tiny_model: Model, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1022,6 +1047,7 @@ import hashlib, json, sys
 from pathlib import Path
 import vqcodec.train, vqcodec.train.codes, vqcodec.train.export
 from vqcodec.config import Config
+from vqcodec.quantize import VectorQuantizer
 from vqcodec.train.codes import CodesPhase
 vqcodec.train.EVALUATION_CROP = 64
 vqcodec.train.codes.REVIVE_STEPS = 1

@@ -116,7 +116,7 @@ class VectorQuantizer(nn.Module):
         self.groups, self.codebook_size, self.dim = groups, codebook_size, dim
         self.rate_aware, self.learn, self.decay = rate_aware, learn, decay
         self.tails, self.silence, self.sigma_min = tails, silence, sigma_min
-        self.distortion_weight = distortion_weight * DISTORTION_WEIGHT
+        self.distortion_weight = distortion_weight
         codebook = torch.randn(groups, codebook_size, dim)
         if silence:
             codebook[:, 0] = 0
@@ -265,7 +265,7 @@ class VectorQuantizer(nn.Module):
     def _choose(self, vectors: Tensor, precision: Tensor | None) -> Tensor:
         """Codes ``[G, N]`` of ``vectors [G, N, D]``."""
         # ‖r − e‖² less ‖r‖², which is the same for every codeword.
-        weight = self.distortion_weight if self.rate_aware else 1.0
+        weight = self.distortion_weight * DISTORTION_WEIGHT if self.rate_aware else 1.0
         constant = weight * self.codebook.square().sum(2)[:, None, :]
         # Constants go in as another feature, of ones: broadcasting them would cost as much as the product.
         features, table = [torch.ones_like(vectors[:, :, :1]), -2 * weight * vectors], [self.codebook]

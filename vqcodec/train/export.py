@@ -5,6 +5,7 @@ the exported model at a few qualities.
 """
 
 import contextlib
+import itertools
 import json
 import math
 import platform
@@ -21,22 +22,26 @@ from vqcodec.config import Config
 from vqcodec.images import write_atomic
 from vqcodec.metrics import bpp, psnr
 from vqcodec.prior import fixed_point
+from vqcodec.quantize import VectorQuantizer
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
 from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import SUFFIX, load_weights, save_weights
 
-__all__ = ["export_weights", "fixed_point_cost", "quality_scale"]
+__all__ = ["distortion_weights", "export_weights", "fixed_point_cost", "quality_scale"]
 
 QUALITIES = (1, 20, 40, 60, 80, 100)
 SCALE_POINTS = 13  # of the quality scale
+FACTORS = (0.7, 0.85, 1.0, 1.4, 2.0, 2.8)  # of the squared error where codes are chosen
 IMAGES = 12  # of the validation images are measured as whole files
 
 
 def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, name: str) -> Path:
     """Write ``RUN_DIR/<name>.safetensors`` and its card ``RUN_DIR/<name>.md``; returns the weights file."""
     path = run.folder / f"{name}{SUFFIX}"
-    scaled = replace(config.model, quality_scale=quality_scale(run, model.vqvae))
+    weights = distortion_weights(run, model)
+    levels = [replace(a, distortion_weight=b) for a, b in zip(config.model.levels, weights, strict=True)]
+    scaled = replace(config.model, levels=tuple(levels), quality_scale=quality_scale(run, model.vqvae))
     config = replace(config, model=scaled)
     model.vqvae.config = model.prior.model = scaled
     vqvae = {key: value for key, value in model.vqvae.state_dict().items() if not key.endswith(TRAINING_ONLY)}
@@ -48,6 +53,39 @@ def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, na
     card = _card(run, model, config, data_dir, name, fingerprint, path.stat().st_size, curve, len(images), cost)
     write_atomic(path.with_suffix(".md"), card.encode())
     return path
+
+
+@torch.no_grad()
+def distortion_weights(run: Run, model: Model) -> tuple[float, ...]:
+    """How much squared error should weigh where each level's codes are chosen; the model's quantisers are set to it.
+
+    Codes are chosen by the head's bits and cost the prior's, which are fewer where neighbours tell much. The weights
+    are those of FACTORS with the lowest BD-rate on validation images, one level after the other.
+    """
+    quantizers = [module for module in model.vqvae.modules() if isinstance(module, VectorQuantizer)]
+    images = list(itertools.islice(run.validation.centres(), IMAGES))
+
+    def curve() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean PSNR and log bpp at each quality."""
+        decibels, rates = np.zeros(len(QUALITIES)), np.zeros(len(QUALITIES))
+        for i, quality in enumerate(QUALITIES):
+            lmbda = torch.tensor([model.vqvae.config.lmbda(quality)], device=run.device)
+            for x in images:
+                codes = [grid.clone() for grid in model.vqvae.encode(x, lmbda)]
+                rates[i] += float(torch.stack(model.prior(codes, lmbda)).sum()) / (x.shape[2] * x.shape[3])
+                mse = (model.vqvae.decode(codes, lmbda) - x).square().mean()
+                decibels[i] -= 10 * float(mse.clamp_min(1e-10).log10())
+        return decibels / len(images), np.log(np.maximum(rates, 1e-9))
+
+    decibels, _ = curve()
+    heights = np.linspace(decibels[0], decibels[-1], 50)[5:-5]  # of PSNR; any weights reach the inner part
+    for quantizer in quantizers:
+        costs: dict[float, float] = {}
+        for factor in FACTORS:
+            quantizer.distortion_weight = factor
+            costs[factor] = float(np.interp(heights, *curve()).mean())
+        quantizer.distortion_weight = min(costs, key=lambda factor: costs[factor])
+    return tuple(quantizer.distortion_weight for quantizer in quantizers)
 
 
 @torch.no_grad()
