@@ -1,91 +1,333 @@
-"""How long a warm compress and decompress of one image take, and which half takes it.
+"""How long vqcodec and other codecs take for one image, how much memory and arithmetic, and what takes the time.
 
 ::
 
-    compress   = codes (float) + encode (prior, coder) + the check that decodes the bytes again
-    decompress = decode (prior, coder) + reconstruct (float)
+    IMAGE ──┬─ every codec: encode, decode, in turn ──▶ medians, ratios to vqcodec   compress   = codes + encode + check
+            ├─ the halves of vqcodec, in the same turns ──────────────────────────▶  decompress = decode + reconstruct
+            ├─ every codec in processes of its own ──▶ peak memory
+            ├─ 256 × 256 pixels of it ──▶ multiply–adds a pixel, counted
+            ├─ cut or mirrored to more sizes ──▶ time against pixels, its slope, a picture
+            └─ 64 × 48 pixels of it ──▶ whole processes, against `import torch`
 
-The model is loaded and has run before anything is timed; medians of wall-clock time.
+Each part is stored as soon as it is done. Models are loaded and have run before a call is timed; wall-clock time.
 """
 
+import math
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks import options
-from vqcodec.codec import DEFAULT_QUALITY, Codec
+from benchmarks import options, speed_memory
+from benchmarks.speed_codecs import AGAINST, COMPRESSAI, Coder, Settings, VqcodecCoder, open_coder, why_no_compressai
+from benchmarks.speed_plot import plot
+from vqcodec.codec import DEFAULT_QUALITY
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
+from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import VqcodecError
-from vqcodec.images import read_image
+from vqcodec.images import read_image, write_image
 from vqcodec.metrics import bpp
 from vqcodec.prior import Wavefront
-from vqcodec.rd.provenance import image_facts, provenance, write_json
+from vqcodec.rd.provenance import image_facts, package_version, provenance, write_json
 from vqcodec.weights import find_weights
 
-__all__ = ["main", "markdown", "measure"]
+__all__ = ["alternate", "main", "markdown", "sized", "slope"]
+
+COUNTED = 256  # pixels a side of what multiply–adds are counted for: no codec pads it
+TINY = (48, 64)  # height and width of the image that start-up is measured with
+DIRECTIONS = ("encode", "decode")
+
+Pixels = NDArray[np.uint8]
+Key = TypeVar("Key", bound=Hashable)
 
 
-def measure(codec: Codec, image: Path, quality: int, repeats: int) -> dict[str, Any]:
-    """Seconds of each part for one image, each ``repeats`` times, and the number of sequential steps."""
-    pixels, _ = read_image(image)
-    height, width, channels = pixels.shape
-    data = codec.compress(pixels, quality)
-    _, codes = codec.read(data)
-    calls: dict[str, Callable[[], object]] = {
-        "compress": lambda: codec.compress(pixels, quality),
-        "compress: codes (float)": lambda: codec.codes(pixels, quality),
-        "compress: encode (prior, coder)": lambda: codec.cross_entropy(codes, quality),
-        "decompress": lambda: codec.decompress(data),
-        "decompress: decode (prior, coder)": lambda: codec.read(data),
-        "decompress: reconstruct (float)": lambda: codec.reconstruct(codes, quality, height, width, grey=channels == 1),
-    }
-    for call in calls.values():
-        call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    # In turn, so that whatever else the machine does for a while falls on all parts.
+def alternate(calls: Mapping[Key, Callable[[], object]], repeats: int, budget: float) -> dict[Key, dict[str, Any]]:
+    """Seconds of each call, up to ``repeats`` times, in turn, and ``processor`` seconds of all threads and children.
+
+    The first time is not counted, unless it alone took ``budget`` seconds, as then it remains the only one
+    (``warm`` is false). Nor is a call repeated once it has taken as much in all.
+    """
+    first = {key: _measure(call) for key, call in calls.items()}
+    taken = {key: [both] if both[0] >= budget else [] for key, both in first.items()}
+    # In turn, so that whatever else the machine does for a while falls on all of them.
     for _ in range(repeats):
-        for name, call in calls.items():
-            seconds[name].append(_seconds(call))
+        for key, call in calls.items():
+            if first[key][0] + sum(wall for wall, _ in taken[key]) < budget:
+                taken[key].append(_measure(call))
+    results: dict[Key, dict[str, Any]] = {}
+    for key, pairs in taken.items():
+        wall, processor = (list(times) for times in zip(*pairs, strict=True))
+        warm = first[key][0] < budget
+        results[key] = {"median": statistics.median(wall), "warm": warm, "seconds": wall, "processor": processor}
+    return results
+
+
+def sized(pixels: Pixels, height: int, width: int) -> Pixels:
+    """So many pixels of an image: its middle, or itself and its mirror images where it is smaller than that."""
+    top, left = max(0, pixels.shape[0] - height) // 2, max(0, pixels.shape[1] - width) // 2
+    pixels = pixels[top : top + height, left : left + width]
+    more = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+    return np.ascontiguousarray(np.pad(pixels, more, mode="symmetric"))
+
+
+def slope(pixels: Sequence[float], seconds: Sequence[float]) -> float:
+    """The exponent e of the fit seconds ∝ pixels^e, by least squares of logarithms."""
+    return statistics.linear_regression([math.log(n) for n in pixels], [math.log(s) for s in seconds]).slope
+
+
+class Subject:
+    """A codec and an image; what it decodes is what it has encoded last."""
+
+    def __init__(self, coder: Coder, pixels: Pixels) -> None:
+        self.coder, self.pixels = coder, pixels
+        self.coded: Any = None
+
+    def encode(self) -> None:
+        self.coded = self.coder.encode(self.pixels)
+
+    def decode(self) -> None:
+        self.coder.decode(self.coded)
+
+    def bpp(self) -> float | None:
+        """Bits per pixel of the whole file; None of random weights, whose rate would mean nothing."""
+        height, width, _ = self.pixels.shape
+        return None if self.coder.untrained else bpp(len(self.coded), width, height)
+
+
+def time_codecs(coders: Mapping[str, Coder], pixels: Pixels, repeats: int, budget: float) -> dict[str, Any]:
+    """Seconds of every codec, and of the halves of vqcodec."""
+    ours = coders["vqcodec"]
+    assert isinstance(ours, VqcodecCoder)
+    codec, quality = ours.codec, ours.quality
+    height, width, channels = pixels.shape
+    subjects = {name: Subject(coder, pixels) for name, coder in coders.items()}
+    codes = codec.codes(pixels, quality)
+    halves: dict[str, Callable[[], object]] = {
+        "encode: codes (float)": lambda: codec.codes(pixels, quality),
+        "encode: prior, coder": lambda: codec.cross_entropy(codes, quality),
+        "decode: prior, coder": lambda: codec.read(subjects["vqcodec"].coded),
+        "decode: reconstruct (float)": lambda: codec.reconstruct(codes, quality, height, width, grey=channels == 1),
+    }
+    calls = _calls(subjects) | {("vqcodec", half): call for half, call in halves.items()}
+    times = alternate(calls, repeats, budget)
+    rows: dict[str, Any] = {}
+    for name, coder in coders.items():
+        rows[name] = {
+            "label": coder.label,
+            "about": coder.about,
+            "untrained": coder.untrained,
+            "bpp": subjects[name].bpp(),
+        }
+        for direction in DIRECTIONS:
+            measured = times[name, direction]
+            ratio = measured["median"] / times["vqcodec", direction]["median"]
+            rows[name][direction] = measured | {"ratio": ratio}
     levels = [
         {"groups": groups, "height": h, "width": w, "steps": len(Wavefront(h, w).spans)}
         for groups, h, w in (grid.shape for grid in codes)
     ]
     return {
-        "image": image_facts(image, width, height),
-        "quality": quality,
-        "bpp": bpp(len(data), width, height),
+        "codecs": rows,
+        "parts": {half: times["vqcodec", half] for half in halves},
         "levels": levels,
         "steps": sum(level["steps"] for level in levels),
-        "median_seconds": {name: statistics.median(times) for name, times in seconds.items()},
-        "seconds": seconds,
     }
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The medians as a table."""
-    image, facts = result["image"], result["provenance"]
-    lines = [
-        f"{image['width']}×{image['height']}, quality {result['quality']}, {result['bpp']:.3f} bpp, "
-        f"{result['steps']} wavefront steps, {facts['threads']} threads, {facts['device']}, {facts['machine']['cpu']}",
-        "",
-        "| part | median, s | fastest–slowest |",
-        "|---|---:|---:|",
+def count_macs(coders: Mapping[str, Coder], pixels: Pixels) -> dict[str, Any]:
+    """Multiply–adds a pixel of the networks of learned codecs."""
+    square = sized(pixels, COUNTED, COUNTED)
+    counts = {name: coder.macs(square) for name, coder in coders.items()}
+    return {
+        "macs_per_pixel": {
+            name: {part: count / COUNTED**2 for part, count in parts.items()}
+            for name, parts in counts.items()
+            if parts is not None
+        }
+    }
+
+
+def measure_memory(names: Sequence[str], settings: Settings, pixels: Pixels) -> dict[str, Any]:
+    """Peak memory of each codec."""
+    return {"memory": {name: speed_memory.measure(name, settings, pixels) for name in names}}
+
+
+def sweep(ours: Coder, pixels: Pixels, megapixels: Sequence[float], repeats: int, budget: float) -> dict[str, Any]:
+    """Time of vqcodec against pixels, in the proportions of the image."""
+    aspect = pixels.shape[1] / pixels.shape[0]
+    subjects: dict[float, Subject] = {}
+    for size in megapixels:
+        height = max(1, round(math.sqrt(1e6 * size / aspect)))
+        subjects[size] = Subject(ours, sized(pixels, height, max(1, round(1e6 * size / height))))
+    times = alternate(_calls(subjects), repeats, budget)
+    points: list[dict[str, Any]] = [
+        {
+            "width": subject.pixels.shape[1],
+            "height": subject.pixels.shape[0],
+            "bpp": subject.bpp(),
+            **{direction: times[size, direction] for direction in DIRECTIONS},
+        }
+        for size, subject in subjects.items()
     ]
-    for name, median in result["median_seconds"].items():
-        times = result["seconds"][name]
-        lines.append(f"| {name} | {median:.3f} | {min(times):.3f}–{max(times):.3f} |")
-    return "\n".join(lines)
+    counts = [point["width"] * point["height"] for point in points]
+    slopes = {direction: slope(counts, [point[direction]["median"] for point in points]) for direction in DIRECTIONS}
+    return {"sweep": {"points": points, "slope": slopes}}
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def start_up(settings: Settings, pixels: Pixels, repeats: int, budget: float) -> dict[str, Any]:
+    """Seconds of whole processes that code a tiny image, and of one that only imports torch."""
+    # Modules are compiled once and kept, as for a user, whatever the caller's environment says.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+    def process(*arguments: object) -> Callable[[], object]:
+        command = [sys.executable, *map(str, arguments)]
+        return lambda: subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    with tempfile.TemporaryDirectory() as folder:
+        image, file, decoded = (Path(folder) / name for name in ("tiny.png", "tiny.vq", "decoded.png"))
+        write_image(image, sized(pixels, *TINY))
+        common = ["--weights", settings.weights, "--device", settings.device, "--threads", settings.threads]
+        common += ["--force", "--quiet"]
+        calls = {
+            "import torch": process("-c", "import torch"),
+            "vqcodec encode": process("-m", "vqcodec", "encode", image, "-o", file, "-q", settings.quality, *common),
+            "vqcodec decode": process("-m", "vqcodec", "decode", file, "-o", decoded, *common),
+        }
+        times = alternate(calls, repeats, budget)
+    for measured in times.values():
+        measured["ratio"] = measured["median"] / times["import torch"]["median"]
+    return {"start_up": {"width": TINY[1], "height": TINY[0], "processes": times}}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Everything as tables; ``result`` is that of a whole run."""
+    image, facts, rows = result["image"], result["provenance"], result["codecs"]
+    lines = [
+        f"{image['name']}, {image['width']}×{image['height']}; {facts['device']}, {facts['machine']['cpu']}, threads: "
+        f"{facts['threads']}; vqcodec: {result['steps']} wavefront steps.",
+        f"Medians of up to {result['repeats']} calls, fewer where they took {result['budget_seconds']:g} s together; "
+        "“cold”: the first call, which took as long alone. "
+        f"Processors at work during the calls: {_busy(rows):.2f}.",
+    ]
+    if any(row["untrained"] for row in rows.values()):
+        lines.append("Untrained codecs have random weights: time, memory and arithmetic are measured, rates are not.")
+    if result["left_out"]:
+        lines.append(result["left_out"])
+    tables = [_time_table(rows), _parts_table(rows["vqcodec"], result["parts"]), _cost_table(result)]
+    tables.append(_start_up_table(result["start_up"]))
+    if result["sweep"]:
+        tables.append(_sweep_table(result["sweep"]))
+    return "\n".join(["\n".join(lines), *("\n".join(["", *table]) for table in tables)])
+
+
+def _busy(rows: Mapping[str, dict[str, Any]]) -> float:
+    """Processor seconds a second: well below one thread's on a machine that had other things to do."""
+    times = [row[direction] for row in rows.values() for direction in DIRECTIONS]
+    return sum(sum(t["processor"]) for t in times) / sum(sum(t["seconds"]) for t in times)
+
+
+def _time_table(rows: Mapping[str, dict[str, Any]]) -> list[str]:
+    lines = ["| codec | setting | bpp | encode, s | × vqcodec | decode, s | × vqcodec | calls |"]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    for row in rows.values():
+        rate = "–" if row["bpp"] is None else f"{row['bpp']:.3f}"
+        times = " | ".join(f"{row[d]['median']:.3f} | {row[d]['ratio']:.3g}" for d in DIRECTIONS)
+        lines.append(f"| {row['label']} | {row['about']} | {rate} | {times} | {_counts(row)} |")
+    return lines
+
+
+def _parts_table(ours: Mapping[str, Any], parts: Mapping[str, dict[str, Any]]) -> list[str]:
+    lines = ["| part of vqcodec | median, s | fastest–slowest |", "|---|---:|---:|"]
+    for name, times in ({direction: ours[direction] for direction in DIRECTIONS} | dict(parts)).items():
+        seconds = times["seconds"]
+        lines.append(f"| {name} | {times['median']:.3f} | {min(seconds):.3f}–{max(seconds):.3f} |")
+    return lines
+
+
+def _cost_table(result: Mapping[str, Any]) -> list[str]:
+    lines = ["| codec | peak memory, encode | decode | loaded | kMAC/pixel, encoder | prior | decoder |"]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|")
+    for name, row in result["codecs"].items():
+        memory, macs = result["memory"][name], result["macs_per_pixel"].get(name)
+        peaks = [memory["encode"]["peak"], memory["decode"]["peak"], memory["decode"]["opened"]]
+        counts = ["–"] * 3 if macs is None else [f"{macs[part] / 1e3:.1f}" for part in ("encoder", "prior", "decoder")]
+        lines.append(f"| {row['label']} | {' | '.join([f'{peak / 1e6:.0f} MB' for peak in peaks] + counts)} |")
+    return lines
+
+
+def _start_up_table(measured: Mapping[str, Any]) -> list[str]:
+    size = f"{measured['width']}×{measured['height']}"
+    lines = [f"| process, {size} pixels | median, s | × import torch |", "|---|---:|---:|"]
+    for name, times in measured["processes"].items():
+        lines.append(f"| {name} | {times['median']:.3f} | {times['ratio']:.2f} |")
+    return lines
+
+
+def _sweep_table(measured: Mapping[str, Any]) -> list[str]:
+    lines = ["| pixels | Mpixel | bpp | encode, s | decode, s | calls |", "|---|---:|---:|---:|---:|---:|"]
+    for point in measured["points"]:
+        width, height = point["width"], point["height"]
+        times = " | ".join(f"{point[d]['median']:.3f}" for d in DIRECTIONS)
+        size = f"{width}×{height} | {width * height / 1e6:.2f}"
+        lines.append(f"| {size} | {point['bpp']:.3f} | {times} | {_counts(point)} |")
+    stated = ", ".join(f"{direction} {measured['slope'][direction]:.2f}" for direction in DIRECTIONS)
+    return [*lines, "", f"Slope of log time against log pixels: {stated}."]
+
+
+def _counts(row: Mapping[str, Any]) -> str:
+    """How many calls each direction's median is of."""
+    return " + ".join(f"{len(row[d]['seconds'])}{'' if row[d]['warm'] else ' cold'}" for d in DIRECTIONS)
+
+
+def _calls(subjects: Mapping[Key, Subject]) -> dict[tuple[Key, str], Callable[[], object]]:
+    """Both directions of each, encoding first."""
+    calls: dict[tuple[Key, str], Callable[[], object]] = {}
+    for key, subject in subjects.items():
+        calls[key, "encode"] = subject.encode
+        calls[key, "decode"] = subject.decode
+    return calls
+
+
+def _measure(call: Callable[[], object]) -> tuple[float, float]:
+    """Wall-clock seconds, and processor seconds of this process and its children."""
+    start, processor = time.perf_counter(), _processor()
     call()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, _processor() - processor
+
+
+def _processor() -> float:
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
+
+
+def _names(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Callback: the named codecs, in the order of AGAINST."""
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if unknown := names - set(AGAINST):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: expected some of {', '.join(AGAINST)}")
+    return [name for name in AGAINST if name in names]
+
+
+def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
+    """Callback: none, or two or more different sizes, rising."""
+    try:
+        sizes = sorted({float(part) for part in text.split(",") if part.strip()})
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: expected numbers such as 0.1,0.4,1.5") from None
+    most = MAX_PIXELS / 1e6
+    if len(sizes) == 1 or not all(1e-4 <= size <= most for size in sizes):
+        raise click.BadParameter(f"{text!r}: expected two or more sizes from 0.0001 to {most:.0f}, or none")
+    return sizes
 
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
@@ -96,21 +338,85 @@ def _seconds(call: Callable[[], object]) -> float:
 )
 @click.option("--threads", type=click.IntRange(min=1), help="[default: torch's own choice]")
 @click.option("--repeats", type=click.IntRange(min=1), default=9, show_default=True)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="No call is repeated when it has taken as long in all.",
+)
+@click.option(
+    "--against",
+    callback=_names,
+    default=",".join(AGAINST),
+    show_default=True,
+    metavar="NAMES",
+    help="The codecs besides vqcodec.",
+)
+@click.option("--compressai-quality", type=click.IntRange(1, 6), default=3, show_default=True)
+@click.option(
+    "--megapixels",
+    callback=_megapixels,
+    default="0.1,0.4,1.5,6,12",
+    show_default=True,
+    metavar="NUMBERS",
+    help="Sizes of the sweep; '' for none.",
+)
 @options.weights
 @options.device
 def main(
-    image: Path, output: Path, quality: int, threads: int | None, repeats: int, weights: Path | None, device: str
+    image: Path,
+    output: Path,
+    quality: int,
+    threads: int | None,
+    repeats: int,
+    budget: float,
+    against: list[str],
+    compressai_quality: int,
+    megapixels: list[float],
+    weights: Path | None,
+    device: str,
 ) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        weights = weights or find_weights()
+        pixels, _ = read_image(image)
+        settings = Settings(weights or find_weights(), device, quality, compressai_quality, torch.get_num_threads())
+        left_out = why_no_compressai() if set(against) & set(COMPRESSAI) else None
+        names = ["vqcodec", *(name for name in against if not (left_out and name in COMPRESSAI))]
         start = time.perf_counter()
-        codec = Codec.load(weights, device=device)
+        ours = VqcodecCoder(settings)
         load_seconds = time.perf_counter() - start
-        facts = provenance(codec, weights, threads=torch.get_num_threads())
-        result = {"provenance": facts, "load_seconds": load_seconds, **measure(codec, image, quality, repeats)}
-        write_json(output, result)
+        coders = {"vqcodec": ours} | {name: open_coder(name, settings) for name in names[1:]}
+        facts = provenance(ours.codec, settings.weights, threads=settings.threads)
+        facts["versions"]["compressai"] = package_version("compressai")
+        result: dict[str, Any] = {
+            "provenance": facts,
+            "image": image_facts(image, pixels.shape[1], pixels.shape[0]),
+            "quality": quality,
+            "repeats": repeats,
+            "budget_seconds": budget,
+            "left_out": left_out,
+            "load_seconds": load_seconds,
+            "sweep": None,
+        }
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            f"time: {', '.join(names)}": lambda: time_codecs(coders, pixels, repeats, budget),
+            "multiply–adds": lambda: count_macs(coders, pixels),
+            "memory": lambda: measure_memory(names, settings, pixels),
+            "start-up": lambda: start_up(settings, pixels, repeats, budget),
+        }
+        if megapixels:
+            parts[f"time against pixels, up to {megapixels[-1]:g} Mpixel"] = lambda: sweep(
+                ours, pixels, megapixels, repeats, budget
+            )
+        for name, part in parts.items():
+            click.echo(f"{name} …", err=True)
+            result |= part()
+            write_json(output, result)
+        if megapixels:
+            plot(result, output.with_suffix(".png"))
     except VqcodecError as error:
         raise click.ClickException(str(error)) from None
     click.echo(markdown(result))

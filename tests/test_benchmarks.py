@@ -4,8 +4,10 @@ import copy
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks import contexts, exactness, options, throughput, trials
+from benchmarks import contexts, exactness, options, speed, speed_codecs, speed_plot, throughput, trials
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
 from vqcodec.prior import LevelPrior, PixelCNN
 from vqcodec.train.vae import rate_distortion
@@ -92,20 +94,188 @@ def test_exactness(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
 @pytest.mark.slow
 def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     image = min((tiny_data / "val").iterdir())
-    run = _run(
-        "benchmarks.speed", image, "-o", folder / "s.json", "--weights", tiny_weights, "--repeats", 3, "--threads", 1
-    )
+    options = ["--weights", tiny_weights, "--repeats", 2, "--threads", 1, "--against", "webp,avif"]
+    run = _run("benchmarks.speed", image, "-o", folder / "s.json", *options, "--megapixels", "0.01,0.002")
     assert run.returncode == 0, run.stderr
     result = json.loads((folder / "s.json").read_text(encoding="utf-8"))
+    assert run.stdout == speed.markdown(result) + "\n"
     assert result["provenance"]["threads"] == 1
-    assert all(len(times) == 3 for times in result["seconds"].values())
-    assert result["median_seconds"]["decompress"] == sorted(result["seconds"]["decompress"])[1]
+    assert result["left_out"] is None
     with Image.open(image) as picture:
         width, height = picture.size
     steps = [-(-width // s) + 2 * (-(-height // s) - 1) for s in (16, 8, 8)]
     assert [level["steps"] for level in result["levels"]] == steps
     assert result["steps"] == sum(steps)
     assert f"{sum(steps)} wavefront steps" in run.stdout
+    rows = result["codecs"]
+    assert list(rows) == ["vqcodec", "avif", "webp"]
+    assert len(result["parts"]) == 4
+    for row in rows.values():
+        for direction in speed.DIRECTIONS:
+            assert len(row[direction]["seconds"]) == len(row[direction]["processor"]) == 2
+            assert row[direction]["median"] == sum(row[direction]["seconds"]) / 2
+        assert row["bpp"] > 0
+    assert rows["vqcodec"]["encode"]["ratio"] == rows["vqcodec"]["decode"]["ratio"] == 1
+    assert result["macs_per_pixel"].keys() == {"vqcodec"}
+    assert all(count > 0 for count in result["macs_per_pixel"]["vqcodec"].values())
+    assert result["memory"].keys() == rows.keys()
+    for memory in result["memory"].values():
+        assert all(0 < memory[direction]["opened"] <= memory[direction]["peak"] for direction in speed.DIRECTIONS)
+    # What Pillow needs is measured without torch.
+    assert result["memory"]["webp"]["decode"]["peak"] < result["memory"]["vqcodec"]["decode"]["opened"]
+    assert result["start_up"]["processes"]["import torch"]["ratio"] == 1
+    points = result["sweep"]["points"]
+    counts = [point["width"] * point["height"] for point in points]
+    assert counts == pytest.approx([2_000, 10_000], rel=0.05)
+    assert [point["width"] / point["height"] for point in points] == pytest.approx([width / height] * 2, rel=0.05)
+    with Image.open(folder / "s.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_calls_alternate_and_a_slow_one_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, order, cost = 0.0, [], {"quick": 1.0, "dear": 4.0, "slow": 10.0}
+
+    def call(name: str) -> Callable[[], None]:
+        def run() -> None:
+            nonlocal now
+            now += cost[name]
+            order.append(name[0])
+
+        return run
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    times = speed.alternate({name: call(name) for name in cost}, repeats=3, budget=10)
+    assert "".join(order) == "qdsqdqdq"
+    assert {name: one["seconds"] for name, one in times.items()} == {"quick": [1] * 3, "dear": [4] * 2, "slow": [10]}
+    assert {name: one["warm"] for name, one in times.items()} == {"quick": True, "dear": True, "slow": False}
+    assert times["dear"]["median"] == 4
+    assert len(times["dear"]["processor"]) == 2
+
+
+def test_an_image_of_any_size_is_cut_or_mirrored() -> None:
+    pixels = np.arange(3 * 4, dtype=np.uint8).reshape(3, 4, 1)
+    np.testing.assert_array_equal(speed.sized(pixels, 3, 4), pixels)
+    np.testing.assert_array_equal(speed.sized(pixels, 1, 2), pixels[1:2, 1:3])
+    large = speed.sized(pixels, 8, 2)
+    np.testing.assert_array_equal(large[:3], pixels[:, 1:3])
+    np.testing.assert_array_equal(large[3:6], pixels[::-1, 1:3])
+    np.testing.assert_array_equal(large[6:], pixels[:2, 1:3])
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_the_slope_is_the_exponent(exponent: float) -> None:
+    pixels = [1e5, 4e5, 6e6]
+    assert speed.slope(pixels, [3e-6 * count**exponent for count in pixels]) == pytest.approx(exponent)
+
+
+def _speed_result(left_out: str | None = None) -> dict[str, Any]:
+    """A result of :mod:`benchmarks.speed` with numbers that no machine measured."""
+
+    def times(median: float, *, warm: bool = True) -> dict[str, Any]:
+        seconds = [median - 0.25, median, median + 0.25] if warm else [median]
+        return {"median": median, "warm": warm, "seconds": seconds, "processor": [s / 2 for s in seconds]}
+
+    ours = {"label": "vqcodec", "about": "quality 75", "untrained": False, "bpp": 0.5}
+    other = {"label": "mbt2018 (untrained)", "about": "quality 3", "untrained": True, "bpp": None}
+    ours |= {"encode": times(1.0) | {"ratio": 1.0}, "decode": times(0.5) | {"ratio": 1.0}}
+    other |= {"encode": times(12.0) | {"ratio": 12.0}, "decode": times(40.0, warm=False) | {"ratio": 80.0}}
+    peaks = {"opened": 300_000_000, "peak": 400_000_000}
+    return {
+        "provenance": {"threads": 1, "device": "cpu", "machine": {"cpu": "a processor"}},
+        "image": {"name": "a.png", "width": 30, "height": 20},
+        "repeats": 3,
+        "budget_seconds": 30.0,
+        "left_out": left_out,
+        "steps": 7,
+        "codecs": {"vqcodec": ours} if left_out else {"vqcodec": ours, "mbt2018": other},
+        "parts": {"encode: codes (float)": times(0.5)},
+        "memory": {name: {"encode": peaks, "decode": peaks} for name in ("vqcodec", "mbt2018")},
+        "macs_per_pixel": {"vqcodec": {"encoder": 2000.0, "prior": 1500.0, "decoder": 1000.0}},
+        "start_up": {"width": 64, "height": 48, "processes": {"import torch": times(1.0) | {"ratio": 1.0}}},
+        "sweep": {
+            "points": [
+                {"width": 400, "height": 250, "bpp": 0.5, "encode": times(1.0), "decode": times(0.5)},
+                {"width": 800, "height": 500, "bpp": 0.5, "encode": times(4.0), "decode": times(1.0, warm=False)},
+            ],
+            "slope": {"encode": 1.0, "decode": 0.5},
+        },
+    }
+
+
+def test_speed_as_tables() -> None:
+    text = speed.markdown(_speed_result())
+    assert "Untrained codecs have random weights" in text
+    assert "Processors at work during the calls: 0.50." in text
+    for line in (
+        "| vqcodec | quality 75 | 0.500 | 1.000 | 1 | 0.500 | 1 | 3 + 3 |",
+        "| mbt2018 (untrained) | quality 3 | – | 12.000 | 12 | 40.000 | 80 | 3 + 1 cold |",
+        "| encode: codes (float) | 0.500 | 0.250–0.750 |",
+        "| vqcodec | 400 MB | 400 MB | 300 MB | 2.0 | 1.5 | 1.0 |",
+        "| mbt2018 (untrained) | 400 MB | 400 MB | 300 MB | – | – | – |",
+        "| import torch | 1.000 | 1.00 |",
+        "| 800×500 | 0.40 | 0.500 | 4.000 | 1.000 | 3 + 1 cold |",
+        "Slope of log time against log pixels: encode 1.00, decode 0.50.",
+    ):
+        assert line in text.splitlines()
+
+
+def test_speed_as_tables_without_compressai_and_sweep() -> None:
+    result = _speed_result("CompressAI is left out") | {"sweep": None}
+    text = speed.markdown(result)
+    assert "\nCompressAI is left out\n" in text
+    assert "ntrained" not in text
+    assert "Slope" not in text
+
+
+def test_speed_as_a_picture(folder: Path) -> None:
+    for name in ("a.png", "b.png"):
+        speed_plot.plot(_speed_result(), folder / name)
+    assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes()
+
+
+def test_compressai_is_left_out_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torchvision", "compressai", "compressai.zoo"):
+        monkeypatch.setitem(sys.modules, name, None)
+    reason = speed_codecs.why_no_compressai()
+    assert reason is not None
+    assert reason.startswith("CompressAI is left out")
+    assert ".[speed]" in reason
+
+
+@pytest.mark.slow
+def test_a_model_of_compressai(photograph: NDArray[np.uint8]) -> None:
+    """Where it is installed: the interface, on an image whose sides are no multiples of 64."""
+    if reason := speed_codecs.why_no_compressai():
+        pytest.skip(reason)
+    settings = speed_codecs.Settings(Path(), "cpu", 75, 1, torch.get_num_threads())
+    pixels = photograph[:100, :150]
+    coder, again = (speed_codecs.open_coder("bmshj2018-hyperprior", settings) for _ in range(2))
+    assert coder.untrained
+    decoded = again.decode(coder.encode(pixels))
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == pixels.shape
+    macs = coder.macs(np.ascontiguousarray(photograph[:64, :64]))
+    assert macs is not None
+    # Four transposed convolutions of 5×5, 192 → 128 → 128 → 128 → 3 channels, and what normalises their outputs.
+    sides, channels = (4, 8, 16, 32), (192, 128, 128, 128, 3)
+    convolutions = sum(25 * a * b * side**2 for a, b, side in zip(channels[:-1], channels[1:], sides, strict=True))
+    assert macs["decoder"] == convolutions + sum(128**2 * (2 * side) ** 2 for side in sides[:3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--against", "avif,flif"], "flif: expected some of bmshj2018-hyperprior"),
+        (["--megapixels", "1"], "expected two or more sizes"),
+        (["--megapixels", "0.1,100"], "expected two or more sizes"),
+        (["--megapixels", "a,b"], "expected numbers such as"),
+    ],
+)
+def test_speed_refuses(root: Path, folder: Path, arguments: list[str], message: str) -> None:
+    image = min((root / "examples").glob("*.png"))
+    run = CliRunner().invoke(speed.main, [str(image), "-o", "s.json", *arguments])
+    assert run.exit_code == 2
+    assert message in run.output
 
 
 @pytest.mark.slow
