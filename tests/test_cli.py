@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
-from vqcodec import cli
+from vqcodec import cli, files
 from vqcodec.config import Config
 from vqcodec.container import Container, pack, parse
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
@@ -196,7 +196,7 @@ def test_errors_about_streams(fake: type[FakeCodec], folder: Path, command: str)
 
 
 def test_streams_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "MAX_FILE_BYTES", 3_000_000)
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 3_000_000)
     fails(vq("info", "-", stdin=b"\x8f" * 3_000_000), "standard input: not a .vq file")
     fails(vq("info", "-", stdin=b"\x8f" * 3_000_001), "standard input: expected at most 3,000,000 bytes")
 

@@ -32,13 +32,14 @@ ORDER = [
     "weights",
     "codec",
     "metrics",
+    "files",
     "rd",
     "train",
     "cli",
     "__main__",
 ]
 PACKAGES = {"rd", "train"}  # whose modules may import one another
-WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in [*ORDER[:4], "cli", "__main__"])]
+WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in [*ORDER[:4], "files", "cli", "__main__"])]
 
 
 def _name(path: Path) -> str:

@@ -20,13 +20,11 @@ import itertools
 import json
 import os
 import signal
-import stat
 import sys
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -35,8 +33,9 @@ import click
 
 from vqcodec import __version__
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
-from vqcodec.container import Container, parse
-from vqcodec.errors import FormatError, ImageError, TrainingPaused, UnknownModelError, VqcodecError
+from vqcodec.container import Container
+from vqcodec.errors import TrainingPaused, VqcodecError, explain, naming
+from vqcodec.files import STREAM, output_name, read_container, read_pixels, shown, write_bytes, write_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,11 +43,9 @@ if TYPE_CHECKING:
 
     from vqcodec.codec import Codec
 
-__all__ = ["MAX_FILE_BYTES", "main", "qualities"]
+__all__ = ["main", "qualities"]
 
-MAX_FILE_BYTES = 512 * 2**20  # a larger .vq file, or anything larger on standard input, is refused unread
 _DEFAULT_QUALITY = 75
-_STREAM = "-"  # stands for standard input or output
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -67,50 +64,15 @@ class _Main(click.Group):
         except (Exception, KeyboardInterrupt) as error:
             if os.environ.get("VQCODEC_DEBUG"):
                 traceback.print_exc()
-            _say("error", _explain(error))
+            _say("error", explain(error))
             ctx.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
         finally:
             # An interrupt while Python shuts down, when all is written, would end in torch's tracebacks.
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
-def _explain(error: BaseException) -> str:
-    if isinstance(error, VqcodecError):
-        return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    if _out_of_memory(error):
-        return "not enough memory"
-    if isinstance(error, OSError) and error.strerror:
-        return ": ".join([*([str(error.filename)] if error.filename else []), error.strerror])
-    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-    return f"unexpected {reason} (VQCODEC_DEBUG=1 shows where)"
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch says so in ways of its own."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-    )
-
-
 def _say(kind: str, message: str) -> None:
     click.echo(f"vqcodec: {kind}: {' '.join(message.splitlines())}", err=True)
-
-
-@contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Errors about what the file ``name`` holds start with its name."""
-    try:
-        yield
-    except (FormatError, ImageError, UnknownModelError) as error:
-        raise type(error)(f"{name}: {error}") from error
-    except Exception as error:
-        if not _out_of_memory(error):
-            raise
-        raise VqcodecError(f"{name}: not enough memory") from error
 
 
 class _Progress:
@@ -206,20 +168,21 @@ def encode(
 
     The time reported is that of compressing, with the model loaded.
     """
-    target = _target(source, output, ".vq", force)
+    _check_streams(source, output)
+    target = output_name(source, output, ".vq", force)
     with _Progress(f"encoding {source}", quiet=quiet):
-        pixels, warnings = _read_pixels(source)
-        with _naming(source):
+        pixels, warnings = read_pixels(source)
+        with naming(source):
             codec = _load_codec(None, weights, device, threads)
             start = time.perf_counter()
             data = codec.compress(pixels, quality)
             seconds = time.perf_counter() - start
             decibels = _psnr(codec, pixels, data) if psnr and not quiet else None
-        _write_bytes(target, data)
+        write_bytes(target, data)
     height, width = pixels.shape[:2]
     if not quiet:
         for warning in warnings:
-            _say("warning", f"{_shown(source, 'input')}: {warning}")
+            _say("warning", f"{shown(source, 'input')}: {warning}")
         rate = f"{len(data):,} bytes, {_bpp(len(data), width, height):.3f} bpp, {seconds:.2f} s"
         measured = "" if decibels is None else f", {decibels:.2f} dB"
         _report(target, f"{width}×{height}, quality {quality}, {rate}{measured}")
@@ -245,17 +208,18 @@ def decode(
     """
     from vqcodec.images import output_format
 
-    target = _target(source, output, ".png", force)
-    if target != _STREAM:
+    _check_streams(source, output)
+    target = output_name(source, output, ".png", force)
+    if target != STREAM:
         output_format(target)
     with _Progress(f"decoding {source}", quiet=quiet):
-        data, container = _read_container(source)
-        with _naming(source):
+        data, container = read_container(source)
+        with naming(source):
             codec = _load_codec(data, weights, device, threads)
             start = time.perf_counter()
             pixels = codec.decompress(data)
             seconds = time.perf_counter() - start
-        _write_pixels(target, pixels)
+        write_pixels(target, pixels)
     if not quiet:
         shape = f"{container.width}×{container.height}, quality {container.quality}"
         _report(target, f"{shape}, {seconds:.2f} s")
@@ -266,7 +230,7 @@ def decode(
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def info(source: str, as_json: bool) -> None:
     """Show what the .vq file FILE holds, without decoding it."""
-    data, container = _read_container(source)
+    data, container = read_container(source)
     facts = _facts(source, len(data), container)
     click.echo(json.dumps(facts) if as_json else _describe(facts))
 
@@ -511,111 +475,11 @@ def _describe(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(name: str, direction: str) -> str:
-    """A file's name in messages."""
-    return f"standard {direction}" if name == _STREAM else name
-
-
 def _report(target: str, line: str) -> None:
     """The result line of a file; on stderr when the file itself goes to stdout."""
-    click.echo(" ".join(f"{_shown(target, 'output')}: {line}".splitlines()), err=target == _STREAM)
+    click.echo(" ".join(f"{shown(target, 'output')}: {line}".splitlines()), err=target == STREAM)
 
 
-def _target(source: str, output: str | None, suffix: str, force: bool) -> str:
-    """The output file's name, after checks that it may be written and that the input can be read."""
-    if source != _STREAM:
-        _check_input(source)
-    elif output is None:
+def _check_streams(source: str, output: str | None) -> None:
+    if source == STREAM and output is None:
         raise click.UsageError("-o is needed when INPUT is standard input")
-    target = str(Path(source).with_suffix(suffix)) if output is None else output
-    if target == _STREAM:
-        return target
-    if os.path.isdir(target):
-        raise VqcodecError(f"{target}: is a folder, expected the name of an output file")
-    if not os.path.isdir(os.path.dirname(target) or "."):
-        raise VqcodecError(f"{target}: cannot be written: there is no such folder")
-    if os.path.isfile(target):  # and no pipe or device, to which -f would mean nothing
-        if source != _STREAM and os.path.samefile(source, target):
-            raise VqcodecError(f"{target}: is the input, expected another name for the output")
-        if not force:
-            raise VqcodecError(f"{target}: exists already (-f overwrites it)")
-    return target
-
-
-def _check_input(name: str) -> int:
-    """The size of the regular file ``name``; anything else is refused before a read could hang."""
-    try:
-        status = os.stat(name)
-    except OSError as error:
-        raise VqcodecError(f"{name}: cannot be read: {error.strerror}") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise VqcodecError(f"{name}: is a folder, expected a file")
-    if not stat.S_ISREG(status.st_mode):
-        raise VqcodecError(f"{name}: is not a regular file (- reads from standard input)")
-    return status.st_size
-
-
-def _read_container(source: str) -> tuple[bytes, Container]:
-    """The bytes of a .vq file, read once, and what they hold."""
-    with _naming(_shown(source, "input")):
-        data = _read_stream() if source == _STREAM else _read_file(source)
-        return data, parse(data)
-
-
-def _read_file(name: str) -> bytes:
-    size = _check_input(name)
-    if size > MAX_FILE_BYTES:
-        raise FormatError(f"{size:,} bytes, expected a .vq file of at most {MAX_FILE_BYTES:,}")
-    try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise VqcodecError(f"{name}: cannot be read: {error.strerror}") from None
-
-
-def _read_stream() -> bytes:
-    """All of standard input, up to MAX_FILE_BYTES; raises VqcodecError for more."""
-    pieces: list[bytes] = []
-    left = MAX_FILE_BYTES
-    while piece := sys.stdin.buffer.read(min(left, 2**20) + 1):
-        pieces.append(piece)
-        left -= len(piece)
-        if left < 0:
-            raise VqcodecError(f"standard input: expected at most {MAX_FILE_BYTES:,} bytes")
-    return b"".join(pieces)
-
-
-def _read_pixels(source: str) -> tuple["NDArray[np.uint8]", list[str]]:
-    """The image ``source`` and what was converted or dropped on the way."""
-    from vqcodec.images import read_image
-
-    if source != _STREAM:
-        return read_image(source)
-    with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
-        path = Path(folder, "image")
-        path.write_bytes(_read_stream())
-        try:
-            return read_image(path)
-        except ImageError as error:
-            raise ImageError(f"standard input: {str(error).removeprefix(f'{path}: ')}") from None
-
-
-def _write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
-    from vqcodec.images import write_image
-
-    if target != _STREAM:
-        write_image(target, pixels)
-        return
-    with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
-        path = Path(folder, "image.png")
-        write_image(path, pixels)
-        _write_bytes(_STREAM, path.read_bytes())
-
-
-def _write_bytes(target: str, data: bytes) -> None:
-    from vqcodec.images import write_atomic
-
-    if target != _STREAM:
-        write_atomic(target, data)
-        return
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()

@@ -14,8 +14,12 @@
     └── MissingPackageError     an optional package that is not installed, and how to install it
 
 Each message is one line that says what was found and what was expected. Functions that
-work on files put the file's name first: ``photo.png: not an image Pillow can read``.
+work on files put the file's name first: ``photo.png: not an image Pillow can read``. :func:`naming`
+does that for errors about what a file holds, and :func:`explain` makes one line of any exception.
 """
+
+import contextlib
+from collections.abc import Iterator
 
 __all__ = [
     "ConfigError",
@@ -28,6 +32,8 @@ __all__ = [
     "UnknownModelError",
     "VqcodecError",
     "WeightsError",
+    "explain",
+    "naming",
 ]
 
 
@@ -69,3 +75,39 @@ class ReportError(VqcodecError):
 
 class MissingPackageError(VqcodecError):
     """An optional package that is not installed; the message says how to install it."""
+
+
+def explain(error: BaseException) -> str:
+    """What happened, in one line."""
+    if isinstance(error, VqcodecError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if _out_of_memory(error):
+        return "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join([*([str(error.filename)] if error.filename else []), error.strerror])
+    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    return f"unexpected {reason} (VQCODEC_DEBUG=1 shows where)"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch says so in ways of its own."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Errors about what the file ``name`` holds start with its name."""
+    try:
+        yield
+    except (FormatError, ImageError, UnknownModelError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        raise VqcodecError(f"{name}: not enough memory") from error
