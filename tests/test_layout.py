@@ -33,13 +33,14 @@ ORDER = [
     "codec",
     "metrics",
     "files",
+    "coding",
     "rd",
     "train",
     "cli",
     "__main__",
 ]
 PACKAGES = {"rd", "train"}  # whose modules may import one another
-WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in [*ORDER[:4], "files", "cli", "__main__"])]
+WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in [*ORDER[:4], "files", "coding", "cli", "__main__"])]
 
 
 def _name(path: Path) -> str:

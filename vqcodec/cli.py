@@ -2,8 +2,8 @@
 
 ::
 
-    encode   photo.png ──images──▶ pixels ──Codec.compress──▶ bytes ──▶ photo.vq
-    decode   photo.vq ──parse, then Codec.decompress──▶ pixels ──images──▶ photo.png
+    encode   images ──vqcodec.coding──▶ .vq files
+    decode   .vq files ──vqcodec.coding──▶ images
     info     photo.vq ──parse──▶ what its header says
     train    photographs ──vqcodec.train──▶ weights
     rd-curve images ──vqcodec.rd──▶ a report of rates and distortions
@@ -27,21 +27,16 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import click
 
 from vqcodec import __version__
+from vqcodec.coding import Coded, Coder, Decoder, Encoder, Models
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
 from vqcodec.container import Container
-from vqcodec.errors import TrainingPaused, VqcodecError, explain, naming
-from vqcodec.files import STREAM, output_name, read_container, read_pixels, shown, write_bytes, write_pixels
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vqcodec.codec import Codec
+from vqcodec.errors import TrainingPaused, VqcodecError, explain
+from vqcodec.files import STREAM, output_name, read_container, shown
 
 __all__ = ["main", "qualities"]
 
@@ -168,24 +163,8 @@ def encode(
 
     The time reported is that of compressing, with the model loaded.
     """
-    _check_streams(source, output)
-    target = output_name(source, output, ".vq", force)
-    with _Progress(f"encoding {source}", quiet=quiet):
-        pixels, warnings = read_pixels(source)
-        with naming(source):
-            codec = _load_codec(None, weights, device, threads)
-            start = time.perf_counter()
-            data = codec.compress(pixels, quality)
-            seconds = time.perf_counter() - start
-            decibels = _psnr(codec, pixels, data) if psnr and not quiet else None
-        write_bytes(target, data)
-    height, width = pixels.shape[:2]
-    if not quiet:
-        for warning in warnings:
-            _say("warning", f"{shown(source, 'input')}: {warning}")
-        rate = f"{len(data):,} bytes, {_bpp(len(data), width, height):.3f} bpp, {seconds:.2f} s"
-        measured = "" if decibels is None else f", {decibels:.2f} dB"
-        _report(target, f"{width}×{height}, quality {quality}, {rate}{measured}")
+    coder = Encoder(Models(weights, device, threads), quality, psnr=psnr and not quiet)
+    _code(coder, source, output, force=force, quiet=quiet)
 
 
 @main.command()
@@ -206,23 +185,7 @@ def decode(
     The extension of the output says which format. The time reported is that of decompressing,
     with the model loaded.
     """
-    from vqcodec.images import output_format
-
-    _check_streams(source, output)
-    target = output_name(source, output, ".png", force)
-    if target != STREAM:
-        output_format(target)
-    with _Progress(f"decoding {source}", quiet=quiet):
-        data, container = read_container(source)
-        with naming(source):
-            codec = _load_codec(data, weights, device, threads)
-            start = time.perf_counter()
-            pixels = codec.decompress(data)
-            seconds = time.perf_counter() - start
-        write_pixels(target, pixels)
-    if not quiet:
-        shape = f"{container.width}×{container.height}, quality {container.quality}"
-        _report(target, f"{shape}, {seconds:.2f} s")
+    _code(Decoder(Models(weights, device, threads)), source, output, force=force, quiet=quiet)
 
 
 @main.command()
@@ -419,28 +382,9 @@ def _check_names(option: str, names: list[str] | None, known: list[str]) -> None
             raise click.BadParameter(f"{name!r}, expected some of {','.join(known)}", param_hint=option)
 
 
-def _load_codec(data: bytes | None, weights: str | None, device: str, threads: int | None) -> "Codec":
-    """The codec for the container ``data``, or the default one to compress with."""
-    from vqcodec.codec import Codec
-
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-    if data is None:
-        return Codec.load(weights, device=device)
-    return Codec.for_file(data, weights=weights, device=device)
-
-
 def _bpp(file_bytes: int, width: int, height: int) -> float:
     """Bits per pixel; ``metrics.bpp`` is the same for those who can wait for numpy."""
     return 8 * file_bytes / (width * height)
-
-
-def _psnr(codec: "Codec", pixels: "NDArray[np.uint8]", data: bytes) -> float:
-    from vqcodec.metrics import psnr
-
-    return psnr(pixels, codec.decompress(data))
 
 
 def _facts(source: str, file_bytes: int, container: Container) -> dict[str, Any]:
@@ -475,11 +419,26 @@ def _describe(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _report(target: str, line: str) -> None:
-    """The result line of a file; on stderr when the file itself goes to stdout."""
-    click.echo(" ".join(f"{shown(target, 'output')}: {line}".splitlines()), err=target == STREAM)
-
-
-def _check_streams(source: str, output: str | None) -> None:
+def _code(coder: Coder, source: str, output: str | None, *, force: bool, quiet: bool) -> None:
+    """One file to one file."""
     if source == STREAM and output is None:
         raise click.UsageError("-o is needed when INPUT is standard input")
+    target = output_name(source, output, coder.suffix, force)
+    with _Progress(f"{coder.verb} {source}", quiet=quiet):
+        coded = coder(source, target)
+    if not quiet:
+        _report(coder, coded)
+
+
+def _report(coder: Coder, coded: Coded) -> None:
+    """The result line of a file; on stderr when the file itself goes to stdout."""
+    for warning in coded.warnings:
+        _say("warning", f"{shown(coded.source, 'input')}: {warning}")
+    facts = [f"{coded.width}×{coded.height}", f"quality {coded.quality}"]
+    if isinstance(coder, Encoder):
+        facts += [f"{coded.size:,} bytes", f"{coded.bpp:.3f} bpp"]
+    facts.append(f"{coded.seconds:.2f} s")
+    if coded.psnr is not None:
+        facts.append(f"{coded.psnr:.2f} dB")
+    line = f"{shown(coded.target, 'output')}: {', '.join(facts)}"
+    click.echo(" ".join(line.splitlines()), err=coded.target == STREAM)

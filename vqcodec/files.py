@@ -110,6 +110,7 @@ def read_pixels(source: str) -> tuple["NDArray[np.uint8]", list[str]]:
     from vqcodec.images import read_image
 
     if source != STREAM:
+        check_input(source)
         return read_image(source)
     with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
         path = Path(folder, "image")
