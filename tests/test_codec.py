@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vqcodec import entropy, prior
 from vqcodec.codec import Codec, pick_device
 from vqcodec.container import MAX_PIXELS, MAX_SIDE, Container, pack, parse
-from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError
+from vqcodec.errors import DeviceError, FormatError, ImageError, UnknownModelError, VqcodecError
 from vqcodec.images import read_image
 from vqcodec.metrics import psnr
 from vqcodec.weights import load_weights
@@ -317,7 +317,7 @@ def test_devices() -> None:
 
 def test_no_cuda_where_there_is_none(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(VqcodecError, match=r"^device cuda was asked for, and this machine has none"):
+    with pytest.raises(DeviceError, match=r"^device cuda was asked for, and this machine has none"):
         Codec.load(tiny_weights, device="cuda")
 
 

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from vqcodec import container, entropy
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
 from vqcodec.container import Container
-from vqcodec.errors import FormatError, ImageError, UnknownModelError, VqcodecError, WeightsError
+from vqcodec.errors import DeviceError, FormatError, ImageError, UnknownModelError, WeightsError
 from vqcodec.images import crop, pad_to_multiple
 from vqcodec.prior import Codes, FixedPrior
 from vqcodec.tiles import Tile, tiles
@@ -207,7 +207,7 @@ class Codec:
 
 
 def pick_device(name: str) -> torch.device:
-    """``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one; raises VqcodecError where there is none."""
+    """``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one; raises DeviceError where there is none."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise VqcodecError("device cuda was asked for, and this machine has none that torch can use")
+        raise DeviceError("device cuda was asked for, and this machine has none that torch can use")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -4,6 +4,7 @@
 
     VqcodecError                everything below: one clear line, fit to show a user
     ├── ConfigError             a model or training configuration that cannot work
+    ├── DeviceError             a device that this machine does not have
     ├── ImageError              an image file that cannot be read, written or coded
     ├── FormatError             bytes that are not a valid .vq container
     ├── WeightsError            a weights file that is missing, damaged or beyond the exactness bound
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 
 __all__ = [
     "ConfigError",
+    "DeviceError",
     "FormatError",
     "ImageError",
     "MissingPackageError",
@@ -43,6 +45,10 @@ class VqcodecError(Exception):
 
 class ConfigError(VqcodecError):
     """A model or training configuration that cannot work."""
+
+
+class DeviceError(VqcodecError):
+    """A device that this machine does not have."""
 
 
 class ImageError(VqcodecError):
