@@ -34,13 +34,15 @@ ORDER = [
     "metrics",
     "files",
     "coding",
+    "batch",
     "rd",
     "train",
     "cli",
     "__main__",
 ]
 PACKAGES = {"rd", "train"}  # whose modules may import one another
-WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in [*ORDER[:4], "files", "coding", "cli", "__main__"])]
+LIGHT = [*ORDER[:4], "files", "coding", "batch", "cli", "__main__"]
+WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]
 
 
 def _name(path: Path) -> str:

@@ -1,0 +1,217 @@
+"""Many files in one go: which ones, to which names, and by how many processes.
+
+::
+
+    INPUTS, files and folders ──plan──▶ tasks: source ▶ target ──run──▶ outcomes, in the order of the tasks
+                                 │                                │
+                  names that clash, outputs that exist       here, one by one, or in N worker processes,
+                  end it before there is any work            each of which loads what it needs
+
+The outcome of a task is what the work on it returned, or a :class:`Failure`, which the other tasks do not suffer
+from.
+"""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from vqcodec.coding import Coder
+from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError, explain
+
+__all__ = ["Failure", "Task", "plan", "run"]
+
+_GRACE = 2.0  # seconds in which a worker may leave by itself
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to read and the one to write."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no output, in one line that names the file."""
+
+    reason: str
+
+
+def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: bool) -> list[Task]:
+    """The tasks for ``sources``, files and folders, in their order; the folders of the outputs are made.
+
+    An output lies in the folder ``output``, below which the folders inside a source are kept, or next to its input
+    if ``output`` is None. The same file twice is one.
+
+    Raises VqcodecError, and makes nothing, if a folder holds no inputs, two files would be written to one name, or an
+    output is an input, a folder, or a file that is there already, unless ``force``.
+    """
+    tasks: dict[str, Task] = {}
+    for task in _tasks(sources, output, coder):
+        first = tasks.setdefault(os.path.realpath(task.target), task)
+        if os.path.realpath(first.source) != os.path.realpath(task.source):
+            raise VqcodecError(f"{first.source} and {task.source} would both be written to {task.target}")
+    _check_outputs(list(tasks.values()), force)
+    if output is not None:  # else, a folder that is not there is that of an input that is not there
+        for folder in dict.fromkeys(os.path.dirname(task.target) for task in tasks.values()):
+            try:
+                os.makedirs(folder or ".", exist_ok=True)
+            except OSError as error:
+                raise VqcodecError(f"{folder}: cannot be made: {error.strerror}") from None
+    return list(tasks.values())
+
+
+def run(work: Callable[[str, str], _T], tasks: Sequence[Task], processes: int) -> Generator[_T | Failure, None, None]:
+    """Call ``work(source, target)`` for each of ``tasks``; outcomes as they come, in order.
+
+    More than one process are spawned, to which ``work`` is sent. They end with this generator and with the process
+    that runs it.
+
+    Raises WeightsError and DeviceError as ``work`` does, as there are no other weights for the other tasks either,
+    and VqcodecError if a worker process is gone.
+    """
+    if processes == 1:
+        for task in tasks:
+            yield _attempt(work, task)
+        return
+    pool = concurrent.futures.ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), _start_worker, (work,)
+    )
+    try:
+        with _interrupts_ignored():  # and by the workers too, which inherit that, from their first moment
+            waiting = [pool.submit(_attempt_here, task) for task in tasks]
+        for future in waiting:
+            yield future.result()
+    except BrokenProcessPool:
+        raise VqcodecError(
+            "a worker process ended early, perhaps for want of memory; what is written is complete"
+        ) from None
+    except BaseException:
+        with _interrupts_ignored():
+            _end_workers()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _tasks(sources: Sequence[str], output: str | None, coder: Coder) -> Iterator[Task]:
+    for source in sources:
+        path = Path(source)
+        if os.path.isdir(source):
+            for file in coder.inputs(path):
+                yield Task(str(file), _target(path, file, output, coder.suffix))
+        else:
+            yield Task(source, _target(path.parent, path, output, coder.suffix))
+
+
+def _target(folder: Path, file: Path, output: str | None, suffix: str) -> str:
+    inside = file.relative_to(folder)
+    return str((folder if output is None else Path(output)) / inside.parent / f"{inside.stem}{suffix}")
+
+
+def _check_outputs(tasks: Sequence[Task], force: bool) -> None:
+    inputs = {_identity(task.source) for task in tasks}
+    existing: list[str] = []
+    for task in tasks:
+        if (identity := _identity(task.target)) is None:
+            continue
+        if os.path.isdir(task.target):
+            raise VqcodecError(f"{task.target}: is a folder, expected the name of an output file")
+        if identity in inputs:
+            raise VqcodecError(f"{task.target}: is an input, expected another name for the output")
+        if os.path.isfile(task.target):
+            existing.append(task.target)
+    if existing and not force:
+        others = f", and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise VqcodecError(f"{existing[0]}: exists already{others} (-f overwrites)")
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    """What all names of one file have in common; None where there is no file."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _attempt(work: Callable[[str, str], _T], task: Task) -> _T | Failure:
+    try:
+        return work(task.source, task.target)
+    except Exception as error:
+        if isinstance(error, DeviceError | WeightsError) and not isinstance(error, UnknownModelError):
+            raise
+        if os.environ.get("VQCODEC_DEBUG"):
+            traceback.print_exc()
+        reason = explain(error)
+        named = isinstance(error, VqcodecError) or reason.startswith(f"{task.source}: ")
+        return Failure(reason if named else f"{task.source}: {reason}")
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_workers() -> None:
+    """Let the workers tidy up and leave; those that are deep in a computation are not waited for."""
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + _GRACE
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        worker.kill()
+
+
+# --- in a worker process ----------------------------------------------------------------------------------------
+
+_work: Callable[[str, str], Any]
+
+
+def _start_worker(work: Callable[[str, str], Any]) -> None:
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent deals with it
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _follow_parent() -> None:
+    """End with the process that gives the tasks, however that ends: no one would tell a worker."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(1)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Handler of SIGTERM: leave, but through the ``except`` and ``finally`` of whatever is being written."""
+    raise SystemExit
+
+
+def _attempt_here(task: Task) -> Any:
+    try:
+        return _attempt(_work, task)
+    except SystemExit:
+        os._exit(1)  # the pool would go on with the next task
