@@ -4,12 +4,15 @@ import errno
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
 import types
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,7 +223,6 @@ def test_nothing_is_overwritten_without_force(
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("dir", "is a folder"),
         ("none/out.vq", "no such folder"),
         ("photo.png/out.vq", "no such folder"),
         ("photo.png", "is the input"),
@@ -228,7 +230,6 @@ def test_nothing_is_overwritten_without_force(
     ],
 )
 def test_outputs_that_cannot_be(fake: type[FakeCodec], picture: NDArray[np.uint8], output: str, reason: str) -> None:
-    Path("dir").mkdir()
     os.link("photo.png", "link.png")
     before = Path("photo.png").read_bytes()
     fails(vq("encode", "photo.png", "-o", output, "-f"), output, reason)
@@ -263,7 +264,7 @@ def test_inputs_that_are_no_files(fake: type[FakeCodec], folder: Path, command: 
     os.mkfifo("pipe")
     os.symlink("loop", "loop")
     fails(vq(command, "missing.x"), "missing.x: cannot be read: No such file or directory")
-    fails(vq(command, "dir"), "dir: is a folder, expected a file")
+    fails(vq(command, "dir"), "dir: is a folder, expected a file" if command == "info" else "dir: holds no ")
     fails(vq(command, "pipe"), "pipe: is not a regular file (- reads from standard input)")
     fails(vq(command, "loop"), "loop: cannot be read: ")
     fails(vq(command, "n" * 300), "n" * 300 + ": cannot be read: File name too long")
@@ -277,6 +278,154 @@ def test_a_text_file_named_png(fake: type[FakeCodec], folder: Path, content: byt
     fails(vq("encode", "text.png"), "text.png")
     assert os.listdir() == ["text.png"]
     assert not fake.calls
+
+
+@pytest.fixture
+def pictures(picture: NDArray[np.uint8]) -> list[str]:
+    """``photo.png`` in the current folder, and a folder ``in`` with two more."""
+    Path("in/more").mkdir(parents=True)
+    for name in ("in/a.png", "in/more/b.png"):
+        Image.fromarray(picture[:4]).save(name)
+    return ["photo.png", "in"]
+
+
+def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], pictures: list[str]) -> None:
+    result = vq("encode", *pictures, "-o", "out", "-q", "40")
+    files = ["out/photo.vq", "out/a.vq", "out/more/b.vq"]
+    sizes = [os.path.getsize(name) for name in files]
+    assert (result.exit_code, result.stderr) == (0, "")
+    *lines, summary = result.stdout.splitlines()
+    assert [line.split(" bytes, ")[0] for line in lines] == [
+        f"{name}: 12×{height}, quality 40, {size}" for name, height, size in zip(files, (8, 4, 4), sizes, strict=True)
+    ]
+    rates = [8 * size / (12 * height) for size, height in zip(sizes, (8, 4, 4), strict=True)]
+    assert re.fullmatch(rf"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, 0\.\d s, \d\.\d\d Mpixel/s", summary)
+
+    result = vq("decode", "out", "-o", "back/")
+    *lines, summary = result.stdout.splitlines()
+    assert [line.rpartition(", ")[0] for line in lines] == [
+        "back/a.png: 12×4, quality 40",
+        "back/more/b.png: 12×4, quality 40",
+        "back/photo.png: 12×8, quality 40",
+    ]
+    assert summary.startswith(f"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, ")
+    np.testing.assert_array_equal(np.asarray(Image.open("back/photo.png")), picture)
+    assert fake.calls == [("load", None, "auto"), ("for_file", None, "auto")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["photo.png", "-o", "new/"], "new/photo.vq"),
+        (["photo.png", "-o", "in"], "in/photo.vq"),
+        (["in/more"], "in/more/b.vq"),
+        (["in/more", "-o", "new"], "new/b.vq"),
+    ],
+)
+def test_a_folder_makes_it_many(fake: type[FakeCodec], pictures: list[str], arguments: list[str], output: str) -> None:
+    line, summary = vq("encode", *arguments, "--psnr").stdout.splitlines()
+    assert line.startswith(f"{output}: 12×")
+    assert line.endswith(", 33.12 dB")
+    assert summary.startswith("1 file, ")
+    assert summary.endswith(" Mpixel/s, 33.12 dB")
+    assert Path(output).is_file()
+
+
+def test_many_files_quietly(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("in/clear.png")
+    result = vq("encode", *pictures, "--quiet", "--psnr")
+    assert (result.exit_code, result.output) == (0, "")
+    result = vq("encode", *pictures, "-f")
+    assert result.stderr == "vqcodec: warning: in/clear.png: transparency dropped, laid over white\n"
+
+
+def test_files_that_fail_among_others(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Path("in/broken.png").write_bytes(b"no image")
+    os.mkfifo("pipe")
+    result = vq("encode", "gone.png", *pictures, "pipe", "-o", "out")
+    assert result.exit_code == 1
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:-1]] == [
+        "out/photo.vq",
+        "out/a.vq",
+        "out/more/b.vq",
+    ]
+    assert result.stdout.splitlines()[-1].startswith("3 files, ")
+    assert result.stderr.splitlines() == [
+        "vqcodec: error: gone.png: cannot be read: No such file or directory",
+        "vqcodec: error: in/broken.png: not an image that Pillow can read",
+        "vqcodec: error: pipe: is not a regular file (- reads from standard input)",
+        "vqcodec: error: 3 of 6 files failed",
+    ]
+    for name in ("out/a.vq", "out/photo.vq"):
+        Path(name).write_bytes(b"no container")
+    result = vq("decode", "out", "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 3)
+    assert result.stderr.endswith("vqcodec: error: 2 of 3 files failed\n")
+    assert Path("out/more/b.png").is_file()
+
+
+def test_faults_in_the_codec_are_of_one_file(fake: type[FakeCodec], pictures: list[str]) -> None:
+    fake.fault = ValueError("odd")
+    result = vq("encode", *pictures)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert [line.partition(" (")[0] for line in result.stderr.splitlines()] == [
+        *(f"vqcodec: error: {name}: unexpected ValueError: odd" for name in ("photo.png", "in/a.png", "in/more/b.png")),
+        "vqcodec: error: 3 of 3 files failed",
+    ]
+    fake.fault = KeyboardInterrupt()
+    fails(vq("encode", *pictures), "vqcodec: error: interrupted", code=130)
+
+
+def test_a_model_that_cannot_be_had_is_told_of_once(
+    fake: type[FakeCodec], pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise WeightsError("w.safetensors: damaged")
+
+    monkeypatch.setattr(fake, "load", load)
+    fails(vq("encode", *pictures, "--weights", "w.safetensors"), "w.safetensors: damaged")
+
+
+def test_a_full_disk_is_told_of_for_each_file(
+    fake: type[FakeCodec], pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere.tmp")
+
+    monkeypatch.setattr(Path, "replace", full)
+    result = vq("encode", "in", "-o", "out")
+    assert result.stderr.splitlines() == [
+        "vqcodec: error: out/a.vq: cannot be written: No space left on device",
+        "vqcodec: error: out/more/b.vq: cannot be written: No space left on device",
+        "vqcodec: error: 2 of 2 files failed",
+    ]
+
+
+def test_many_files_are_refused_before_the_work(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Image.open("photo.png").save("in/photo.jpg")
+    result = vq("encode", *pictures, "-o", "out")
+    fails(result, "photo.png and in/photo.jpg would both be written to out/photo.vq")
+    Path("in/more/b.vq").write_bytes(b"mine")
+    fails(vq("encode", "in"), "in/more/b.vq: exists already (-f overwrites)")
+    result = vq("encode", "in", "-o", "photo.png")
+    assert (result.exit_code, "photo.png is a file, expected a folder" in result.stderr) == (2, True)
+    assert not fake.calls
+    assert not Path("out").exists()
+    assert not Path("in/a.vq").exists()
+    assert vq("encode", "in", "-f").exit_code == 0
+    assert Path("in/more/b.vq").read_bytes() != b"mine"
+
+
+def test_each_model_is_loaded_once(fake: type[FakeCodec], packed: bytes) -> None:
+    container = parse(packed)
+    Path("in").mkdir()
+    for number in range(6):
+        other = replace(container, fingerprint=bytes([number % 2] * 4))
+        Path(f"in/{number}.vq").write_bytes(pack(other))
+    assert vq("decode", "in", "-o", "out").exit_code == 0
+    assert fake.calls == [("for_file", None, "auto")] * 2
+    assert vq("decode", "in", "-o", "out", "-f", "--weights", "w").exit_code == 0
+    assert fake.calls[2:] == [("for_file", "w", "auto")]
 
 
 @pytest.mark.parametrize("command", ["decode", "info"])
@@ -341,6 +490,11 @@ def test_interrupt(fake: type[FakeCodec], packed: bytes) -> None:
         ["encode", "x", "-q", "0"],
         ["encode", "x", "-q", "101"],
         ["encode", "x", "-q", "7.5"],
+        ["encode", "x", "-j", "0"],
+        ["encode", "-", "x"],
+        ["encode", "-", "-o", "out/"],
+        ["encode", "x", "y", "-o", "-"],
+        ["decode"],
         ["decode", "x", "--threads", "0"],
         ["decode", "x", "--device", "tpu"],
         ["train", "x"],
@@ -457,6 +611,24 @@ def test_progress_only_for_long_work_on_a_terminal(
     assert bool(text) == shown
 
 
+def test_results_do_not_mix_with_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with cli._Progress("encoding", quiet=False, delay=0.05) as progress:
+        progress.task = "encoding 1 of 2"
+        time.sleep(0.15)
+        progress.task = "encoding 2 of 2"
+        with progress.aside():
+            stream.write("result\n")
+            time.sleep(0.3)
+        time.sleep(0.3)
+    first, second = stream.getvalue().split("\r\033[Kresult\n")
+    assert "encoding 1 of 2, 0 s" in first
+    assert second.startswith("\r")
+    assert "encoding 2 of 2, 0 s" in second
+    assert second.endswith("\r\033[K")
+
+
 def run_module(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1]), **options.pop("env", {})}
     command = [sys.executable, *arguments]
@@ -553,3 +725,84 @@ def test_missing_weights_and_devices(codec: "Codec", photograph: NDArray[np.uint
     fails(vq("encode", "photo.png", "--weights", "none.safetensors"), "none.safetensors")
     fails(vq("encode", "photo.png", "--weights", "bad.safetensors"), "bad.safetensors")
     assert not Path("photo.vq").exists()
+
+
+@pytest.fixture
+def crops(photograph: NDArray[np.uint8], folder: Path) -> int:
+    """How many pieces of a photograph the folder ``in`` holds, of several shapes."""
+    Path("in/upright").mkdir(parents=True)
+    for number, (height, width) in enumerate([(64, 96), (33, 70), (128, 192), (17, 31)]):
+        Image.fromarray(photograph[:height, :width]).save(f"in/{number}.png")
+    Image.fromarray(photograph[:, :40]).save("in/upright/5.webp", lossless=True)
+    return 5
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_worker_processes_write_the_same_bytes(codec: "Codec", crops: int) -> None:
+    Path("in/broken.png").write_bytes(b"no image")
+    for jobs in ("1", "2"):
+        encoded = vq("encode", "in", "-o", f"vq{jobs}", "-j", jobs, "--device", "cpu", "--psnr")
+        decoded = vq("decode", f"vq{jobs}", "-o", f"png{jobs}", "-j", jobs, "--device", "cpu")
+        assert encoded.stderr.splitlines() == [
+            "vqcodec: error: in/broken.png: not an image that Pillow can read",
+            f"vqcodec: error: 1 of {crops + 1} files failed",
+        ]
+        assert (decoded.exit_code, decoded.stderr) == (0, "")
+        names = [line.split(":")[0] for line in encoded.stdout.splitlines()[:-1]]
+        assert names == [f"vq{jobs}/{name}.vq" for name in ("0", "1", "2", "3", "upright/5")]
+        assert decoded.stdout.splitlines()[-1].startswith(f"{crops} files, ")
+    assert contents("vq1") == contents("vq2")
+    assert contents("png1") == contents("png2")
+    assert len(contents("png2")) == crops
+
+
+@pytest.mark.slow
+def test_files_of_several_models(codec: "Codec", crops: int, root: Path) -> None:
+    first = root / "weights" / "compact-60a008b5.safetensors"
+    assert vq("encode", "in", "-o", "vq/new", "--device", "cpu").exit_code == 0
+    assert vq("encode", "in", "-o", "vq/old", "--device", "cpu", "--weights", str(first)).exit_code == 0
+    stranger = replace(parse(Path("vq/old/0.vq").read_bytes()), fingerprint=FINGERPRINT)
+    Path("vq/stranger.vq").write_bytes(pack(stranger))
+    result = vq("decode", "vq", "-o", "png", "--device", "cpu")
+    assert result.stdout.splitlines()[-1].startswith(f"{2 * crops} files, ")
+    strange, closing = result.stderr.splitlines()
+    assert strange.startswith(f"vqcodec: error: vq/stranger.vq: made with weights {FINGERPRINT.hex()}")
+    assert closing == f"vqcodec: error: 1 of {2 * crops + 1} files failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["the workers start", "files are written"])
+def test_an_interrupt_leaves_no_workers_and_no_pieces(
+    codec: "Codec", photograph: NDArray[np.uint8], folder: Path, moment: str
+) -> None:
+    Path("in").mkdir()
+    for number in range(200):
+        Image.fromarray(photograph).save(f"in/{number:03}.png")
+    command = [sys.executable, "-m", "vqcodec", "encode", "in", "-o", "out", "-j", "2", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1])}
+    with subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        ready = "out" if moment == "the workers start" else "out/*.vq"
+        while not list(folder.glob(ready)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "vqcodec: error: interrupted\n")
+    for _ in range(100):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("workers outlive their parent")
+    for path in folder.glob("out/*"):
+        parse(path.read_bytes())

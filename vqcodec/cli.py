@@ -2,15 +2,15 @@
 
 ::
 
-    encode   images ──vqcodec.coding──▶ .vq files
-    decode   .vq files ──vqcodec.coding──▶ images
+    encode   images ──vqcodec.coding, many by vqcodec.batch──▶ .vq files
+    decode   .vq files ──vqcodec.coding, many by vqcodec.batch──▶ images
     info     photo.vq ──parse──▶ what its header says
     train    photographs ──vqcodec.train──▶ weights
     rd-curve images ──vqcodec.rd──▶ a report of rates and distortions
 
 Results go to stdout, one line a file; everything else to stderr. Exit codes: 0 done, 1 failed
-with one line that says why, 2 wrong usage, 130 interrupted. ``torch`` takes seconds to import, so
-only the commands that compute import it, and not before the input has been looked at.
+with a line for each file that says why, 2 wrong usage, 130 interrupted. ``torch`` takes seconds to
+import, so only the commands that compute import it, and not before the input has been looked at.
 """
 
 import atexit
@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -77,10 +77,12 @@ class _Progress:
     """
 
     def __init__(self, task: str, *, quiet: bool, delay: float = 1.0) -> None:
-        self._task = task
+        self.task = task
         self._delay = delay
         self._stream = sys.stderr
         self._done = threading.Event()
+        self._writing = threading.Lock()
+        self._visible = False
         self._thread: threading.Thread | None = None
         if not quiet and self._stream is not None and self._stream.isatty():
             self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -96,14 +98,28 @@ class _Progress:
         if self._thread:
             self._thread.join()
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leaves the line to other output."""
+        with self._writing:
+            self._clear()
+            yield
+
     def _spin(self) -> None:
         if self._done.wait(self._delay):
             return
         for mark in itertools.cycle("|/-\\"):
-            self._write(f"\r{mark} {self._task}, {time.perf_counter() - self._start:.0f} s ")
+            with self._writing:
+                self._write(f"\r{mark} {self.task}, {time.perf_counter() - self._start:.0f} s ")
+                self._visible = True
             if self._done.wait(0.2):
                 break
-        self._write("\r\033[K")
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._visible:
+            self._write("\r\033[K")
+            self._visible = False
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a terminal that went away must not end the work
@@ -125,9 +141,12 @@ def _coding_options(function: _F) -> _F:
     """The options that encode and decode share."""
     options = [
         click.option("-f", "--force", is_flag=True, help="Overwrite the output file if it exists."),
+        click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--weights", type=click.Path(), metavar="FILE", help="A .safetensors file to use as the model."),
-        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to compute with."),
+        click.option(
+            "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: cores/jobs]"
+        ),
         click.option("--quiet", is_flag=True, help="Say nothing on success, not even warnings."),
     ]
     for option in reversed(options):
@@ -136,8 +155,14 @@ def _coding_options(function: _F) -> _F:
 
 
 @main.command()
-@click.argument("source", metavar="INPUT", type=click.Path())
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Output file.  [default: INPUT with .vq]")
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="PATH",
+    help="Output file, or the folder for several.  [default: INPUT with .vq]",
+)
 @click.option(
     "-q",
     "--quality",
@@ -149,11 +174,12 @@ def _coding_options(function: _F) -> _F:
 @click.option("--psnr", is_flag=True, help="Decode again and report the PSNR.")
 @_coding_options
 def encode(
-    source: str,
+    sources: tuple[str, ...],
     output: str | None,
     quality: int,
     psnr: bool,
     force: bool,
+    jobs: int,
     device: str,
     weights: str | None,
     threads: int | None,
@@ -161,20 +187,31 @@ def encode(
 ) -> None:
     """Compress the image INPUT to a .vq file.
 
-    The time reported is that of compressing, with the model loaded.
+    Of several inputs or a folder, each image gets a file of its own: next to it, or below the
+    folder that -o names. A name with a slash at its end is always that of a folder.
+
+    The time reported is that of compressing, with the model loaded; of several files in the end,
+    that from the first to the last, with reading and writing.
     """
     coder = Encoder(Models(weights, device, threads), quality, psnr=psnr and not quiet)
-    _code(coder, source, output, force=force, quiet=quiet)
+    _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 
 @main.command()
-@click.argument("source", metavar="INPUT", type=click.Path())
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Output image.  [default: INPUT with .png]")
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="PATH",
+    help="Output image, or the folder for several.  [default: INPUT with .png]",
+)
 @_coding_options
 def decode(
-    source: str,
+    sources: tuple[str, ...],
     output: str | None,
     force: bool,
+    jobs: int,
     device: str,
     weights: str | None,
     threads: int | None,
@@ -182,10 +219,15 @@ def decode(
 ) -> None:
     """Decompress the .vq file INPUT to an image.
 
-    The extension of the output says which format. The time reported is that of decompressing,
-    with the model loaded.
+    The extension of the output says which format. Of several inputs or a folder, each .vq file
+    gives a .png: next to it, or below the folder that -o names. A name with a slash at its end
+    is always that of a folder.
+
+    The time reported is that of decompressing, with the model loaded; of several files in the
+    end, that from the first to the last, with reading and writing.
     """
-    _code(Decoder(Models(weights, device, threads)), source, output, force=force, quiet=quiet)
+    coder = Decoder(Models(weights, device, threads))
+    _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 
 @main.command()
@@ -419,8 +461,12 @@ def _describe(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _code(coder: Coder, source: str, output: str | None, *, force: bool, quiet: bool) -> None:
-    """One file to one file."""
+def _code(coder: Coder, sources: Sequence[str], output: str | None, *, force: bool, jobs: int, quiet: bool) -> None:
+    folder = output is not None and (os.path.isdir(output) or output.endswith(("/", os.sep)))
+    if len(sources) > 1 or folder or os.path.isdir(sources[0]):
+        _code_many(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
+        return
+    (source,) = sources
     if source == STREAM and output is None:
         raise click.UsageError("-o is needed when INPUT is standard input")
     target = output_name(source, output, coder.suffix, force)
@@ -428,6 +474,61 @@ def _code(coder: Coder, source: str, output: str | None, *, force: bool, quiet: 
         coded = coder(source, target)
     if not quiet:
         _report(coder, coded)
+
+
+def _code_many(
+    coder: Coder, sources: Sequence[str], output: str | None, *, force: bool, jobs: int, quiet: bool
+) -> None:
+    """Each file to one of its own; a file that fails does not keep the others from it."""
+    from vqcodec.batch import Failure, plan, run
+
+    if STREAM in (*sources, output):
+        raise click.UsageError("- is one INPUT or output file, and goes with neither several nor a folder")
+    if output is not None and os.path.exists(output) and not os.path.isdir(output):
+        raise click.UsageError(f"-o {output} is a file, expected a folder for several outputs")
+    tasks = plan(sources, output, coder, force=force)
+    coder.models.processes = min(jobs, len(tasks))
+    done: list[Coded] = []
+    with (
+        _Progress(coder.verb, quiet=quiet) as progress,
+        contextlib.closing(run(coder, tasks, coder.models.processes)) as outcomes,
+    ):
+        for number in range(1, len(tasks) + 1):
+            progress.task = f"{coder.verb} {number} of {len(tasks)}"
+            outcome = next(outcomes)
+            with progress.aside():
+                if isinstance(outcome, Failure):
+                    _say("error", outcome.reason)
+                    continue
+                done.append(outcome)
+                if not quiet:
+                    _report(coder, outcome)
+    if done and not quiet:
+        click.echo(_summary(done))
+    if len(done) < len(tasks):
+        _say("error", f"{len(tasks) - len(done)} of {_files(len(tasks))} failed")
+        click.get_current_context().exit(1)
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file" if count == 1 else f"{count:,} files"
+
+
+def _summary(done: Sequence[Coded]) -> str:
+    """Totals, and means of what each file has; the time is that from the first file to the last."""
+    seconds = max(coded.end for coded in done) - min(coded.start for coded in done)
+    pixels = sum(coded.width * coded.height for coded in done)
+    facts = [
+        _files(len(done)),
+        f"{sum(coded.size for coded in done):,} bytes",
+        f"{sum(coded.bpp for coded in done) / len(done):.3f} bpp",
+        f"{seconds:.1f} s",
+        f"{pixels / seconds / 1e6:.2f} Mpixel/s",
+    ]
+    decibels = [coded.psnr for coded in done if coded.psnr is not None]
+    if decibels:
+        facts.append(f"{sum(decibels) / len(decibels):.2f} dB")
+    return ", ".join(facts)
 
 
 def _report(coder: Coder, coded: Coded) -> None:
