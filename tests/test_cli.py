@@ -50,7 +50,8 @@ class FakeCodec:
         cls.calls.append(("for_file", weights, device))
         return cls()
 
-    def compress(self, pixels: NDArray[np.uint8], quality: int = 75) -> bytes:
+    def compress(self, pixels: NDArray[np.uint8], quality: int = 75, *, check: bool = False) -> bytes:
+        self.calls += [("check",)] if check else []
         if self.fault:
             raise self.fault
         height, width, channels = pixels.shape
@@ -121,6 +122,13 @@ def test_encode_reports_one_line(fake: type[FakeCodec], picture: NDArray[np.uint
 
 def test_encode_measures_psnr_on_the_decoded_file(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
     assert vq("encode", "photo.png", "--psnr").stdout.endswith(" s, 33.12 dB\n")
+
+
+def test_encode_checks_its_bytes_when_asked(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    vq("encode", "photo.png")
+    assert ("check",) not in fake.calls
+    vq("encode", "photo.png", "-f", "--check")
+    assert ("check",) in fake.calls
 
 
 def test_large_numbers_are_grouped(fake: type[FakeCodec], folder: Path) -> None:

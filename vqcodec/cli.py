@@ -172,12 +172,14 @@ def _coding_options(function: _F) -> _F:
     help="Higher is better and bigger.",
 )
 @click.option("--psnr", is_flag=True, help="Decode again and report the PSNR.")
+@click.option("--check", is_flag=True, help="Write nothing that does not decode to the same codes.")
 @_coding_options
 def encode(
     sources: tuple[str, ...],
     output: str | None,
     quality: int,
     psnr: bool,
+    check: bool,
     force: bool,
     jobs: int,
     device: str,
@@ -193,7 +195,7 @@ def encode(
     The time reported is that of compressing, with the model loaded; of several files in the end,
     that from the first to the last, with reading and writing.
     """
-    coder = Encoder(Models(weights, device, threads), quality, psnr=psnr and not quiet)
+    coder = Encoder(Models(weights, device, threads), quality, psnr=psnr and not quiet, check=check)
     _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 

@@ -112,6 +112,7 @@ class Encoder:
     models: Models
     quality: int
     psnr: bool
+    check: bool = False
 
     def inputs(self, folder: Path) -> list[Path]:
         """Every image file under ``folder``, in sorted order; raises ImageError when there is none."""
@@ -127,7 +128,7 @@ class Encoder:
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
-            data = codec.compress(pixels, self.quality)
+            data = codec.compress(pixels, self.quality, check=self.check)
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:
