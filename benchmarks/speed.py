@@ -2,7 +2,7 @@
 
 ::
 
-    IMAGE ──┬─ every codec: encode, decode, in turn ──▶ medians, ratios to vqcodec   compress   = codes + encode + check
+    IMAGE ──┬─ every codec: encode, decode, in turn ──▶ medians, ratios to vqcodec   compress   = codes + encode
             ├─ the halves of vqcodec, in the same turns ──────────────────────────▶  decompress = decode + reconstruct
             ├─ every codec in processes of its own ──▶ peak memory
             ├─ 256 × 256 pixels of it ──▶ multiply–adds a pixel, counted

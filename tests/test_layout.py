@@ -24,6 +24,7 @@ ORDER = [
     "config",
     "container",
     "images",
+    "tiles",
     "layers",
     "quantize",
     "vqvae",
@@ -41,7 +42,7 @@ ORDER = [
     "__main__",
 ]
 PACKAGES = {"rd", "train"}  # whose modules may import one another
-LIGHT = [*ORDER[:4], "files", "coding", "batch", "cli", "__main__"]
+LIGHT = [*ORDER[:5], "files", "coding", "batch", "cli", "__main__"]
 WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]
 
 
