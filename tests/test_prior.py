@@ -338,6 +338,16 @@ def test_linear_is_exact_up_to_the_bound(sum_bits: int, seed: int, fill: float, 
     assert layer(torch.from_numpy(x).to(dtype)).tolist() == expected
 
 
+def test_both_ways_to_multiply_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = random_codes(TINY, SHAPES)
+    tensors = fixed_point(network())
+    ways = []
+    for onednn in (vqcodec.prior.ONEDNN, False):
+        monkeypatch.setattr(vqcodec.prior, "ONEDNN", onednn)
+        ways.append(visit(FixedPrior(tensors, TINY, NARROW), codes, known=False))
+    assert_same(*ways)
+
+
 @pytest.fixture(scope="module", params=ARITHMETIC)
 def config(request: pytest.FixtureRequest) -> PriorConfig:
     return replace(NARROW, sum_bits=request.param)
@@ -406,12 +416,11 @@ def test_callers_autocast_does_not_round_the_integers(sum_bits: int) -> None:
 
 def test_products_of_less_precision_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     prior = FixedPrior(fixed_point(network()), TINY, NARROW)
-    addmm = torch.addmm
 
-    def rounded(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        return addmm(bias, x.bfloat16().float(), weight.bfloat16().float())
+    def rounded(self: Linear, x: Tensor) -> Tensor:
+        return x.bfloat16().float() @ self.weight.bfloat16().float() + self.bias
 
-    monkeypatch.setattr(torch, "addmm", rounded)
+    monkeypatch.setattr(Linear, "product", rounded)
     with pytest.raises(VqcodecError, match="set_float32_matmul_precision"):
         visit(prior, random_codes(TINY, SHAPES), known=False)
 

@@ -28,7 +28,7 @@ index can be computed together: W + 2(H−1) steps instead of W·H. Rows of ever
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ ARITHMETIC = {
 }
 """By ``PriorConfig.sum_bits``."""
 
+ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 MAX_SHIFT = 32
 MAX_SCALE_BITS = 24  # of weights so small that they would fit with more
@@ -297,9 +298,23 @@ class Linear:
     weight: Tensor  # [in, out]
     bias: Tensor  # [out], with the ½ folded in
     scale: Tensor  # 2^-shift, [out] or [1]
+    packed: Tensor | None = field(init=False, default=None, repr=False)  # weight as oneDNN likes it best
+
+    def __post_init__(self) -> None:
+        if self.weight.device.type == "cpu" and self.weight.dtype == torch.float32 and ONEDNN:
+            # What torch's compiler does with constant weights; twice as fast as addmm.
+            packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.T.contiguous(), None)
+            object.__setattr__(self, "packed", packed)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x·W + b, a new tensor."""
+        if self.packed is None:
+            return torch.addmm(self.bias, x, self.weight)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        return out
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x, self.weight).mul_(self.scale).floor_()
+        return self.product(x).mul_(self.scale).floor_()
 
 
 class Wavefront:
@@ -358,6 +373,7 @@ class FixedPrior:
         self.device = torch.device(device)
         self.arithmetic = ARITHMETIC[config.sum_bits]
         self._frequencies = torch.tensor(FREQUENCIES, dtype=torch.float64, device=self.device)
+        self._probe = self._make_probe()
         self._remaining = dict(tensors)
         self._levels = [self._load(i, level) for i, level in enumerate(model.levels)]
         if self._remaining:
@@ -394,13 +410,20 @@ class FixedPrior:
             self._check_products()
             return self._code_level(index, height, width, quality, coarser, choose, known)
 
+    def _make_probe(self) -> Linear:
+        inputs = 512
+        largest = int(self.arithmetic.exact / inputs / self.arithmetic.activation_max)
+        options: dict[str, Any] = {"dtype": self.arithmetic.dtype, "device": self.device}
+        weight = torch.full((inputs, 16), float(largest), **options)
+        return Linear(weight, torch.ones(16, **options), torch.ones(1, **options))
+
     def _check_products(self) -> None:
         """One small product whose sums come as close to the bound as any."""
-        inputs, largest = 512, self.arithmetic.activation_max
-        weight = int(self.arithmetic.exact / inputs / largest)
-        x = torch.full((16, inputs), float(largest), dtype=self.arithmetic.dtype, device=self.device)
-        w = torch.full((inputs, 16), float(weight), dtype=self.arithmetic.dtype, device=self.device)
-        if not bool((torch.addmm(w[0], x, w) == (inputs * largest + 1) * weight).all()):
+        probe = self._probe
+        largest = self.arithmetic.activation_max
+        x = torch.full((16, len(probe.weight)), float(largest), dtype=self.arithmetic.dtype, device=self.device)
+        expected = len(probe.weight) * largest * probe.weight[0] + probe.bias
+        if not torch.equal(probe.product(x), expected.expand(16, -1)):
             raise VqcodecError(
                 "torch multiplies matrices with less than their precision here, which codes cannot bear; "
                 'torch.set_float32_matmul_precision("highest") mends that'
