@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # The same examples on every run, so that a failure is the change's fault, and no deadline: CI machines stall.
 hypothesis.settings.register_profile("vqcodec", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("vqcodec")
+
+# A shell starts what it puts in the background deaf to interrupts, and tests send some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
