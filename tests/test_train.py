@@ -236,8 +236,13 @@ def test_a_killed_run_goes_on_where_it_was(
 
 
 def test_resuming_a_finished_run_exports_the_same_file_again(
-    start: Callable[..., Path], steps: Counter[str], done: Path, tiny_config: Config
+    start: Callable[..., Path],
+    steps: Counter[str],
+    done: Path,
+    tiny_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("vqcodec.train.export.QUALITIES", QUALITIES)  # all of them, as the finished run had
     before = (done / "tiny.safetensors").read_bytes()
     (done / "tiny.safetensors").unlink()
     log = (done / "log.jsonl").read_text()
