@@ -95,12 +95,20 @@ class VqcodecCoder(Coder):
         return self.codec.decompress(coded)
 
     def macs(self, pixels: NDArray[np.uint8]) -> dict[str, int]:
+        import torch
         from torch.utils.flop_counter import FlopCounterMode
 
+        from vqcodec.prior import ONEDNN
+
+        def linear(x: tuple[int, int], weight: tuple[int, int], *_: object, **__: object) -> int:
+            return 2 * x[0] * x[1] * weight[0]
+
+        # An operation of oneDNN's that torch's counter does not know.
+        own = {torch.ops.mkldnn._linear_pointwise: linear} if ONEDNN else {}
         height, width, channels = pixels.shape
         with FlopCounterMode(display=False) as encoder:
             codes = self.codec.codes(pixels, self.quality)
-        with FlopCounterMode(display=False) as prior:
+        with FlopCounterMode(display=False, custom_mapping=own) as prior:
             self.codec.cross_entropy(codes, self.quality)
         with FlopCounterMode(display=False) as decoder:
             self.codec.reconstruct(codes, self.quality, height, width, grey=channels == 1)

@@ -558,8 +558,11 @@ class FixedPrior:
             raise WeightsError(f"prior tensor {name} has values beyond ±{largest}")
         return table.to(self.arithmetic.dtype)
 
-    def _embedding(self, name: str, *shape: int) -> "_Embedding":
-        return _Embedding(self._table(name, *shape), self.arithmetic.activation_max)
+    def _embedding(self, name: str, groups: int, *shape: int) -> "_Embedding":
+        table, largest = self._table(name, groups, *shape), self.arithmetic.activation_max
+        if not groups * largest < self.arithmetic.exact:
+            raise WeightsError(f"prior tensor {name} sums {groups} groups, beyond the exact integers")
+        return _Embedding(table, largest)
 
     def _linear(self, name: str, inputs: int, outputs: int, *, logits: bool = False) -> Linear:
         """The layer whose inputs and outputs have ``fraction_bits``, as all activations, or logits OCTAVE_BITS."""
