@@ -37,8 +37,8 @@ from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import VqcodecError
 from vqcodec.images import read_image, write_image
 from vqcodec.metrics import bpp
-from vqcodec.prior import Wavefront
 from vqcodec.rd.provenance import image_facts, package_version, provenance, write_json
+from vqcodec.wavefront import Wavefront
 from vqcodec.weights import find_weights
 
 __all__ = ["alternate", "main", "markdown", "sized", "slope"]

@@ -98,7 +98,7 @@ class VqcodecCoder(Coder):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from vqcodec.prior import ONEDNN
+        from vqcodec.arithmetic import ONEDNN
 
         def linear(x: tuple[int, int], weight: tuple[int, int], *_: object, **__: object) -> int:
             return 2 * x[0] * x[1] * weight[0]

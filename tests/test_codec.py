@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vqcodec import entropy, prior
+from vqcodec import entropy, fixed_prior
 from vqcodec.codec import Codec, pick_device
 from vqcodec.container import MAX_PIXELS, MAX_SIDE, Container, pack, parse
 from vqcodec.errors import DeviceError, FormatError, ImageError, UnknownModelError, VqcodecError
@@ -256,7 +256,7 @@ def test_threads_and_batches_change_no_code(
     bitstreams = [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)]
     for count, chunk in ((1, 2048), (2, 2048), (2, 5)):
         threads(count)
-        monkeypatch.setattr(prior, "CHUNK", chunk)  # how many positions the encoder computes in one go
+        monkeypatch.setattr(fixed_prior, "CHUNK", chunk)  # how many positions the encoder computes in one go
         assert [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)] == bitstreams
         back = entropy.decode(tiny_codec.prior, bitstreams, [(4, 5), (8, 10), (8, 10)], 75)
         assert all(np.array_equal(a, b) for a, b in zip(codes, back, strict=True))

@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-import vqcodec.prior
+import vqcodec.fixed_prior
 from vqcodec import entropy
+from vqcodec.arithmetic import FREQUENCIES
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.entropy import decode, encode
 from vqcodec.errors import FormatError
-from vqcodec.prior import FREQUENCIES, FixedPrior, PixelCNN, Wavefront, fixed_point
+from vqcodec.fixed_prior import FixedPrior, fixed_point
+from vqcodec.prior import PixelCNN
+from vqcodec.wavefront import Wavefront
 
 Codes = NDArray[np.int64]
 Frequencies = NDArray[np.float64]
@@ -368,7 +371,7 @@ def test_chunks_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = likely_codes(prior_of(TWO), 7, 9, 50)
     whole = assert_round_trip(prior_of(TWO), codes, 50)
     for size in (1, 5, 64):
-        monkeypatch.setattr(vqcodec.prior, "CHUNK", size)
+        monkeypatch.setattr(vqcodec.fixed_prior, "CHUNK", size)
         assert assert_round_trip(prior_of(TWO), codes, 50) == whole
 
 
@@ -396,7 +399,7 @@ def test_another_instruction_set_makes_and_reads_the_same_bytes(tmp_path: Path) 
 import sys, torch
 from vqcodec import entropy
 from vqcodec.config import *
-from vqcodec.prior import FixedPrior
+from vqcodec.fixed_prior import FixedPrior
 assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
 model, config = {TWO!r}, {PRIORS[TWO]!r}
 integers, codes = torch.load(sys.argv[1])

@@ -19,7 +19,8 @@ from torch import Tensor
 from vqcodec.codec import Codec
 from vqcodec.config import Config, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import UnknownModelError, WeightsError
-from vqcodec.prior import PixelCNN, fixed_point
+from vqcodec.fixed_prior import fixed_point
+from vqcodec.prior import PixelCNN
 from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import MAX_BYTES, find_weights, folders, load_weights, save_weights
 

@@ -23,8 +23,8 @@ from vqcodec import container, entropy
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
 from vqcodec.container import Container
 from vqcodec.errors import DeviceError, FormatError, ImageError, UnknownModelError, WeightsError
+from vqcodec.fixed_prior import Codes, FixedPrior
 from vqcodec.images import crop, pad_to_multiple
-from vqcodec.prior import Codes, FixedPrior
 from vqcodec.tiles import Tile, tiles
 from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import Weights, find_weights, load_weights

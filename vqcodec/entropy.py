@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.errors import FormatError
-from vqcodec.prior import Codes, FixedPrior, Wavefront
+from vqcodec.fixed_prior import Codes, FixedPrior
+from vqcodec.wavefront import Wavefront
 
 __all__ = ["Coded", "decode", "encode"]
 

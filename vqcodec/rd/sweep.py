@@ -39,9 +39,9 @@ from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.container import Container
 from vqcodec.errors import ImageError, ReportError, VqcodecError
+from vqcodec.fixed_prior import Codes
 from vqcodec.images import image_files, read_image, write_atomic
 from vqcodec.metrics import METRICS, Metric
-from vqcodec.prior import Codes
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.provenance import cores, package_version
 

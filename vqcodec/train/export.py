@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from vqcodec import __version__
 from vqcodec.codec import DEFAULT_QUALITY, Codec
 from vqcodec.config import Config
+from vqcodec.fixed_prior import fixed_point
 from vqcodec.images import write_atomic
 from vqcodec.metrics import bpp, psnr
-from vqcodec.prior import fixed_point
 from vqcodec.quantize import VectorQuantizer
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run

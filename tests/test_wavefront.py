@@ -1,0 +1,47 @@
+"""The wavefront: its order, its steps, where neighbours are."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqcodec.wavefront import Wavefront, chunks, merge
+
+
+@given(height=st.integers(1, 12), width=st.integers(1, 12))
+def test_wavefront(height: int, width: int) -> None:
+    wave = Wavefront(height, width)
+    positions = [(int(i) % width, int(i) // width) for i in wave.raster]
+    assert positions == sorted(
+        ((x, y) for x in range(width) for y in range(height)), key=lambda p: (p[0] + 2 * p[1], p[1])
+    )
+    assert [row for first, last in wave.spans for row in range(first, last)] == list(range(height * width))
+    # A grid one column wide has nothing at the odd steps.
+    assert len(wave.spans) == (width + 2 * (height - 1) if width > 1 else height)
+    for first, last in wave.spans:
+        assert len({x + 2 * y for x, y in positions[first:last]}) == 1
+        before = wave.neighbours[first:last, :4]
+        assert ((before < first) | (before == height * width)).all()
+    for row, (x, y) in enumerate(positions):
+        for tap, (dx, dy) in zip(wave.neighbours[row], [(-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0)], strict=True):
+            inside = 0 <= x + dx < width and 0 <= y + dy < height
+            assert (positions[tap] == (x + dx, y + dy)) if inside else (tap == height * width)
+
+
+@given(counts=st.lists(st.integers(1, 9), min_size=1), size=st.integers(1, 20))
+def test_merged_steps(counts: list[int], size: int) -> None:
+    ends = [sum(counts[:i]) for i in range(len(counts) + 1)]
+    steps = list(itertools.pairwise(ends))
+    merged = merge(steps, size)
+    assert [row for first, last in merged for row in range(first, last)] == list(range(ends[-1]))
+    assert {first for first, _ in merged} <= {first for first, _ in steps}
+    assert all(last - first <= size or (first, last) in steps for first, last in merged)
+    # No two neighbours would have fitted together.
+    assert all(b[1] - a[0] > size for a, b in itertools.pairwise(merged))
+
+
+@given(count=st.integers(0, 30), size=st.integers(1, 9))
+def test_chunks(count: int, size: int) -> None:
+    found = list(chunks(count, size))
+    assert [i for first, last in found for i in range(first, last)] == list(range(count))
+    assert all(last - first == size for first, last in found[:-1])

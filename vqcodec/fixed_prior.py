@@ -1,0 +1,393 @@
+r"""The prior in integers: the form that codes files, the same on every device.
+
+::
+
+    coarser level's state ── context layers ── spread ──▶ c [N, C] ┐  in chunks
+    quality ───────────────────── table ────────▶ q [C] ───────────┤
+                                                                   ▼          one wavefront step after another:
+    codes ── embed ──▶ v ── gather 4 taps, first ──▶ h_0 ── gather 5 taps, layer ── + ──▶ h_L ── hidden ──▶ z_s
+      ▲                                                                                                      │
+      └────────────── choose ◀── frequencies [n, G/S, K] ◀── table ◀── heads ◀── + earlier groups' inner ◀───┘
+
+Legend: N = H·W positions, C channels, G groups, K codewords, S stages, n rows of a step; see :mod:`vqcodec.prior`,
+whose network this is. Rows of every buffer are in the order of :mod:`vqcodec.wavefront`; all layers are those of
+:mod:`vqcodec.arithmetic`, whose bound is proved from Σ|w| when the form is made and again when it is loaded.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vqcodec.arithmetic import ARITHMETIC, FREQUENCIES, OCTAVE_BITS, Arithmetic, Linear
+from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig, ModelConfig, PriorConfig
+from vqcodec.errors import VqcodecError, WeightsError
+from vqcodec.layers import Conv
+from vqcodec.prior import LevelPrior, PixelCNN
+from vqcodec.wavefront import Wavefront, chunks, merge
+
+__all__ = ["Codes", "FixedPrior", "fixed_point"]
+
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+MAX_SHIFT = 32
+MAX_SCALE_BITS = 24  # of weights so small that they would fit with more
+
+CHUNK = 1024  # rows computed in one go where nothing forces single steps; bounds memory
+STATE = torch.int16  # holds every activation in half the memory of a float32
+
+
+@torch.no_grad()
+def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
+    """The integers that :class:`FixedPrior` computes with, named as it expects them.
+
+    Each output channel of a layer gets the largest power-of-two scale at which its weights fit the arithmetic and
+    its sums stay exact. Raises WeightsError where there is none.
+    """
+    tensors: dict[str, Tensor] = {}
+    arithmetic = ARITHMETIC[prior.config.sum_bits]
+
+    def linear(name: str, matrix: Tensor, bias: Tensor) -> None:
+        """``matrix [in, out]``; a channel's shift is how many fraction bits its weights have."""
+        if not bool(matrix.isfinite().all() and bias.isfinite().all()):
+            raise WeightsError(f"prior layer {name} has weights that are not finite")
+        matrix, bias = matrix.double(), bias.double()
+        largest = matrix.abs().amax(0).clamp_min(1e-9)
+        shift = (arithmetic.weight_max / largest).log2().floor().clamp(max=MAX_SCALE_BITS)
+        while True:
+            weight = (matrix * 2**shift).round()
+            integers = (bias * 2 ** (shift + arithmetic.fraction_bits)).round()
+            too_large = _bound(arithmetic, weight, integers, shift) >= arithmetic.exact
+            if not bool((too_large & (shift > 1)).any()):
+                break
+            shift -= too_large.double()
+        tensors[f"{name}.weight"] = weight.to(arithmetic.stored)
+        tensors[f"{name}.bias"] = integers.to(torch.int64)
+        tensors[f"{name}.shift"] = shift.to(torch.int32)
+
+    def table(name: str, values: Tensor) -> None:
+        integers = (values.double() * 2**arithmetic.fraction_bits).round()
+        tensors[name] = integers.clamp(-arithmetic.activation_max, arithmetic.activation_max).to(torch.int16)
+
+    qualities = [prior.model.lmbda(q) for q in range(QUALITY_MIN, QUALITY_MAX + 1)]
+    features = prior.embedding(torch.tensor(qualities, device=next(prior.parameters()).device))
+    for index, level in enumerate(prior.levels):
+        assert isinstance(level, LevelPrior)
+        prefix = f"{index}."
+        table(prefix + "embed", level.embed.table)
+        known = level.groups_a_stage * (level.stages - 1)  # the last stage's codes inform no later stage
+        table(prefix + "inner", level.inner.table[:known])
+        table(prefix + "quality", level.quality(features))
+        for i, layer in enumerate(level.context):
+            linear(f"{prefix}context.{i}", *_matrix(layer, 9))
+        if index > 0:
+            linear(f"{prefix}spread", *_matrix(level.spread, 1))
+        linear(f"{prefix}first", *_matrix(level.first, 4))
+        for i, layer in enumerate(level.layers):
+            linear(f"{prefix}layers.{i}", *_matrix(layer, 5))
+        linear(f"{prefix}hidden", *_matrix(level.hidden, 1))
+        for i, head in enumerate(level.heads):
+            matrix, bias = _matrix(head, 1)
+            linear(f"{prefix}heads.{i}", matrix / math.log(2), bias / math.log(2))  # logits to base 2
+    FixedPrior(tensors, prior.model, prior.config)  # proves the bound
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _bound(arithmetic: Arithmetic, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
+    """The largest that a sum, or a part of it, of each output ``[out]`` can become for inputs in range."""
+    return weight.abs().sum(0) * arithmetic.activation_max + bias.abs() + 2 ** (shift - 1)
+
+
+def _matrix(layer: nn.Module, taps: int) -> tuple[Tensor, Tensor]:
+    """A convolution as ``[taps·in, out]`` and its bias."""
+    assert isinstance(layer, Conv)
+    weight = layer.weight.view(layer.shape[0], layer.shape[1], taps)
+    return weight.permute(2, 1, 0).reshape(-1, layer.shape[0]), layer.bias
+
+
+Codes = NDArray[np.int16]
+"""Codes, which are below 4096, wherever there are many of them."""
+
+Choose = Callable[[int, int, int, NDArray[np.float64]], NDArray[np.integer[Any]]]
+"""``choose(first_row, last_row + 1, stage, frequencies [n, G/S, K]) -> codes [n, G/S]``."""
+
+
+class FixedPrior:
+    """The exact integer form, made by :func:`fixed_point`; codes files.
+
+    Args:
+        tensors: integers by name, as :func:`fixed_point` returns them.
+        model, config: what they belong to.
+        device: any; the integers that come out are the same.
+
+    Raises WeightsError if a tensor is missing or misshapen, or if a layer's sums could reach 2⁵³.
+    """
+
+    def __init__(
+        self,
+        tensors: dict[str, Tensor],
+        model: ModelConfig,
+        config: PriorConfig,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model, self.config = model, config
+        self.device = torch.device(device)
+        self.arithmetic = ARITHMETIC[config.sum_bits]
+        self._frequencies = torch.tensor(FREQUENCIES, dtype=torch.float64, device=self.device)
+        self._probe = self._make_probe()
+        self._remaining = dict(tensors)
+        self._levels = [self._load(i, level) for i, level in enumerate(model.levels)]
+        if self._remaining:
+            raise WeightsError(f"prior has unexpected tensors: {', '.join(sorted(self._remaining))}")
+
+    def code_level(
+        self,
+        index: int,
+        height: int,
+        width: int,
+        quality: int,
+        coarser: Tensor | None,
+        choose: Choose,
+        *,
+        known: NDArray[np.integer[Any]] | None = None,
+    ) -> tuple[Codes, Tensor | None]:
+        """Visit every position of a level, in coding order, and learn its codes from ``choose``.
+
+        Args:
+            index: the level, 0 the coarsest.
+            height, width: of its grid.
+            quality: 1..100.
+            coarser: the state that this function returned for the level before; None for level 0.
+            choose: given the frequencies of a stage's codes at some rows, returns the codes: the encoder
+                looks them up, the decoder reads them from the bitstream.
+            known: the codes ``[G, H, W]``, where the caller has them. The same sums are then done for many
+                wavefront steps in one go, which changes no integer.
+
+        Returns the codes ``[G, H, W]`` and, for the next finer level if there is one, the level's state ``[H, W, C]``.
+        Raises VqcodecError where torch was told to multiply with less precision than the integers need.
+        """
+        # Nor may a caller's autocast round the integers.
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            self._check_products()
+            return self._code_level(index, height, width, quality, coarser, choose, known)
+
+    def _make_probe(self) -> Linear:
+        inputs = 512
+        largest = int(self.arithmetic.exact / inputs / self.arithmetic.activation_max)
+        options: dict[str, Any] = {"dtype": self.arithmetic.dtype, "device": self.device}
+        weight = torch.full((inputs, 16), float(largest), **options)
+        return Linear(weight, torch.ones(16, **options), torch.ones(1, **options))
+
+    def _check_products(self) -> None:
+        """One small product whose sums come as close to the bound as any."""
+        probe = self._probe
+        largest = self.arithmetic.activation_max
+        x = torch.full((16, len(probe.weight)), float(largest), dtype=self.arithmetic.dtype, device=self.device)
+        expected = len(probe.weight) * largest * probe.weight[0] + probe.bias
+        if not torch.equal(probe.product(x), expected.expand(16, -1)):
+            raise VqcodecError(
+                "torch multiplies matrices with less than their precision here, which codes cannot bear; "
+                'torch.set_float32_matmul_precision("highest") mends that'
+            )
+
+    def _code_level(
+        self,
+        index: int,
+        height: int,
+        width: int,
+        quality: int,
+        coarser: Tensor | None,
+        choose: Choose,
+        known: NDArray[np.integer[Any]] | None,
+    ) -> tuple[Codes, Tensor | None]:
+        level, ceiling = self._levels[index], self.arithmetic.activation_max
+        wavefront = Wavefront(height, width)
+        positions = height * width
+        context = self._context(level, wavefront, quality, coarser)
+        neighbours = torch.from_numpy(wavefront.neighbours).to(self.device)
+        codes = np.zeros((positions, level.groups), dtype=np.int16)
+        spans = wavefront.spans
+        if known is not None:
+            codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
+            spans = merge(spans, CHUNK)
+        # A neighbour is at most three steps back, so each layer keeps the last four spans of rows, and one row
+        # more for the zeros outside the grid: a large picture needs hardly more memory than its codes and context.
+        kept = min(positions, 4 * max(last - first for first, last in spans))
+        slots = torch.where(neighbours < positions, neighbours % kept, kept)
+        embedded, *hidden = (context.new_zeros(kept + 1, self.config.channels) for _ in range(self.config.layers + 1))
+        for first, last in spans:
+            earlier, near, own = slots[first:last, :4].flatten(), slots[first:last].flatten(), slots[first:last, 4]
+            if known is not None:
+                embedded[own] = level.embed(codes[first:last])
+            x = embedded.index_select(0, earlier).view(last - first, -1)
+            h = level.first(x).add_(context[first:last]).clamp_(0, ceiling)
+            for layer, buffer in zip(level.layers, hidden, strict=True):
+                buffer[own] = h
+                x = buffer.index_select(0, near).view(last - first, -1)
+                h = layer(x).add_(h).clamp_(0, ceiling)
+            stages = level.hidden(h).chunk(level.stages, 1)
+            news: Tensor | float = 0.0
+            for stage, head in enumerate(level.heads):
+                logits = head((stages[stage] + news).clamp_(0, ceiling))
+                frequencies = self._to_frequencies(logits.view(-1, level.codebook_size))
+                groups = slice(stage * level.groups_a_stage, (stage + 1) * level.groups_a_stage)
+                rows = frequencies.view(last - first, -1, level.codebook_size).cpu().numpy()
+                codes[first:last, groups] = choose(first, last, stage, rows)
+                if stage + 1 < level.stages:
+                    news = news + level.inner(codes[first:last, groups], groups.start)
+            if known is None:
+                embedded[own] = level.embed(codes[first:last])
+            context[first:last] += embedded[own]
+        grid = np.empty_like(codes)
+        grid[wavefront.raster] = codes
+        found = grid.T.reshape(level.groups, height, width)
+        if index + 1 == len(self._levels):
+            return found, None
+        state = torch.empty(context.shape, dtype=STATE, device=self.device)
+        state[torch.from_numpy(wavefront.raster).to(self.device)] = context.clamp_(-ceiling, ceiling).to(STATE)
+        return found, state.view(height, width, -1)
+
+    def _to_frequencies(self, logits: Tensor) -> Tensor:
+        """Integer frequencies ``[n, K]`` of logits in 64ths of a bit: 2^(22 − gap to the largest), from the table."""
+        gap = (logits.amax(1, keepdim=True) - logits).clamp_(max=len(FREQUENCIES) - 1)
+        return self._frequencies.index_select(0, gap.to(torch.int32).flatten()).view_as(gap)
+
+    def _context(self, level: "_Level", wavefront: Wavefront, quality: int, coarser: Tensor | None) -> Tensor:
+        """Context ``[N, C]`` in coding order, from the coarser level's state ``[H/f, W/f, C]``."""
+        own = level.quality[quality - QUALITY_MIN]
+        rank = torch.from_numpy(wavefront.rank).to(self.device)
+        if coarser is None:
+            return own.repeat(len(rank), 1)
+        assert level.spread is not None
+        for layer in level.context:
+            coarser = self._convolve(layer, coarser)
+        height, width, _ = coarser.shape
+        factor, row = level.factor, width * level.factor**2  # positions that a row of the coarser grid becomes
+        context = own.new_empty(len(rank), len(own))
+        for first, last in chunks(height, max(1, CHUNK // width)):
+            spread = level.spread(coarser[first:last].flatten(0, 1).to(own.dtype))
+            spread = spread.view(last - first, width, -1, factor, factor).permute(0, 3, 1, 4, 2)
+            context[rank[first * row : last * row]] = spread.reshape(-1, len(own)) + own
+        return context
+
+    def _convolve(self, layer: Linear, x: Tensor) -> Tensor:
+        """A 3×3 layer and its clamp, ``[H, W, C]`` to the same shape."""
+        height, width, _ = x.shape
+        padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+        out = torch.empty_like(x)
+        # A few grid rows at a time: the nine shifted copies are nine times the grid.
+        for first, last in chunks(height, max(1, CHUNK // width)):
+            taps = [padded[first + i : last + i, j : j + width] for i in range(3) for j in range(3)]
+            rows = layer(torch.cat(taps, 2).flatten(0, 1).to(layer.weight.dtype))
+            out[first:last] = rows.clamp_(0, self.arithmetic.activation_max).view(last - first, width, -1)
+        return out
+
+    def _load(self, index: int, level: LevelConfig) -> "_Level":
+        channels, prefix = self.config.channels, f"{index}."
+        known = level.groups // level.stages * (level.stages - 1)
+        factor = 1 if index == 0 else self.model.levels[index - 1].stride // level.stride
+        context = range(self.config.context_layers if index > 0 else 0)
+        outputs = level.groups // level.stages * level.codebook_size
+        return _Level(
+            groups=level.groups,
+            stages=level.stages,
+            codebook_size=level.codebook_size,
+            factor=factor,
+            embed=self._embedding(prefix + "embed", level.groups, level.codebook_size, channels),
+            inner=self._embedding(prefix + "inner", known, level.codebook_size, channels),
+            quality=self._table(prefix + "quality", QUALITY_MAX - QUALITY_MIN + 1, channels),
+            context=[self._linear(f"{prefix}context.{i}", 9 * channels, channels) for i in context],
+            spread=self._linear(prefix + "spread", channels, channels * factor**2) if index > 0 else None,
+            first=self._linear(prefix + "first", 4 * channels, channels),
+            layers=[self._linear(f"{prefix}layers.{i}", 5 * channels, channels) for i in range(self.config.layers)],
+            hidden=self._linear(prefix + "hidden", channels, channels * level.stages),
+            heads=[self._linear(f"{prefix}heads.{i}", channels, outputs, logits=True) for i in range(level.stages)],
+        )
+
+    def _take(self, name: str, *shape: int) -> Tensor:
+        tensor = self._remaining.pop(name, None)
+        if tensor is None:
+            raise WeightsError(f"prior has no tensor {name}")
+        if tuple(tensor.shape) != shape or tensor.dtype not in INTEGERS:
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise WeightsError(f"prior tensor {name} is {found}, expected integers {list(shape)}")
+        return tensor.to(self.device, torch.float64)
+
+    def _table(self, name: str, *shape: int) -> Tensor:
+        table, largest = self._take(name, *shape), self.arithmetic.activation_max
+        if bool((table.abs() > largest).any()):
+            raise WeightsError(f"prior tensor {name} has values beyond ±{largest}")
+        return table.to(self.arithmetic.dtype)
+
+    def _embedding(self, name: str, groups: int, *shape: int) -> "_Embedding":
+        table, largest = self._table(name, groups, *shape), self.arithmetic.activation_max
+        if not groups * largest < self.arithmetic.exact:
+            raise WeightsError(f"prior tensor {name} sums {groups} groups, beyond the exact integers")
+        return _Embedding(table, largest)
+
+    def _linear(self, name: str, inputs: int, outputs: int, *, logits: bool = False) -> Linear:
+        """The layer whose inputs and outputs have ``fraction_bits``, as all activations, or logits OCTAVE_BITS."""
+        arithmetic = self.arithmetic
+        weight = self._take(f"{name}.weight", inputs, outputs)
+        bias = self._take(f"{name}.bias", outputs)
+        # Older weights have one shift for all channels.
+        single = tuple(self._remaining.get(f"{name}.shift", bias).shape) == (1,)
+        shift = self._take(f"{name}.shift", 1 if single else outputs)
+        if bool(((shift < 1) | (shift > MAX_SHIFT)).any()):
+            raise WeightsError(f"prior tensor {name}.shift is {_range(shift)}, expected 1..{MAX_SHIFT}")
+        if logits:
+            shift += arithmetic.fraction_bits - OCTAVE_BITS
+        # Every input of every layer has been clamped to ±activation_max.
+        bound = float(_bound(arithmetic, weight, bias, shift).max())
+        if not bound < arithmetic.exact:
+            power = self.config.sum_bits
+            raise WeightsError(f"prior layer {name} can reach {bound:.3g}, beyond the exact integers below 2^{power}")
+        dtype = arithmetic.dtype
+        return Linear(weight.to(dtype), (bias + 2 ** (shift - 1)).to(dtype), (2.0**-shift).to(dtype))
+
+
+def _range(values: Tensor) -> str:
+    low, high = (int(v) for v in values.aminmax())
+    return str(low) if low == high else f"{low}..{high}"
+
+
+class _Embedding:
+    """Sums of rows of a table ``[G, K, C]``, one row a group, clamped to ±``largest``."""
+
+    def __init__(self, table: Tensor, largest: int) -> None:
+        self._size, self._largest = table.shape[1], largest
+        self._rows = table.flatten(0, 1)
+
+    def __call__(self, codes: NDArray[np.integer[Any]], first_group: int = 0) -> Tensor:
+        """``codes [n, g] -> [n, C]``."""
+        index = codes + (first_group + np.arange(codes.shape[1])) * self._size
+        rows = F.embedding_bag(torch.from_numpy(index).to(self._rows.device), self._rows, mode="sum")
+        return rows.clamp_(-self._largest, self._largest)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The integers of one level; names as in :class:`LevelPrior`."""
+
+    groups: int
+    stages: int
+    codebook_size: int
+    factor: int
+    embed: _Embedding
+    inner: _Embedding
+    quality: Tensor
+    context: list[Linear]
+    spread: Linear | None
+    first: Linear
+    layers: list[Linear]
+    hidden: Linear
+    heads: list[Linear]
+
+    @property
+    def groups_a_stage(self) -> int:
+        return self.groups // self.stages
