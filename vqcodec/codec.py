@@ -149,8 +149,9 @@ class Codec:
         padded = pad_to_multiple(pixels, self.vqvae.stride)
         codes = [np.empty((level.groups, *shape), np.int16) for level, shape in self._grids(*padded.shape[:2])]
         for tile in self._tiles(*padded.shape[:2]):
-            part = np.ascontiguousarray(padded[tile.rows.computed(), tile.columns.computed()])
-            x = torch.from_numpy(part).to(self.device).permute(2, 0, 1)[None]
+            part = np.ascontiguousarray(padded[None, tile.rows.computed(), tile.columns.computed()])
+            x = torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2)
+            # Convolutions follow the layout of the image: with channels last, they take half the time on a CPU.
             x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
             grids = self.vqvae.encode(x, self._lmbda(quality))
             for whole, grid, level in zip(codes, grids, self.model.levels, strict=True):

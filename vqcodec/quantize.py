@@ -233,13 +233,11 @@ class VectorQuantizer(nn.Module):
 
     def _rows(self, x: Tensor) -> Tensor:
         """``[B, G·D, H, W] -> [G, B·H·W, D]``, in float32."""
-        batch, _, height, width = x.shape
-        grouped = x.float().reshape(batch, self.groups, self.dim, height * width)
-        return grouped.permute(1, 0, 3, 2).reshape(self.groups, -1, self.dim)
+        return x.float().permute(0, 2, 3, 1).reshape(-1, self.groups, self.dim).transpose(0, 1)
 
     def _grid(self, rows: Tensor, batch: int, height: int, width: int) -> Tensor:
-        grouped = rows.view(self.groups, batch, height, width, self.dim)
-        return grouped.permute(1, 0, 4, 2, 3).reshape(batch, -1, height, width)
+        """``[G, B·H·W, D] -> [B, G·D, H, W]``, channels last."""
+        return rows.transpose(0, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
     def _gather(self, codebook: Tensor, codes: Tensor) -> Tensor:
         """``[G, K, D]`` at ``codes [G, N]`` -> ``[G, N, D]``."""

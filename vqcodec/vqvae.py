@@ -278,7 +278,7 @@ class VQVAE(nn.Module):
         """
         embedding = self.embedding(lmbda)
         batch, _, height, width = codes[0].shape
-        f = self.start[None, :, None, None].expand(batch, -1, height, width)
+        f = self._start(batch, height, width)
         remaining = iter(codes)
         for stage in reversed(range(len(self.decoder))):
             for level in self._levels_at(stage):
@@ -349,7 +349,8 @@ class VQVAE(nn.Module):
         """
         embedding = self.embedding(lmbda)
         features = self._encode_trunk(x, embedding)
-        f = self._start(features[-1])
+        batch, _, height, width = features[-1].shape
+        f = self._start(batch, height, width)
         for stage in reversed(range(last_stage, len(features))):
             for level in self._levels_at(stage):
                 gain = level.gain(lmbda, embedding)
@@ -400,9 +401,9 @@ class VQVAE(nn.Module):
             features.append(e)
         return features
 
-    def _start(self, e: Tensor) -> Tensor:
-        """The decoder feature before any level has spoken."""
-        return self.start[None, :, None, None].expand_as(e)
+    def _start(self, batch: int, height: int, width: int) -> Tensor:
+        """The decoder feature before any level has spoken, channels last."""
+        return self.start.expand(batch, height, width, -1).contiguous().permute(0, 3, 1, 2)
 
 
 def _mute_silent(r: Tensor, told: Tensor, dim: int) -> None:
