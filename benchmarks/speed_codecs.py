@@ -12,6 +12,7 @@ hold it.
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,13 @@ class VqcodecCoder(Coder):
         def linear(x: tuple[int, int], weight: tuple[int, int], *_: object, **__: object) -> int:
             return 2 * x[0] * x[1] * weight[0]
 
-        # An operation of oneDNN's that torch's counter does not know.
-        own = {torch.ops.mkldnn._linear_pointwise: linear} if ONEDNN else {}
+        def packed(x: tuple[int, int], weight: object, bias: tuple[int], *_: object, **__: object) -> int:
+            return 2 * x[0] * x[1] * bias[0]
+
+        # Products that torch's counter does not know.
+        own: dict[Any, Callable[..., int]] = {torch.ops.mkldnn._linear_pointwise: linear} if ONEDNN else {}
+        if hasattr(torch.ops.aten, "fbgemm_linear_fp16_weight"):
+            own[torch.ops.aten.fbgemm_linear_fp16_weight] = packed
         height, width, channels = pixels.shape
         with FlopCounterMode(display=False) as encoder:
             codes = self.codec.codes(pixels, self.quality)

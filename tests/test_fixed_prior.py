@@ -188,14 +188,20 @@ def test_fixed_point_costs_what_the_float_form_does() -> None:
 # --- the bound that makes it exact -------------------------------------------------------------------------------
 
 
-def test_both_ways_to_multiply_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_ways_to_multiply_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = random_codes(TINY, SHAPES)
     tensors = fixed_point(network())
     ways = []
-    for onednn in (vqcodec.arithmetic.ONEDNN, False):
+    for few, onednn in (
+        (vqcodec.arithmetic.FEW, vqcodec.arithmetic.ONEDNN),
+        (0, vqcodec.arithmetic.ONEDNN),
+        (0, False),
+    ):
+        monkeypatch.setattr(vqcodec.arithmetic, "FEW", few)
         monkeypatch.setattr(vqcodec.arithmetic, "ONEDNN", onednn)
         ways.append(visit(FixedPrior(tensors, TINY, NARROW), codes, known=False))
-    assert_same(*ways)
+    assert_same(ways[0], ways[1])
+    assert_same(ways[0], ways[2])
 
 
 @pytest.fixture(scope="module", params=ARITHMETIC)

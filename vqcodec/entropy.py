@@ -84,34 +84,33 @@ class _Writer:
     """The encoder's side of :meth:`FixedPrior.code_level`: looks codes up and writes them in wavefront order."""
 
     def __init__(self, grid: NDArray[np.integer[Any]], wavefront: Wavefront, stages: int, *, measure: bool) -> None:
-        self.codes = grid.astype(np.int16).reshape(len(grid), -1).T[wavefront.raster]
+        self.codes = grid.astype(np.int32).reshape(len(grid), -1).T[wavefront.raster]
         self.spans = wavefront.spans
         self.stages = stages
         self.written = 0  # spans
         self.encoder = constriction.stream.queue.RangeEncoder()
         self.measure = measure
         self.cross_entropy = 0.0 if measure else math.nan
-        self.pending: list[NDArray[np.float64]] = []
+        self.pending: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
 
-    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> Codes:
+    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int32]:
         count = frequencies.shape[1]
         codes = self.codes[first:last, stage * count : (stage + 1) * count]
-        self.pending.append(frequencies)
+        self.pending.append((codes.reshape(-1), frequencies.reshape(-1, frequencies.shape[2])))
         if self.measure:
             chosen = np.take_along_axis(frequencies, codes[:, :, None], 2)[:, :, 0]
             self.cross_entropy -= float(np.log2(np.maximum(chosen, 0.5) / frequencies.sum(2)).sum())
         if stage == self.stages - 1:
-            self._write(first, last)
+            self._write(first, last, count)
         return codes
 
-    def _write(self, first: int, last: int) -> None:
-        """Write all stages of rows first..last, wavefront step by wavefront step."""
+    def _write(self, first: int, last: int, count: int) -> None:
+        """Write all stages of rows first..last, ``count`` codes a stage, wavefront step by wavefront step."""
         while self.written < len(self.spans) and self.spans[self.written][0] < last:
-            a, b = self.spans[self.written]
+            a, b = ((row - first) * count for row in self.spans[self.written])
             self.written += 1
-            for frequencies, columns in zip(self.pending, np.split(self.codes[a:b], self.stages, 1), strict=True):
-                table = frequencies[a - first : b - first].reshape(-1, frequencies.shape[2])
-                self.encoder.encode(columns.reshape(-1).astype(np.int32), _MODEL, table)
+            for codes, table in self.pending:
+                self.encoder.encode(codes[a:b], _MODEL, table[a:b])
         self.pending.clear()
 
     def bitstream(self) -> bytes:
@@ -130,13 +129,13 @@ class _Reader:
         self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self.name = name
 
-    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> Codes:
+    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int32]:
         rows = frequencies.reshape(-1, frequencies.shape[2])
         try:
             symbols: NDArray[np.int32] = self.decoder.decode(_MODEL, rows)
         except AssertionError:  # a point in the sliver that the quantisation leaves over
             raise FormatError(f"{self.name} has a bitstream that stands for no codes") from None
-        return symbols.reshape(frequencies.shape[:2]).astype(np.int16)
+        return symbols.reshape(frequencies.shape[:2])
 
     def finish(self) -> None:
         if not self.decoder.maybe_exhausted():

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vqcodec.arithmetic import ARITHMETIC, FREQUENCIES, OCTAVE_BITS, Arithmetic, Linear
+from vqcodec.arithmetic import ARITHMETIC, FEW, FREQUENCIES, OCTAVE_BITS, Arithmetic, Linear
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import VqcodecError, WeightsError
 from vqcodec.layers import Conv
@@ -164,7 +164,8 @@ class FixedPrior:
             quality: 1..100.
             coarser: the state that this function returned for the level before; None for level 0.
             choose: given the frequencies of a stage's codes at some rows, returns the codes: the encoder
-                looks them up, the decoder reads them from the bitstream.
+                looks them up, the decoder reads them from the bitstream. The frequencies are overwritten after the
+                call for the last stage of these rows.
             known: the codes ``[G, H, W]``, where the caller has them. The same sums are then done for many
                 wavefront steps in one go, which changes no integer.
 
@@ -181,15 +182,15 @@ class FixedPrior:
         largest = int(self.arithmetic.exact / inputs / self.arithmetic.activation_max)
         options: dict[str, Any] = {"dtype": self.arithmetic.dtype, "device": self.device}
         weight = torch.full((inputs, 16), float(largest), **options)
-        return Linear(weight, torch.ones(16, **options), torch.ones(1, **options))
+        return Linear(weight, torch.ones(16, **options))
 
     def _check_products(self) -> None:
         """One small product whose sums come as close to the bound as any."""
         probe = self._probe
         largest = self.arithmetic.activation_max
-        x = torch.full((16, len(probe.weight)), float(largest), dtype=self.arithmetic.dtype, device=self.device)
+        x = torch.full((FEW + 1, len(probe.weight)), float(largest), dtype=self.arithmetic.dtype, device=self.device)
         expected = len(probe.weight) * largest * probe.weight[0] + probe.bias
-        if not torch.equal(probe.product(x), expected.expand(16, -1)):
+        if not torch.equal(probe.product(x), expected.expand(len(x), -1)):
             raise VqcodecError(
                 "torch multiplies matrices with less than their precision here, which codes cannot bear; "
                 'torch.set_float32_matmul_precision("highest") mends that'
@@ -209,40 +210,46 @@ class FixedPrior:
         wavefront = Wavefront(height, width)
         positions = height * width
         context = self._context(level, wavefront, quality, coarser)
-        neighbours = torch.from_numpy(wavefront.neighbours).to(self.device)
         codes = np.zeros((positions, level.groups), dtype=np.int16)
         spans = wavefront.spans
         if known is not None:
             codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
             spans = merge(spans, CHUNK)
-        # A neighbour is at most three steps back, so each layer keeps the last four spans of rows, and one row
-        # more for the zeros outside the grid: a large picture needs hardly more memory than its codes and context.
-        kept = min(positions, 4 * max(last - first for first, last in spans))
-        slots = torch.where(neighbours < positions, neighbours % kept, kept)
-        embedded, *hidden = (context.new_zeros(kept + 1, self.config.channels) for _ in range(self.config.layers + 1))
-        for first, last in spans:
-            earlier, near, own = slots[first:last, :4].flatten(), slots[first:last].flatten(), slots[first:last, 4]
+        sizes = [last - first for first, last in spans]
+        slots, owns = _ring(wavefront, spans)
+        near = torch.from_numpy(slots).to(self.device)
+        before = torch.split(near[:, :4].flatten(), [4 * size for size in sizes])
+        around = torch.split(near.flatten(), [5 * size for size in sizes])
+        contexts = torch.split(context, sizes)
+        ring = 4 * max(sizes) + 1, self.config.channels
+        embedded, *hidden = (context.new_zeros(ring) for _ in range(self.config.layers + 1))
+        scratch = _Scratch(level, max(sizes), self.device)
+        for step, (first, last) in enumerate(spans):
+            rows, own = sizes[step], owns[step]
+            room = scratch.of(rows)
             if known is not None:
                 embedded[own] = level.embed(codes[first:last])
-            x = embedded.index_select(0, earlier).view(last - first, -1)
-            h = level.first(x).add_(context[first:last]).clamp_(0, ceiling)
+            x = embedded.index_select(0, before[step]).view(rows, -1)
+            h = level.first(x).add_(contexts[step]).clamp_(0, ceiling)
             for layer, buffer in zip(level.layers, hidden, strict=True):
                 buffer[own] = h
-                x = buffer.index_select(0, near).view(last - first, -1)
+                x = buffer.index_select(0, around[step]).view(rows, -1)
                 h = layer(x).add_(h).clamp_(0, ceiling)
             stages = level.hidden(h).chunk(level.stages, 1)
-            news: Tensor | float = 0.0
+            news: Tensor | None = None
             for stage, head in enumerate(level.heads):
-                logits = head((stages[stage] + news).clamp_(0, ceiling))
-                frequencies = self._to_frequencies(logits.view(-1, level.codebook_size))
-                groups = slice(stage * level.groups_a_stage, (stage + 1) * level.groups_a_stage)
-                rows = frequencies.view(last - first, -1, level.codebook_size).cpu().numpy()
-                codes[first:last, groups] = choose(first, last, stage, rows)
+                z = stages[stage] if news is None else stages[stage] + news
+                logits = head(z.clamp(0, ceiling)).view(-1, level.codebook_size)
+                found = choose(first, last, stage, self._to_frequencies(logits, room[stage]))
+                groups = stage * level.groups_a_stage
+                codes[first:last, groups : groups + level.groups_a_stage] = found
                 if stage + 1 < level.stages:
-                    news = news + level.inner(codes[first:last, groups], groups.start)
+                    inner = level.inner(found, groups)
+                    news = inner if news is None else news.add_(inner)
             if known is None:
                 embedded[own] = level.embed(codes[first:last])
-            context[first:last] += embedded[own]
+            if index + 1 < len(self._levels):
+                contexts[step].add_(embedded[own])
         grid = np.empty_like(codes)
         grid[wavefront.raster] = codes
         found = grid.T.reshape(level.groups, height, width)
@@ -252,10 +259,14 @@ class FixedPrior:
         state[torch.from_numpy(wavefront.raster).to(self.device)] = context.clamp_(-ceiling, ceiling).to(STATE)
         return found, state.view(height, width, -1)
 
-    def _to_frequencies(self, logits: Tensor) -> Tensor:
-        """Integer frequencies ``[n, K]`` of logits in 64ths of a bit: 2^(22 − gap to the largest), from the table."""
-        gap = (logits.amax(1, keepdim=True) - logits).clamp_(max=len(FREQUENCIES) - 1)
-        return self._frequencies.index_select(0, gap.to(torch.int32).flatten()).view_as(gap)
+    def _to_frequencies(self, logits: Tensor, room: "_Room") -> NDArray[np.float64]:
+        """Integer frequencies of logits in 64ths of a bit, ``[n, K]``: 2^(22 − gap to the largest), from the table."""
+        gap = torch.sub(logits.amax(1, keepdim=True), logits, out=logits).clamp_(max=len(FREQUENCIES) - 1)
+        room.index.copy_(gap.view(-1))
+        torch.index_select(self._frequencies, 0, room.index, out=room.frequencies)
+        if room.host is not None:
+            room.host.copy_(room.frequencies)
+        return room.array
 
     def _context(self, level: "_Level", wavefront: Wavefront, quality: int, coarser: Tensor | None) -> Tensor:
         """Context ``[N, C]`` in coding order, from the coarser level's state ``[H/f, W/f, C]``."""
@@ -289,17 +300,18 @@ class FixedPrior:
 
     def _load(self, index: int, level: LevelConfig) -> "_Level":
         channels, prefix = self.config.channels, f"{index}."
-        known = level.groups // level.stages * (level.stages - 1)
+        a_stage = level.groups // level.stages
+        known = a_stage * (level.stages - 1)
         factor = 1 if index == 0 else self.model.levels[index - 1].stride // level.stride
         context = range(self.config.context_layers if index > 0 else 0)
-        outputs = level.groups // level.stages * level.codebook_size
+        outputs = a_stage * level.codebook_size
         return _Level(
             groups=level.groups,
             stages=level.stages,
             codebook_size=level.codebook_size,
             factor=factor,
-            embed=self._embedding(prefix + "embed", level.groups, level.codebook_size, channels),
-            inner=self._embedding(prefix + "inner", known, level.codebook_size, channels),
+            embed=self._embedding(prefix + "embed", level.groups, level.groups, level.codebook_size, channels),
+            inner=self._embedding(prefix + "inner", known, a_stage, level.codebook_size, channels),
             quality=self._table(prefix + "quality", QUALITY_MAX - QUALITY_MIN + 1, channels),
             context=[self._linear(f"{prefix}context.{i}", 9 * channels, channels) for i in context],
             spread=self._linear(prefix + "spread", channels, channels * factor**2) if index > 0 else None,
@@ -324,11 +336,11 @@ class FixedPrior:
             raise WeightsError(f"prior tensor {name} has values beyond ±{largest}")
         return table.to(self.arithmetic.dtype)
 
-    def _embedding(self, name: str, groups: int, *shape: int) -> "_Embedding":
+    def _embedding(self, name: str, groups: int, together: int, *shape: int) -> "_Embedding":
         table, largest = self._table(name, groups, *shape), self.arithmetic.activation_max
         if not groups * largest < self.arithmetic.exact:
             raise WeightsError(f"prior tensor {name} sums {groups} groups, beyond the exact integers")
-        return _Embedding(table, largest)
+        return _Embedding(table, together, largest)
 
     def _linear(self, name: str, inputs: int, outputs: int, *, logits: bool = False) -> Linear:
         """The layer whose inputs and outputs have ``fraction_bits``, as all activations, or logits OCTAVE_BITS."""
@@ -348,7 +360,8 @@ class FixedPrior:
             power = self.config.sum_bits
             raise WeightsError(f"prior layer {name} can reach {bound:.3g}, beyond the exact integers below 2^{power}")
         dtype = arithmetic.dtype
-        return Linear(weight.to(dtype), (bias + 2 ** (shift - 1)).to(dtype), (2.0**-shift).to(dtype))
+        scale = 2.0**-shift
+        return Linear((weight * scale).to(dtype), (bias * scale + 0.5).to(dtype))
 
 
 def _range(values: Tensor) -> str:
@@ -357,17 +370,60 @@ def _range(values: Tensor) -> str:
 
 
 class _Embedding:
-    """Sums of rows of a table ``[G, K, C]``, one row a group, clamped to ±``largest``."""
+    """Sums of rows of a table ``[G, K, C]``, one row for each of ``together`` groups, clamped to ±``largest``."""
 
-    def __init__(self, table: Tensor, largest: int) -> None:
-        self._size, self._largest = table.shape[1], largest
+    def __init__(self, table: Tensor, together: int, largest: int) -> None:
+        self._together, self._largest = together, largest
         self._rows = table.flatten(0, 1)
+        self._groups = np.arange(len(table), dtype=np.int32) * table.shape[1]
+        self._starts = self._starts_of(CHUNK)
 
     def __call__(self, codes: NDArray[np.integer[Any]], first_group: int = 0) -> Tensor:
         """``codes [n, g] -> [n, C]``."""
-        index = codes + (first_group + np.arange(codes.shape[1])) * self._size
-        rows = F.embedding_bag(torch.from_numpy(index).to(self._rows.device), self._rows, mode="sum")
-        return rows.clamp_(-self._largest, self._largest)
+        count, starts = codes.shape[0], self._starts
+        if count > starts.numel():
+            starts = self._starts = self._starts_of(count)
+        rows = (codes + self._groups[first_group : first_group + self._together]).reshape(-1)
+        index = torch.from_numpy(rows).to(self._rows.device)
+        sums = F.embedding_bag(index, self._rows, starts[:count], mode="sum")
+        return sums.clamp_(-self._largest, self._largest)
+
+    def _starts_of(self, count: int) -> Tensor:
+        # Torch would make them anew each time, which takes as long as the sums.
+        return torch.arange(count, dtype=torch.int32, device=self._rows.device) * self._together
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Memory for the frequencies of one stage of so many rows."""
+
+    index: Tensor  # [rows · G/S · K], int32
+    frequencies: Tensor  # the same, float64
+    host: Tensor | None  # a copy of them, unless they lie where numpy can read them
+    array: NDArray[np.float64]  # them as [rows, G/S, K]
+
+
+class _Scratch:
+    """Memory that all spans use in turn; the system would have to clear what was asked for anew."""
+
+    def __init__(self, level: "_Level", rows: int, device: torch.device) -> None:
+        self._width = level.groups_a_stage, level.codebook_size
+        size = rows * math.prod(self._width)
+        self._index = torch.empty(size, dtype=torch.int32, device=device)
+        self._stages = [torch.empty(size, dtype=torch.float64, device=device) for _ in range(level.stages)]
+        self._rooms: dict[int, list[_Room]] = {}
+
+    def of(self, rows: int) -> list[_Room]:
+        """A room for each stage of ``rows`` rows."""
+        if rows not in self._rooms:
+            self._rooms[rows] = [self._room(stage, rows) for stage in self._stages]
+        return self._rooms[rows]
+
+    def _room(self, stage: Tensor, rows: int) -> _Room:
+        size = rows * math.prod(self._width)
+        host = None if stage.device.type == "cpu" else torch.empty(size, dtype=stage.dtype)
+        array = (stage[:size] if host is None else host).numpy().reshape(rows, *self._width)
+        return _Room(self._index[:size], stage[:size], host, array)
 
 
 @dataclass(frozen=True)
@@ -391,3 +447,17 @@ class _Level:
     @property
     def groups_a_stage(self) -> int:
         return self.groups // self.stages
+
+
+def _ring(wavefront: Wavefront, spans: list[tuple[int, int]]) -> tuple[NDArray[np.int32], list[slice]]:
+    """Where rows are kept as long as another one needs them: ``[N, 5]`` for neighbours and itself; a slice a span.
+
+    A neighbour is at most three steps back, so the last four spans are kept, and one row more for the zeros outside
+    the grid: a large picture needs hardly more memory than its codes and context.
+    """
+    sizes = np.array([last - first for first, last in spans])
+    longest = int(sizes.max())
+    starts = np.arange(len(spans)) % 4 * longest
+    slots = np.arange(sizes.sum()) + np.repeat(starts - [first for first, _ in spans], sizes)
+    owns = [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+    return np.append(slots, 4 * longest).astype(np.int32)[wavefront.neighbours], owns
