@@ -32,8 +32,8 @@ from vqcodec.weights import Weights, find_weights, load_weights
 __all__ = ["DEFAULT_QUALITY", "Codec", "pick_device"]
 
 DEFAULT_QUALITY = 75
-TILE = 1024  # pixels a side that the float half takes at a time; larger tiles fall out of the processor's caches
-HALO = 8  # positions of the coarsest grid around a tile that are computed with it
+TILE = 1088  # pixels a side that the float half takes at a time
+HALO = 6  # positions of the coarsest grid around a tile that are computed with it
 
 
 class _ShapesOnly(TorchFunctionMode):

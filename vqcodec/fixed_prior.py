@@ -224,6 +224,7 @@ class FixedPrior:
         ring = 4 * max(sizes) + 1, self.config.channels
         embedded, *hidden = (context.new_zeros(ring) for _ in range(self.config.layers + 1))
         scratch = _Scratch(level, max(sizes), self.device)
+        groups = [slice(i, i + level.groups_a_stage) for i in range(0, level.groups, level.groups_a_stage)]
         for step, (first, last) in enumerate(spans):
             rows, own = sizes[step], owns[step]
             room = scratch.of(rows)
@@ -235,16 +236,15 @@ class FixedPrior:
                 buffer[own] = h
                 x = buffer.index_select(0, around[step]).view(rows, -1)
                 h = layer(x).add_(h).clamp_(0, ceiling)
-            stages = level.hidden(h).chunk(level.stages, 1)
+            hiddens = level.hidden(h).chunk(level.stages, 1)
             news: Tensor | None = None
             for stage, head in enumerate(level.heads):
-                z = stages[stage] if news is None else stages[stage] + news
-                logits = head(z.clamp(0, ceiling)).view(-1, level.codebook_size)
+                z = hiddens[stage] if news is None else hiddens[stage] + news
+                logits = head(z.clamp(0, ceiling))
                 found = choose(first, last, stage, self._to_frequencies(logits, room[stage]))
-                groups = stage * level.groups_a_stage
-                codes[first:last, groups : groups + level.groups_a_stage] = found
+                codes[first:last, groups[stage]] = found
                 if stage + 1 < level.stages:
-                    inner = level.inner(found, groups)
+                    inner = level.inner[stage](found)
                     news = inner if news is None else news.add_(inner)
             if known is None:
                 embedded[own] = level.embed(codes[first:last])
@@ -260,7 +260,8 @@ class FixedPrior:
         return found, state.view(height, width, -1)
 
     def _to_frequencies(self, logits: Tensor, room: "_Room") -> NDArray[np.float64]:
-        """Integer frequencies of logits in 64ths of a bit, ``[n, K]``: 2^(22 − gap to the largest), from the table."""
+        """Integer frequencies of logits in 64ths of a bit: 2^(22 − gap to the largest of a group), from the table."""
+        logits = logits.view(room.shape)
         gap = torch.sub(logits.amax(1, keepdim=True), logits, out=logits).clamp_(max=len(FREQUENCIES) - 1)
         room.index.copy_(gap.view(-1))
         torch.index_select(self._frequencies, 0, room.index, out=room.frequencies)
@@ -302,6 +303,8 @@ class FixedPrior:
         channels, prefix = self.config.channels, f"{index}."
         a_stage = level.groups // level.stages
         known = a_stage * (level.stages - 1)
+        inner = self._summed(prefix + "inner", known, level.codebook_size, channels)
+        largest = self.arithmetic.activation_max
         factor = 1 if index == 0 else self.model.levels[index - 1].stride // level.stride
         context = range(self.config.context_layers if index > 0 else 0)
         outputs = a_stage * level.codebook_size
@@ -310,8 +313,8 @@ class FixedPrior:
             stages=level.stages,
             codebook_size=level.codebook_size,
             factor=factor,
-            embed=self._embedding(prefix + "embed", level.groups, level.groups, level.codebook_size, channels),
-            inner=self._embedding(prefix + "inner", known, a_stage, level.codebook_size, channels),
+            embed=_Embedding(self._summed(prefix + "embed", level.groups, level.codebook_size, channels), largest),
+            inner=[_Embedding(inner[i : i + a_stage], largest) for i in range(0, known, a_stage)],
             quality=self._table(prefix + "quality", QUALITY_MAX - QUALITY_MIN + 1, channels),
             context=[self._linear(f"{prefix}context.{i}", 9 * channels, channels) for i in context],
             spread=self._linear(prefix + "spread", channels, channels * factor**2) if index > 0 else None,
@@ -336,11 +339,11 @@ class FixedPrior:
             raise WeightsError(f"prior tensor {name} has values beyond ±{largest}")
         return table.to(self.arithmetic.dtype)
 
-    def _embedding(self, name: str, groups: int, together: int, *shape: int) -> "_Embedding":
-        table, largest = self._table(name, groups, *shape), self.arithmetic.activation_max
-        if not groups * largest < self.arithmetic.exact:
+    def _summed(self, name: str, groups: int, *shape: int) -> Tensor:
+        """A table ``[groups, *shape]``, a row of which may be summed over all groups."""
+        if not groups * self.arithmetic.activation_max < self.arithmetic.exact:
             raise WeightsError(f"prior tensor {name} sums {groups} groups, beyond the exact integers")
-        return _Embedding(table, together, largest)
+        return self._table(name, groups, *shape)
 
     def _linear(self, name: str, inputs: int, outputs: int, *, logits: bool = False) -> Linear:
         """The layer whose inputs and outputs have ``fraction_bits``, as all activations, or logits OCTAVE_BITS."""
@@ -370,33 +373,33 @@ def _range(values: Tensor) -> str:
 
 
 class _Embedding:
-    """Sums of rows of a table ``[G, K, C]``, one row for each of ``together`` groups, clamped to ±``largest``."""
+    """Sums over groups of rows of a table ``[G, K, C]``, clamped to ±``largest``."""
 
-    def __init__(self, table: Tensor, together: int, largest: int) -> None:
-        self._together, self._largest = together, largest
+    def __init__(self, table: Tensor, largest: int) -> None:
+        self._largest = largest
         self._rows = table.flatten(0, 1)
         self._groups = np.arange(len(table), dtype=np.int32) * table.shape[1]
         self._starts = self._starts_of(CHUNK)
 
-    def __call__(self, codes: NDArray[np.integer[Any]], first_group: int = 0) -> Tensor:
-        """``codes [n, g] -> [n, C]``."""
+    def __call__(self, codes: NDArray[np.integer[Any]]) -> Tensor:
+        """``codes [n, G] -> [n, C]``."""
         count, starts = codes.shape[0], self._starts
         if count > starts.numel():
             starts = self._starts = self._starts_of(count)
-        rows = (codes + self._groups[first_group : first_group + self._together]).reshape(-1)
-        index = torch.from_numpy(rows).to(self._rows.device)
+        index = torch.from_numpy((codes + self._groups).reshape(-1)).to(self._rows.device)
         sums = F.embedding_bag(index, self._rows, starts[:count], mode="sum")
         return sums.clamp_(-self._largest, self._largest)
 
     def _starts_of(self, count: int) -> Tensor:
         # Torch would make them anew each time, which takes as long as the sums.
-        return torch.arange(count, dtype=torch.int32, device=self._rows.device) * self._together
+        return torch.arange(count, dtype=torch.int32, device=self._rows.device) * len(self._groups)
 
 
 @dataclass(frozen=True)
 class _Room:
     """Memory for the frequencies of one stage of so many rows."""
 
+    shape: tuple[int, int]  # a row a group
     index: Tensor  # [rows · G/S · K], int32
     frequencies: Tensor  # the same, float64
     host: Tensor | None  # a copy of them, unless they lie where numpy can read them
@@ -423,7 +426,7 @@ class _Scratch:
         size = rows * math.prod(self._width)
         host = None if stage.device.type == "cpu" else torch.empty(size, dtype=stage.dtype)
         array = (stage[:size] if host is None else host).numpy().reshape(rows, *self._width)
-        return _Room(self._index[:size], stage[:size], host, array)
+        return _Room((-1, self._width[1]), self._index[:size], stage[:size], host, array)
 
 
 @dataclass(frozen=True)
@@ -435,7 +438,7 @@ class _Level:
     codebook_size: int
     factor: int
     embed: _Embedding
-    inner: _Embedding
+    inner: list[_Embedding]
     quality: Tensor
     context: list[Linear]
     spread: Linear | None
