@@ -6,7 +6,7 @@
             ├─ the halves of vqcodec, in the same turns ──────────────────────────▶  decompress = decode + reconstruct
             ├─ every codec in processes of its own ──▶ peak memory
             ├─ 256 × 256 pixels of it ──▶ multiply–adds a pixel, counted
-            ├─ cut or mirrored to more sizes ──▶ time against pixels, its slope, a picture
+            ├─ cut or mirrored to more sizes ──▶ time against pixels, its slope, a picture; what takes the time
             └─ 64 × 48 pixels of it ──▶ whole processes, against `import torch`
 
 Each part is stored as soon as it is done. Models are loaded and have run before a call is timed; wall-clock time.
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import options, speed_memory
+from benchmarks import options, speed_memory, speed_profile
 from benchmarks.speed_codecs import AGAINST, COMPRESSAI, Coder, Settings, VqcodecCoder, open_coder, why_no_compressai
 from benchmarks.speed_plot import plot
 from vqcodec.codec import DEFAULT_QUALITY
@@ -162,8 +162,10 @@ def measure_memory(names: Sequence[str], settings: Settings, pixels: Pixels) -> 
     return {"memory": {name: speed_memory.measure(name, settings, pixels) for name in names}}
 
 
-def sweep(ours: Coder, pixels: Pixels, megapixels: Sequence[float], repeats: int, budget: float) -> dict[str, Any]:
-    """Time of vqcodec against pixels, in the proportions of the image."""
+def sweep(
+    ours: Coder, settings: Settings, pixels: Pixels, megapixels: Sequence[float], repeats: int, budget: float
+) -> dict[str, Any]:
+    """Time of vqcodec against pixels, in the proportions of the image; of the largest, memory too."""
     aspect = pixels.shape[1] / pixels.shape[0]
     subjects: dict[float, Subject] = {}
     for size in megapixels:
@@ -181,7 +183,8 @@ def sweep(ours: Coder, pixels: Pixels, megapixels: Sequence[float], repeats: int
     ]
     counts = [point["width"] * point["height"] for point in points]
     slopes = {direction: slope(counts, [point[direction]["median"] for point in points]) for direction in DIRECTIONS}
-    return {"sweep": {"points": points, "slope": slopes}}
+    memory = speed_memory.measure("vqcodec", settings, subjects[megapixels[-1]].pixels)
+    return {"sweep": {"points": points, "slope": slopes, "memory": memory}}
 
 
 def start_up(settings: Settings, pixels: Pixels, repeats: int, budget: float) -> dict[str, Any]:
@@ -225,6 +228,8 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(result["left_out"])
     tables = [_time_table(rows), _parts_table(rows["vqcodec"], result["parts"]), _cost_table(result)]
     tables.append(_start_up_table(result["start_up"]))
+    if result["profile"]:
+        tables.append(speed_profile.table(result["profile"]))
     if result["sweep"]:
         tables.append(_sweep_table(result["sweep"]))
     return "\n".join(["\n".join(lines), *("\n".join(["", *table]) for table in tables)])
@@ -281,7 +286,8 @@ def _sweep_table(measured: Mapping[str, Any]) -> list[str]:
         size = f"{width}×{height} | {width * height / 1e6:.2f}"
         lines.append(f"| {size} | {point['bpp']:.3f} | {times} | {_counts(point)} |")
     stated = ", ".join(f"{direction} {measured['slope'][direction]:.2f}" for direction in DIRECTIONS)
-    return [*lines, "", f"Slope of log time against log pixels: {stated}."]
+    peaks = ", ".join(f"{direction} {measured['memory'][direction]['peak'] / 1e9:.2f} GB" for direction in DIRECTIONS)
+    return [*lines, "", f"Slope of log time against log pixels: {stated}. Peak memory of the largest: {peaks}."]
 
 
 def _counts(row: Mapping[str, Any]) -> str:
@@ -330,6 +336,17 @@ def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -
     return sizes
 
 
+def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> list[tuple[int, int]]:
+    """Callback: widths and heights."""
+    try:
+        sizes = [tuple(map(int, part.split("x"))) for part in text.split(",") if part.strip()]
+    except ValueError:
+        sizes = [()]
+    if not all(len(size) == 2 and min(size) >= 1 and math.prod(size) <= MAX_PIXELS for size in sizes):
+        raise click.BadParameter(f"{text!r}: expected sizes such as 768x512,1920x1080, or none")
+    return [(size[0], size[1]) for size in sizes]
+
+
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
 @click.argument("image", type=options.STORED)
 @options.output
@@ -363,6 +380,14 @@ def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -
     metavar="NUMBERS",
     help="Sizes of the sweep; '' for none.",
 )
+@click.option(
+    "--profile",
+    callback=_sizes,
+    default="768x512,1920x1080,4000x3000",
+    show_default=True,
+    metavar="SIZES",
+    help="What takes the time is told at these, on a CPU; '' for none.",
+)
 @options.weights
 @options.device
 def main(
@@ -375,6 +400,7 @@ def main(
     against: list[str],
     compressai_quality: int,
     megapixels: list[float],
+    profile: list[tuple[int, int]],
     weights: Path | None,
     device: str,
 ) -> None:
@@ -400,6 +426,7 @@ def main(
             "left_out": left_out,
             "load_seconds": load_seconds,
             "sweep": None,
+            "profile": None,
         }
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             f"time: {', '.join(names)}": lambda: time_codecs(coders, pixels, repeats, budget),
@@ -409,8 +436,11 @@ def main(
         }
         if megapixels:
             parts[f"time against pixels, up to {megapixels[-1]:g} Mpixel"] = lambda: sweep(
-                ours, pixels, megapixels, repeats, budget
+                ours, settings, pixels, megapixels, repeats, budget
             )
+        if profile and ours.codec.device.type == "cpu":
+            images = [sized(pixels, height, width) for width, height in profile]
+            parts["what takes the time"] = lambda: speed_profile.profile(ours, images, repeats, budget)
         for name, part in parts.items():
             click.echo(f"{name} …", err=True)
             result |= part()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks import contexts, exactness, options, speed, speed_codecs, speed_plot, throughput, trials
+from benchmarks import contexts, exactness, options, speed, speed_codecs, speed_plot, speed_profile, throughput, trials
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
 from vqcodec.prior import LevelPrior, PixelCNN
 from vqcodec.train.vae import rate_distortion
@@ -95,7 +95,9 @@ def test_exactness(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
 def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     image = min((tiny_data / "val").iterdir())
     options = ["--weights", tiny_weights, "--repeats", 2, "--threads", 1, "--against", "webp,avif"]
-    run = _run("benchmarks.speed", image, "-o", folder / "s.json", *options, "--megapixels", "0.01,0.002")
+    run = _run(
+        "benchmarks.speed", image, "-o", folder / "s.json", *options, "--megapixels", "0.01,0.002", "--profile", "64x48"
+    )
     assert run.returncode == 0, run.stderr
     result = json.loads((folder / "s.json").read_text(encoding="utf-8"))
     assert run.stdout == speed.markdown(result) + "\n"
@@ -128,8 +130,45 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     counts = [point["width"] * point["height"] for point in points]
     assert counts == pytest.approx([2_000, 10_000], rel=0.05)
     assert [point["width"] / point["height"] for point in points] == pytest.approx([width / height] * 2, rel=0.05)
+    assert result["sweep"]["memory"]["encode"]["peak"] > 0
     with Image.open(folder / "s.png") as picture:
         assert picture.format == "PNG"
+    (profile,) = result["profile"]
+    assert (profile["width"], profile["height"]) == (64, 48)
+    for direction in speed.DIRECTIONS:
+        kinds = profile[direction]["kinds"]
+        assert list(kinds) == list(speed_profile.KINDS)
+        assert min(kinds.values()) >= 0
+        assert kinds["convolutions"] > 0 < kinds["range coder"]
+        assert (kinds["choice of codes"] > 0) == (direction == "encode")
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("aten::mkldnn_convolution", "convolutions"),
+        ("aten::argmin", "choice of codes"),
+        ("aten::bmm", "choice of codes"),
+        ("aten::mm", "products of the prior"),
+        ("aten::addmm", "products of the prior"),
+        ("aten::fbgemm_linear_fp16_weight", "products of the prior"),
+        ("mkldnn::_linear_pointwise", "products of the prior"),
+        ("aten::_embedding_bag_forward_only", "gathers and tables"),
+        ("aten::index_select", "gathers and tables"),
+        ("aten::clamp_", "copies, sums, clamps …"),
+    ],
+)
+def test_kinds_of_operations(operation: str, kind: str) -> None:
+    assert speed_profile.kind(operation) == kind
+
+
+def test_profile_as_a_table() -> None:
+    kinds = {name: 0.01 * (i + 1) for i, name in enumerate(speed_profile.KINDS)}
+    one = {"median": sum(kinds.values()), "kinds": kinds}
+    lines = speed_profile.table([{"width": 8, "height": 4, "encode": one, "decode": one}])
+    assert lines[0] == "| ms | 8×4 encode | 8×4 decode |"
+    assert lines[2] == "| convolutions | 10 (4%) | 10 (4%) |"
+    assert lines[-1] == "| all | 280 | 280 |"
 
 
 def test_calls_alternate_and_a_slow_one_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +237,9 @@ def _speed_result(left_out: str | None = None) -> dict[str, Any]:
                 {"width": 800, "height": 500, "bpp": 0.5, "encode": times(4.0), "decode": times(1.0, warm=False)},
             ],
             "slope": {"encode": 1.0, "decode": 0.5},
+            "memory": {"encode": peaks, "decode": peaks},
         },
+        "profile": None,
     }
 
 
@@ -214,7 +255,8 @@ def test_speed_as_tables() -> None:
         "| mbt2018 (untrained) | 400 MB | 400 MB | 300 MB | – | – | – |",
         "| import torch | 1.000 | 1.00 |",
         "| 800×500 | 0.40 | 0.500 | 4.000 | 1.000 | 3 + 1 cold |",
-        "Slope of log time against log pixels: encode 1.00, decode 0.50.",
+        "Slope of log time against log pixels: encode 1.00, decode 0.50. "
+        "Peak memory of the largest: encode 0.40 GB, decode 0.40 GB.",
     ):
         assert line in text.splitlines()
 
@@ -269,6 +311,9 @@ def test_a_model_of_compressai(photograph: NDArray[np.uint8]) -> None:
         (["--megapixels", "1"], "expected two or more sizes"),
         (["--megapixels", "0.1,200"], "expected two or more sizes"),
         (["--megapixels", "a,b"], "expected numbers such as"),
+        (["--profile", "64"], "expected sizes such as"),
+        (["--profile", "0x9"], "expected sizes such as"),
+        (["--profile", "90000x90000"], "expected sizes such as"),
     ],
 )
 def test_speed_refuses(root: Path, folder: Path, arguments: list[str], message: str) -> None:
