@@ -107,12 +107,17 @@ def test_sequential_steps_of_the_decoder() -> None:
 
 @pytest.mark.parametrize("shapes", [SHAPES, [(1, 1), (2, 2)], [(1, 9), (2, 18)], [(9, 1), (18, 2)]])
 @pytest.mark.parametrize("chunk", [None, 1, 17])
+@pytest.mark.parametrize("few", [None, 3])  # steps of more rows are filled up
 def test_encoder_and_decoder_see_the_same_frequencies(
-    shapes: list[tuple[int, int]], chunk: int | None, monkeypatch: pytest.MonkeyPatch
+    shapes: list[tuple[int, int]], chunk: int | None, few: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prior = FixedPrior(fixed_point(network()), TINY, NARROW)
     codes = random_codes(TINY, shapes)
+    encoder = visit(prior, codes, known=True)
+    if few:
+        monkeypatch.setattr(vqcodec.fixed_prior, "FEW", few)
     decoder = visit(prior, codes, known=False)
+    assert_same(encoder, decoder)
     if chunk:
         monkeypatch.setattr(vqcodec.fixed_prior, "CHUNK", chunk)
     encoder = visit(prior, codes, known=True)

@@ -84,7 +84,7 @@ class _Writer:
     """The encoder's side of :meth:`FixedPrior.code_level`: looks codes up and writes them in wavefront order."""
 
     def __init__(self, grid: NDArray[np.integer[Any]], wavefront: Wavefront, stages: int, *, measure: bool) -> None:
-        self.codes = grid.astype(np.int32).reshape(len(grid), -1).T[wavefront.raster]
+        self.codes = grid.astype(np.int16, copy=False).reshape(len(grid), -1).T[wavefront.raster]
         self.spans = wavefront.spans
         self.stages = stages
         self.written = 0  # spans
@@ -95,7 +95,7 @@ class _Writer:
 
     def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int32]:
         count = frequencies.shape[1]
-        codes = self.codes[first:last, stage * count : (stage + 1) * count]
+        codes = self.codes[first:last, stage * count : (stage + 1) * count].astype(np.int32)
         self.pending.append((codes.reshape(-1), frequencies.reshape(-1, frequencies.shape[2])))
         if self.measure:
             chosen = np.take_along_axis(frequencies, codes[:, :, None], 2)[:, :, 0]

@@ -38,6 +38,7 @@ INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 MAX_SHIFT = 32
 MAX_SCALE_BITS = 24  # of weights so small that they would fit with more
 
+ALIGN = 32  # rows
 CHUNK = 1024  # rows computed in one go where nothing forces single steps; bounds memory
 STATE = torch.int16  # holds every activation in half the memory of a float32
 
@@ -162,7 +163,7 @@ class FixedPrior:
             index: the level, 0 the coarsest.
             height, width: of its grid.
             quality: 1..100.
-            coarser: the state that this function returned for the level before; None for level 0.
+            coarser: the state that this function returned for the level before, which is used up; None for level 0.
             choose: given the frequencies of a stage's codes at some rows, returns the codes: the encoder
                 looks them up, the decoder reads them from the bitstream. The frequencies are overwritten after the
                 call for the last stage of these rows.
@@ -216,35 +217,42 @@ class FixedPrior:
             codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
             spans = merge(spans, CHUNK)
         sizes = [last - first for first, last in spans]
-        slots, owns = _ring(wavefront, spans)
+        # Rows of zeros fill a span up: products are prepared for each number of rows that occurs, which takes
+        # a millisecond and most of a megabyte.
+        fulls = [size if size <= FEW else -(-size // ALIGN) * ALIGN for size in sizes]
+        slots, owns = _ring(wavefront, spans, fulls)
         near = torch.from_numpy(slots).to(self.device)
-        before = torch.split(near[:, :4].flatten(), [4 * size for size in sizes])
-        around = torch.split(near.flatten(), [5 * size for size in sizes])
+        before = torch.split(near[:, :4].flatten(), [4 * full for full in fulls])
+        around = torch.split(near.flatten(), [5 * full for full in fulls])
         contexts = torch.split(context, sizes)
         ring = 4 * max(sizes) + 1, self.config.channels
         embedded, *hidden = (context.new_zeros(ring) for _ in range(self.config.layers + 1))
         scratch = _Scratch(level, max(sizes), self.device)
         groups = [slice(i, i + level.groups_a_stage) for i in range(0, level.groups, level.groups_a_stage)]
         for step, (first, last) in enumerate(spans):
-            rows, own = sizes[step], owns[step]
+            rows, full, own = sizes[step], fulls[step], owns[step]
             room = scratch.of(rows)
             if known is not None:
                 embedded[own] = level.embed(codes[first:last])
-            x = embedded.index_select(0, before[step]).view(rows, -1)
-            h = level.first(x).add_(contexts[step]).clamp_(0, ceiling)
+            x = embedded.index_select(0, before[step]).view(full, -1)
+            h = level.first(x)
+            h[:rows].add_(contexts[step])
+            h.clamp_(0, ceiling)
             for layer, buffer in zip(level.layers, hidden, strict=True):
-                buffer[own] = h
-                x = buffer.index_select(0, around[step]).view(rows, -1)
+                buffer[own] = h[:rows]
+                x = buffer.index_select(0, around[step]).view(full, -1)
                 h = layer(x).add_(h).clamp_(0, ceiling)
             hiddens = level.hidden(h).chunk(level.stages, 1)
             news: Tensor | None = None
             for stage, head in enumerate(level.heads):
                 z = hiddens[stage] if news is None else hiddens[stage] + news
-                logits = head(z.clamp(0, ceiling))
+                logits = head(z.clamp(0, ceiling))[:rows]
                 found = choose(first, last, stage, self._to_frequencies(logits, room[stage]))
                 codes[first:last, groups[stage]] = found
                 if stage + 1 < level.stages:
                     inner = level.inner[stage](found)
+                    if full > rows:
+                        inner = F.pad(inner, (0, 0, 0, full - rows))
                     news = inner if news is None else news.add_(inner)
             if known is None:
                 embedded[own] = level.embed(codes[first:last])
@@ -252,11 +260,14 @@ class FixedPrior:
                 contexts[step].add_(embedded[own])
         grid = np.empty_like(codes)
         grid[wavefront.raster] = codes
+        del codes
         found = grid.T.reshape(level.groups, height, width)
         if index + 1 == len(self._levels):
             return found, None
         state = torch.empty(context.shape, dtype=STATE, device=self.device)
-        state[torch.from_numpy(wavefront.raster).to(self.device)] = context.clamp_(-ceiling, ceiling).to(STATE)
+        raster = torch.from_numpy(wavefront.raster).to(self.device)
+        for first, last in chunks(positions, CHUNK):
+            state[raster[first:last]] = context[first:last].clamp_(-ceiling, ceiling).to(STATE)
         return found, state.view(height, width, -1)
 
     def _to_frequencies(self, logits: Tensor, room: "_Room") -> NDArray[np.float64]:
@@ -270,14 +281,14 @@ class FixedPrior:
         return room.array
 
     def _context(self, level: "_Level", wavefront: Wavefront, quality: int, coarser: Tensor | None) -> Tensor:
-        """Context ``[N, C]`` in coding order, from the coarser level's state ``[H/f, W/f, C]``."""
+        """Context ``[N, C]`` in coding order, from the coarser level's state ``[H/f, W/f, C]``, which is used up."""
         own = level.quality[quality - QUALITY_MIN]
         rank = torch.from_numpy(wavefront.rank).to(self.device)
         if coarser is None:
             return own.repeat(len(rank), 1)
         assert level.spread is not None
         for layer in level.context:
-            coarser = self._convolve(layer, coarser)
+            self._convolve(layer, coarser)
         height, width, _ = coarser.shape
         factor, row = level.factor, width * level.factor**2  # positions that a row of the coarser grid becomes
         context = own.new_empty(len(rank), len(own))
@@ -287,17 +298,18 @@ class FixedPrior:
             context[rank[first * row : last * row]] = spread.reshape(-1, len(own)) + own
         return context
 
-    def _convolve(self, layer: Linear, x: Tensor) -> Tensor:
-        """A 3×3 layer and its clamp, ``[H, W, C]`` to the same shape."""
+    def _convolve(self, layer: Linear, x: Tensor) -> None:
+        """A 3×3 layer and its clamp on ``x [H, W, C]``, in place."""
         height, width, _ = x.shape
-        padded = F.pad(x, (0, 0, 1, 1, 1, 1))
-        out = torch.empty_like(x)
+        above = torch.zeros_like(x[:1])  # the row before the next one, as it was
         # A few grid rows at a time: the nine shifted copies are nine times the grid.
         for first, last in chunks(height, max(1, CHUNK // width)):
-            taps = [padded[first + i : last + i, j : j + width] for i in range(3) for j in range(3)]
+            below = x[last : last + 1] if last < height else torch.zeros_like(above)
+            padded = F.pad(torch.cat([above, x[first:last], below]), (0, 0, 1, 1))
+            above = x[last - 1 : last].clone()
+            taps = [padded[i : i + last - first, j : j + width] for i in range(3) for j in range(3)]
             rows = layer(torch.cat(taps, 2).flatten(0, 1).to(layer.weight.dtype))
-            out[first:last] = rows.clamp_(0, self.arithmetic.activation_max).view(last - first, width, -1)
-        return out
+            x[first:last] = rows.clamp_(0, self.arithmetic.activation_max).view(last - first, width, -1)
 
     def _load(self, index: int, level: LevelConfig) -> "_Level":
         channels, prefix = self.config.channels, f"{index}."
@@ -452,15 +464,20 @@ class _Level:
         return self.groups // self.stages
 
 
-def _ring(wavefront: Wavefront, spans: list[tuple[int, int]]) -> tuple[NDArray[np.int32], list[slice]]:
+def _ring(
+    wavefront: Wavefront, spans: list[tuple[int, int]], fulls: list[int]
+) -> tuple[NDArray[np.int32], list[slice]]:
     """Where rows are kept as long as another one needs them: ``[N, 5]`` for neighbours and itself; a slice a span.
 
     A neighbour is at most three steps back, so the last four spans are kept, and one row more for the zeros outside
-    the grid: a large picture needs hardly more memory than its codes and context.
+    the grid: a large picture needs hardly more memory than its codes and context. Spans are filled up to ``fulls``
+    rows with places of those zeros, so that N is their sum.
     """
+    firsts = np.array([first for first, _ in spans])
     sizes = np.array([last - first for first, last in spans])
     longest = int(sizes.max())
     starts = np.arange(len(spans)) % 4 * longest
-    slots = np.arange(sizes.sum()) + np.repeat(starts - [first for first, _ in spans], sizes)
-    owns = [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
-    return np.append(slots, 4 * longest).astype(np.int32)[wavefront.neighbours], owns
+    slots = np.append(np.arange(sizes.sum()) + np.repeat(starts - firsts, sizes), 4 * longest).astype(np.int32)
+    filled = np.full((sum(fulls), 5), 4 * longest, dtype=np.int32)
+    filled[np.arange(sizes.sum()) + np.repeat(np.cumsum(fulls) - fulls - firsts, sizes)] = slots[wavefront.neighbours]
+    return filled, [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
