@@ -354,7 +354,9 @@ def test_tiles_leave_no_seam(codec: Codec, quality: int, monkeypatch: pytest.Mon
     whole = codec.reconstruct(codes, quality, 256, 384, grey=False)
     monkeypatch.setattr("vqcodec.codec.TILE", 128)
     tiled = codec.reconstruct(codes, quality, 256, 384, grey=False)
-    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    difference = np.abs(whole.astype(int) - tiled)
+    assert difference.max() <= 2
+    assert (difference > 1).mean() < 1e-3
     # The encoder's tiles may choose a few other codes, but no worse ones at the edges.
     tiled = codec.reconstruct(codec.codes(pixels, quality), quality, 256, 384, grey=False)
     edges = np.zeros((256, 384), bool)
