@@ -126,7 +126,7 @@ class FixedPrior:
         model, config: what they belong to.
         device: any; the integers that come out are the same.
 
-    Raises WeightsError if a tensor is missing or misshapen, or if a layer's sums could reach 2⁵³.
+    Raises WeightsError if a tensor is missing or misshapen, or if a layer's sums could leave the exact integers.
     """
 
     def __init__(
