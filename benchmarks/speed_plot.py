@@ -48,7 +48,7 @@ def plot(result: dict[str, Any], file: Path) -> None:
         axes.plot(megapixels, guide, ":", color=_QUIET, linewidth=1, label="in proportion to pixels")
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xticks(megapixels, [f"{pixels:.2g}" for pixels in megapixels])
+        axes.set_xticks(megapixels, [f"{round(pixels, 1):g}" for pixels in megapixels])
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("megapixels", color=_TEXT)
