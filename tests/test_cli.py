@@ -25,7 +25,7 @@ from PIL import Image
 import vqcodec
 from vqcodec import cli, files
 from vqcodec.config import Config
-from vqcodec.container import Container, pack, parse
+from vqcodec.container import Container, pack, parse, salvage
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class FakeCodec:
         return cls()
 
     @classmethod
-    def for_file(cls, data: bytes, *, weights: str | None = None, device: str = "auto") -> "FakeCodec":
-        cls.calls.append(("for_file", weights, device))
+    def for_fingerprint(cls, fingerprint: bytes, *, weights: str | None = None, device: str = "auto") -> "FakeCodec":
+        cls.calls.append(("for_fingerprint", weights, device))
         return cls()
 
     def compress(self, pixels: NDArray[np.uint8], quality: int = 75, *, check: bool = False) -> bytes:
@@ -59,10 +59,18 @@ class FakeCodec:
             Container(width, height, channels == 1, quality, FINGERPRINT, (zlib.compress(pixels.tobytes()), b""))
         )
 
-    def decompress(self, data: bytes) -> NDArray[np.uint8]:
+    def decompress(self, data: bytes, *, levels: int | None = None) -> NDArray[np.uint8]:
+        self.calls += [("levels", levels)] if levels else []
         if self.fault:
             raise self.fault
-        container = parse(data)
+        return self._pixels(parse(data))
+
+    def salvage(self, data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+        left = salvage(data)
+        return self._pixels(left.container), left.damage
+
+    @staticmethod
+    def _pixels(container: Container) -> NDArray[np.uint8]:
         pixels = np.frombuffer(zlib.decompress(container.levels[0]), np.uint8)
         return pixels.reshape(container.height, container.width, -1)
 
@@ -169,7 +177,7 @@ def test_options_reach_the_codec(
     assert vq("encode", "photo.png", "-q", str(quality), *options).exit_code == 0
     assert parse(Path("photo.vq").read_bytes()).quality == quality
     assert vq("decode", "photo.vq", "-o", "out.png", *options).exit_code == 0
-    assert fake.calls == [("load", "w.safetensors", "cpu"), ("for_file", "w.safetensors", "cpu")]
+    assert fake.calls == [("load", "w.safetensors", "cpu"), ("for_fingerprint", "w.safetensors", "cpu")]
     assert threads == [3, 3]
 
 
@@ -318,7 +326,7 @@ def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], 
     ]
     assert summary.startswith(f"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, ")
     np.testing.assert_array_equal(np.asarray(Image.open("back/photo.png")), picture)
-    assert fake.calls == [("load", None, "auto"), ("for_file", None, "auto")]
+    assert fake.calls == [("load", None, "auto"), ("for_fingerprint", None, "auto")]
 
 
 @pytest.mark.parametrize(
@@ -431,12 +439,12 @@ def test_each_model_is_loaded_once(fake: type[FakeCodec], packed: bytes) -> None
         other = replace(container, fingerprint=bytes([number % 2] * 4))
         Path(f"in/{number}.vq").write_bytes(pack(other))
     assert vq("decode", "in", "-o", "out").exit_code == 0
-    assert fake.calls == [("for_file", None, "auto")] * 2
+    assert fake.calls == [("for_fingerprint", None, "auto")] * 2
     assert vq("decode", "in", "-o", "out", "-f", "--weights", "w").exit_code == 0
-    assert fake.calls[2:] == [("for_file", "w", "auto")]
+    assert fake.calls[2:] == [("for_fingerprint", "w", "auto")]
 
 
-@pytest.mark.parametrize("command", ["decode", "info"])
+@pytest.mark.parametrize("command", ["decode", "info", "verify"])
 def test_every_truncation_and_every_flipped_byte(fake: type[FakeCodec], packed: bytes, command: str) -> None:
     damaged = [packed[:length] for length in range(len(packed))]
     for position in range(len(packed)):
@@ -446,6 +454,72 @@ def test_every_truncation_and_every_flipped_byte(fake: type[FakeCodec], packed: 
         fails(vq(command, "photo.vq", *(["-o", "out.png"] if command == "decode" else [])), "photo.vq: ")
     assert not Path("out.png").exists()
     assert not fake.calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "calls"), [(["--preview"], [("levels", 1)]), (["--levels", "2"], [("levels", 2)])]
+)
+def test_fewer_levels_on_purpose(
+    fake: type[FakeCodec], packed: bytes, arguments: list[str], calls: list[tuple[Any, ...]]
+) -> None:
+    assert vq("decode", "photo.vq", "-o", "out.png", *arguments).exit_code == 0
+    assert fake.calls[1:] == calls
+
+
+def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes) -> None:
+    whole = vq("decode", "photo.vq", "-o", "whole.png", "--salvage")
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    Path("cut.vq").write_bytes(packed[:-25])
+    fails(vq("decode", "cut.vq", "-o", "cut.png"), "cut.vq: truncated")
+    assert not Path("cut.png").exists()
+    result = vq("decode", "cut.vq", "-o", "cut.png", "--salvage")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("cut.png: 12×8")
+    assert result.stderr == (
+        f"vqcodec: warning: cut.vq: truncated: level 1 ends at byte {len(packed) - 18}, the file at byte "
+        f"{len(packed) - 25}; "
+        "the picture is made of 1 of 2 levels\n"
+    )
+    np.testing.assert_array_equal(np.asarray(Image.open("cut.png")), picture)
+    # Nothing is left where the coarsest level is damaged.
+    Path("cut.vq").write_bytes(packed[:60])
+    fails(vq("decode", "cut.vq", "-o", "none.png", "--salvage"), "cut.vq: truncated: level 0 ends")
+    assert not Path("none.png").exists()
+
+
+def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
+    Path("in").mkdir()
+    Path("in/a.vq").write_bytes(packed)
+    Path("in/b.vq").write_bytes(packed[:-3])
+    Path("in/c.vq").write_bytes(packed[:9])
+    result = vq("decode", "in", "-o", "out", "--salvage")
+    assert result.exit_code == 1
+    assert {path.name for path in Path("out").iterdir()} == {"a.png", "b.png"}
+    warning, error, total = result.stderr.splitlines()
+    assert warning.startswith("vqcodec: warning: in/b.vq: truncated: the file has")
+    assert warning.endswith("; the picture is made of 2 of 2 levels")
+    assert error.startswith("vqcodec: error: in/c.vq: truncated")
+    assert total == "vqcodec: error: 1 of 3 files failed"
+
+
+def test_verify(packed: bytes) -> None:
+    Path("b.vq").write_bytes(packed[:-25])
+    Path("c.vq").write_bytes(b"")
+    result = vq("verify", "photo.vq")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "photo.vq: whole\n", "")
+    assert vq("verify", "photo.vq", "--quiet").output == ""
+    assert vq("verify", "-", stdin=packed).stdout == "standard input: whole\n"
+    result = vq("verify", "b.vq", "photo.vq", "c.vq", "d.vq")
+    assert (result.exit_code, result.stdout) == (1, "photo.vq: whole\n")
+    lines = result.stderr.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("vqcodec: error: b.vq: truncated: level 1 ends")
+    assert lines[0].endswith("; 1 of 2 levels are whole (decode --salvage)")
+    assert lines[1:] == [
+        "vqcodec: error: c.vq: empty file, expected a .vq file",
+        "vqcodec: error: d.vq: cannot be read: No such file or directory",
+        "vqcodec: error: 3 of 4 files damaged",
+    ]
 
 
 def test_a_huge_file_is_refused_unread(folder: Path) -> None:
@@ -505,7 +579,11 @@ def test_interrupt(fake: type[FakeCodec], packed: bytes) -> None:
         ["decode"],
         ["decode", "x", "--threads", "0"],
         ["decode", "x", "--device", "tpu"],
+        ["decode", "x", "--levels", "0"],
+        ["decode", "x", "--levels", "2", "--preview"],
+        ["decode", "x", "--salvage", "--preview"],
         ["train", "x"],
+        ["verify"],
         ["explode"],
         ["info"],
     ],
@@ -643,7 +721,9 @@ def run_module(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False, **options)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["encode", "--help"], ["info", "photo.vq"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["encode", "--help"], ["info", "photo.vq"], ["verify", "photo.vq"]]
+)
 def test_quick_commands_never_import_torch_or_numpy(packed: bytes, arguments: list[str]) -> None:
     result = run_module("-X", "importtime", "-m", "vqcodec", *arguments, stdout=subprocess.DEVNULL)
     modules = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines()}

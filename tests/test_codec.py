@@ -372,3 +372,28 @@ def test_a_tall_picture_in_tiles_is_the_turned_one(
     tall = np.ascontiguousarray(wide.transpose(1, 0, 2))
     turned = tiny_codec.decompress(tiny_codec.compress(tall, 60)).transpose(1, 0, 2)
     np.testing.assert_array_equal(turned, tiny_codec.decompress(tiny_codec.compress(wide, 60)))
+
+
+def test_fewer_levels_and_salvage(tiny_codec: Codec, photograph: Pixels) -> None:
+    data = tiny_codec.compress(photograph, 60)
+    file, codes = tiny_codec.read(data)
+    size = file.height, file.width
+    for levels in (1, 2, 3, 9):
+        part, some = tiny_codec.read(data, levels=levels)
+        assert part == file
+        assert len(some) == min(levels, len(codes))
+        assert all(np.array_equal(a, b) for a, b in zip(some, codes, strict=False))
+        preview = tiny_codec.decompress(data, levels=levels)
+        np.testing.assert_array_equal(preview, tiny_codec.reconstruct(some, 60, *size, grey=False))
+    whole, damage = tiny_codec.salvage(data)
+    assert damage is None
+    np.testing.assert_array_equal(whole, tiny_codec.decompress(data))
+    for cut, levels in ((1, 2), (len(file.levels[2]) + 5, 1)):
+        left, damage = tiny_codec.salvage(data[:-cut])
+        assert damage is not None
+        assert damage.startswith("truncated: ")
+        np.testing.assert_array_equal(left, tiny_codec.decompress(data, levels=levels))
+    with pytest.raises(FormatError, match="truncated: level 0"):
+        tiny_codec.salvage(data[: -sum(len(level) + 4 for level in file.levels)])
+    with pytest.raises(FormatError, match="2 levels, expected 3"):
+        tiny_codec.salvage(pack(dataclasses.replace(file, levels=file.levels[:2])))

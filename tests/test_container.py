@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqcodec import container
-from vqcodec.container import Container, pack, parse
+from vqcodec.container import Container, pack, parse, salvage
 from vqcodec.errors import FormatError
 
 FORMAT = Path(__file__).parents[1] / "docs" / "format.md"
@@ -253,6 +253,38 @@ def test_max_pixels_is_the_callers() -> None:
     assert parse(data, max_pixels=300 * 200) == SAMPLE
     with pytest.raises(FormatError, match="too many pixels: 300x200 is 60000, the limit is 59999"):
         parse(data, max_pixels=300 * 200 - 1)
+
+
+# What is left of damaged files
+
+
+@given(containers)
+def test_salvage_of_whole_files(c: Container) -> None:
+    left = salvage(pack(c))
+    assert (left.container, left.level_count, left.damage) == (c, len(c.levels), None)
+
+
+@pytest.mark.parametrize("sample", [SAMPLE, NOTED, VARIED])
+def test_salvage_of_every_truncation_and_every_flipped_byte(sample: Container) -> None:
+    data = pack(sample)
+    after_levels = len(data) - sum(len(tag) + 1 + len(payload) + 4 for tag, payload in sample.chunks)
+    ends = [after_levels - sum(len(level) + 4 for level in sample.levels[i + 1 :]) for i in range(len(sample.levels))]
+    damaged = [(data[:length], length) for length in range(len(data))]
+    for position in range(len(data)):
+        damaged.append((data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :], position))
+    for bad, first in damaged:
+        with pytest.raises(FormatError):
+            parse(bad)
+        whole = sum(end <= first for end in ends)
+        if not whole:
+            with pytest.raises(FormatError):
+                salvage(bad)
+            continue
+        left = salvage(bad)
+        assert left.container == replace(sample, levels=sample.levels[:whole], chunks=())
+        assert left.level_count == len(sample.levels)
+        assert left.damage is not None
+        assert len(left.damage.splitlines()) == 1
 
 
 # What pack refuses

@@ -5,6 +5,7 @@
     encode   images ──vqcodec.coding, many by vqcodec.batch──▶ .vq files
     decode   .vq files ──vqcodec.coding, many by vqcodec.batch──▶ images
     info     photo.vq ──parse──▶ what its header says
+    verify   .vq files ──salvage──▶ whether they are whole
     train    photographs ──vqcodec.train──▶ weights
     rd-curve images ──vqcodec.rd──▶ a report of rates and distortions
 
@@ -36,7 +37,7 @@ from vqcodec.coding import Coded, Coder, Decoder, Encoder, Models
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
 from vqcodec.container import Container
 from vqcodec.errors import TrainingPaused, VqcodecError, explain
-from vqcodec.files import STREAM, output_name, read_container, shown
+from vqcodec.files import STREAM, output_name, read_container, read_salvage, shown
 
 __all__ = ["main", "qualities"]
 
@@ -208,10 +209,16 @@ def encode(
     metavar="PATH",
     help="Output image, or the folder for several.  [default: INPUT with .png]",
 )
+@click.option("--levels", type=click.IntRange(min=1), metavar="N", help="Decode only the N coarsest levels.")
+@click.option("--preview", is_flag=True, help="Decode only the coarsest level: --levels 1.")
+@click.option("--salvage", is_flag=True, help="Of a damaged file, show the levels before the damage; exit code 1.")
 @_coding_options
 def decode(
     sources: tuple[str, ...],
     output: str | None,
+    levels: int | None,
+    preview: bool,
+    salvage: bool,
     force: bool,
     jobs: int,
     device: str,
@@ -225,10 +232,19 @@ def decode(
     gives a .png: next to it, or below the folder that -o names. A name with a slash at its end
     is always that of a folder.
 
+    A file with fewer levels, by --levels or for damage that --salvage gets over, gives a picture
+    of the same size with less detail.
+
     The time reported is that of decompressing, with the model loaded; of several files in the
     end, that from the first to the last, with reading and writing.
     """
-    coder = Decoder(Models(weights, device, threads))
+    if preview and levels is not None:
+        raise click.UsageError("--preview is --levels 1, and goes with no other --levels")
+    if salvage and (preview or levels is not None):
+        raise click.UsageError(
+            "--salvage decodes every level that is whole, and goes with neither --levels nor --preview"
+        )
+    coder = Decoder(Models(weights, device, threads), 1 if preview else levels, salvage)
     _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 
@@ -240,6 +256,35 @@ def info(source: str, as_json: bool) -> None:
     data, container = read_container(source)
     facts = _facts(source, len(data), container)
     click.echo(json.dumps(facts) if as_json else _describe(facts))
+
+
+@main.command()
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.option("--quiet", is_flag=True, help="Say nothing of files that are whole.")
+def verify(sources: tuple[str, ...], quiet: bool) -> None:
+    """Check that .vq files are whole, without decoding them.
+
+    Every byte is covered by a checksum. Exit code 1 if a file is damaged or cannot be read.
+    """
+    damaged = 0
+    for source in sources:
+        try:
+            left = read_salvage(source)[1]
+        except VqcodecError as error:
+            _say("error", str(error))
+            damaged += 1
+            continue
+        name = shown(source, "input")
+        if left.damage:
+            whole = f"{len(left.container.levels)} of {left.level_count} levels are whole (decode --salvage)"
+            _say("error", f"{name}: {left.damage}; {whole}")
+            damaged += 1
+        elif not quiet:
+            click.echo(" ".join(f"{name}: whole".splitlines()))
+    if damaged:
+        if len(sources) > 1:
+            _say("error", f"{damaged} of {_files(len(sources))} damaged")
+        click.get_current_context().exit(1)
 
 
 @main.command()
@@ -476,6 +521,9 @@ def _code(coder: Coder, sources: Sequence[str], output: str | None, *, force: bo
         coded = coder(source, target)
     if not quiet:
         _report(coder, coded)
+    if coded.damage:
+        _say_damage(coded)
+        click.get_current_context().exit(1)
 
 
 def _code_many(
@@ -505,11 +553,18 @@ def _code_many(
                 done.append(outcome)
                 if not quiet:
                     _report(coder, outcome)
+                if outcome.damage:
+                    _say_damage(outcome)
     if done and not quiet:
         click.echo(_summary(done))
     if len(done) < len(tasks):
         _say("error", f"{len(tasks) - len(done)} of {_files(len(tasks))} failed")
+    if len(done) < len(tasks) or any(coded.damage for coded in done):
         click.get_current_context().exit(1)
+
+
+def _say_damage(coded: Coded) -> None:
+    _say("warning", f"{shown(coded.source, 'input')}: {coded.damage}")
 
 
 def _files(count: int) -> str:

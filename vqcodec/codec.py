@@ -10,6 +10,7 @@ Legend: H and W image height and width; floats live only left of the codes, inte
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -86,7 +87,12 @@ class Codec:
     @classmethod
     def for_file(cls, data: bytes, *, weights: str | Path | None = None, device: str = "auto") -> Self:
         """The model that a ``.vq`` file names; raises UnknownModelError when it is not installed."""
-        return cls._open(find_weights(container.parse(data).fingerprint) if weights is None else weights, device)
+        return cls.for_fingerprint(container.parse(data).fingerprint, weights=weights, device=device)
+
+    @classmethod
+    def for_fingerprint(cls, fingerprint: bytes, *, weights: str | Path | None = None, device: str = "auto") -> Self:
+        """The model of that name, or the one in the file ``weights``; raises as :meth:`for_file` does."""
+        return cls._open(find_weights(fingerprint) if weights is None else weights, device)
 
     @classmethod
     def _open(cls, path: str | Path, device: str) -> Self:
@@ -122,23 +128,38 @@ class Codec:
             Container(width, height, channels == 1, quality, self.fingerprint, levels=tuple(bitstreams))
         )
 
-    def decompress(self, data: bytes) -> NDArray[np.uint8]:
+    def decompress(self, data: bytes, *, levels: int | None = None) -> NDArray[np.uint8]:
         """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of the bytes of a ``.vq`` file.
 
-        Raises FormatError if the bytes are not one, UnknownModelError if another model made it.
+        With ``levels`` at least 1, only so many are decoded, coarsest first: a preview of the same size.
+        Raises FormatError if the bytes are not a ``.vq`` file, UnknownModelError if another model made it.
         """
-        file, codes = self.read(data)
+        file, codes = self.read(data, levels=levels)
         return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
 
-    def read(self, data: bytes) -> tuple[Container, list[Codes]]:
-        """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; raises as :meth:`decompress` does."""
+    def salvage(self, data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+        """The picture as far as the levels before the first damage go, and what is damaged; None if nothing is.
+
+        Raises as :meth:`decompress` does, FormatError where not even the coarsest level is left.
+        """
+        left = container.salvage(data)
+        file = left.container
+        codes = self._codes_of(file, left.level_count)
+        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey), left.damage
+
+    def read(self, data: bytes, *, levels: int | None = None) -> tuple[Container, list[Codes]]:
+        """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; as :meth:`decompress` otherwise."""
         file = container.parse(data)
+        return file, self._codes_of(replace(file, levels=file.levels[:levels]), len(file.levels))
+
+    def _codes_of(self, file: Container, level_count: int) -> list[Codes]:
+        """Code grids of the levels that are left of the ``level_count`` that the file was written with."""
         if file.fingerprint != self.fingerprint:
             raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {self.fingerprint.hex()}")
-        if len(file.levels) != len(self.model.levels):
-            raise FormatError(f"{len(file.levels)} levels, expected {len(self.model.levels)} of model {self.name}")
-        shapes = self._shapes(file.height, file.width)
-        return file, entropy.decode(self.prior, list(file.levels), shapes, file.quality)
+        if level_count != len(self.model.levels):
+            raise FormatError(f"{level_count} levels, expected {len(self.model.levels)} of model {self.name}")
+        shapes = self._shapes(file.height, file.width)[: len(file.levels)]
+        return entropy.decode(self.prior, list(file.levels), shapes, file.quality)
 
     def codes(self, pixels: NDArray[np.uint8], quality: int) -> list[Codes]:
         """Code grids ``[G_l, H_l, W_l]``, coarsest first, of ``pixels``; of the transposed image if it is upright."""

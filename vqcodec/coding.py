@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from vqcodec.errors import VqcodecError, naming
-from vqcodec.files import STREAM, read_container, read_pixels, write_bytes, write_pixels
+from vqcodec.files import STREAM, read_container, read_pixels, read_salvage, write_bytes, write_pixels
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -39,6 +39,7 @@ class Coded:
             processes. The time that loading the model took is left out.
         psnr: in dB; None unless it was asked for.
         warnings: one line each, what reading the image has dropped or converted.
+        damage: what is wrong with the ``.vq`` file, if only some of its levels could be used.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Coded:
     end: float
     psnr: float | None = None
     warnings: Sequence[str] = ()
+    damage: str | None = None
 
     @property
     def bpp(self) -> float:
@@ -83,12 +85,12 @@ class Models:
             self._loaded[None] = codec.load(self.weights, device=self.device)
         return self._loaded[None]
 
-    def to_decode(self, data: bytes, fingerprint: bytes) -> "Codec":
-        """The model for the ``.vq`` file ``data``, which names ``fingerprint``."""
+    def to_decode(self, fingerprint: bytes) -> "Codec":
+        """The model for ``.vq`` files that name ``fingerprint``."""
         key = None if self.weights else fingerprint
         if key not in self._loaded:
             codec = self._prepare()
-            self._loaded[key] = codec.for_file(data, weights=self.weights, device=self.device)
+            self._loaded[key] = codec.for_fingerprint(fingerprint, weights=self.weights, device=self.device)
         return self._loaded[key]
 
     def _prepare(self) -> type["Codec"]:
@@ -146,11 +148,18 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Makes an image of a ``.vq`` file."""
+    """Makes an image of a ``.vq`` file.
+
+    Attributes:
+        levels: decode only so many, coarsest first; None for all.
+        salvage: of a damaged file, take the levels before the damage.
+    """
 
     suffix: ClassVar[str] = ".png"
     verb: ClassVar[str] = "decoding"
     models: Models
+    levels: int | None = None
+    salvage: bool = False
 
     def inputs(self, folder: Path) -> list[Path]:
         """Every ``.vq`` file under ``folder``, in sorted order; raises VqcodecError when there is none."""
@@ -166,18 +175,35 @@ class Decoder:
         if target != STREAM:
             output_format(target)
         begun = time.perf_counter()
-        data, container = read_container(source)
+        damage = None
+        if self.salvage:
+            data, left = read_salvage(source)
+            container, damage = left.container, left.damage
+        else:
+            data, container = read_container(source)
         with naming(source):
             read = time.perf_counter()
-            codec = self.models.to_decode(data, container.fingerprint)
+            codec = self.models.to_decode(container.fingerprint)
             start = time.perf_counter()
-            pixels = codec.decompress(data)
+            pixels = codec.salvage(data)[0] if damage else codec.decompress(data, levels=self.levels)
             seconds = time.perf_counter() - start
         write_pixels(target, pixels)
+        if damage:
+            used = f"{len(container.levels)} of {left.level_count} levels"
+            damage = f"{damage}; the picture is made of {used}"
         end = time.perf_counter()
         begun += start - read
         return Coded(
-            source, target, container.width, container.height, container.quality, len(data), seconds, begun, end
+            source,
+            target,
+            container.width,
+            container.height,
+            container.quality,
+            len(data),
+            seconds,
+            begun,
+            end,
+            damage=damage,
         )
 
 

@@ -5,6 +5,8 @@
     Container ──pack──▶ header · CRC │ level 0 · CRC │ level 1 · CRC │ … │ chunk · CRC │ … ──parse──▶ Container
                         └ states every length that follows, so the exact size of the file
 
+    damaged bytes ──salvage──▶ Container of the levels before the damage, and what is damaged
+
 A container has exactly one form: ``pack(parse(data)) == data`` for all bytes that ``parse`` accepts.
 What the bitstreams say is not known here, only that they are the bytes that were written.
 """
@@ -27,8 +29,10 @@ __all__ = [
     "MAX_SIDE",
     "VERSION",
     "Container",
+    "Salvage",
     "pack",
     "parse",
+    "salvage",
 ]
 
 MAGIC = b"\x8fVQ\n"  # 8f opens no UTF-8 text and is no cp1252 letter; \n does not survive a change of line ends
@@ -95,8 +99,69 @@ def parse(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     Raises FormatError, with one line that says what was found and what was expected; more than
     ``max_pixels`` pixels is such an error.
     """
-    _check_magic(data)
-    reader = _Reader(data, len(MAGIC))
+    reader = _Reader(data, 0)
+    header = _read_header(reader, max_pixels)
+    size = reader.at + sum(length + _CRC_BYTES for length in header.lengths) + header.chunks_length
+    if len(data) < size:
+        raise FormatError(f"truncated: the file has {len(data)} bytes, its header says {size}")
+    if len(data) > size:
+        raise FormatError(f"too long: the file has {len(data)} bytes, its header says {size}")
+    levels = [reader.sealed(length, f"level {number}") for number, length in enumerate(header.lengths)]
+    return header.container(levels, _read_chunks(reader))
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """What is left of a file: ``container`` has the levels that are whole, of ``level_count`` that there were.
+
+    ``damage`` says what was found first, None if nothing is wrong at all. Chunks are only there in that case.
+    """
+
+    container: Container
+    level_count: int
+    damage: str | None
+
+
+def salvage(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Salvage:
+    """The contents of ``data`` up to the first damage: the finer levels say nothing without the coarser ones.
+
+    Raises FormatError where not even level 0 is left, and as :func:`parse` does for what the header says.
+    """
+    reader = _Reader(data, 0)
+    header = _read_header(reader, max_pixels)
+    levels: list[bytes] = []
+    count = len(header.lengths)
+    try:
+        for number, length in enumerate(header.lengths):
+            levels.append(reader.sealed(length, f"level {number}"))
+        return Salvage(parse(data, max_pixels=max_pixels), count, None)
+    except FormatError as error:
+        if not levels:
+            raise
+        return Salvage(header.container(levels, []), count, str(error))
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file says before its levels."""
+
+    width: int
+    height: int
+    grey: bool
+    quality: int
+    fingerprint: bytes
+    lengths: list[int]
+    chunks_length: int
+
+    def container(self, levels: list[bytes], chunks: list[tuple[bytes, bytes]]) -> Container:
+        return Container(
+            self.width, self.height, self.grey, self.quality, self.fingerprint, tuple(levels), tuple(chunks)
+        )
+
+
+def _read_header(reader: "_Reader", max_pixels: int) -> _Header:
+    _check_magic(reader.data)
+    reader.take(len(MAGIC), "the magic number")
     version = reader.varint("the format version")
     if version > VERSION:
         raise FormatError(f"made by a newer vqcodec: format version {version}, this one reads {VERSION}")
@@ -117,19 +182,17 @@ def parse(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
         raise FormatError(problem)
     if width * height > max_pixels:
         raise FormatError(f"too many pixels: {width}x{height} is {width * height}, the limit is {max_pixels}")
-    size = reader.at + sum(length + _CRC_BYTES for length in lengths) + chunks_length
-    if len(data) < size:
-        raise FormatError(f"truncated: the file has {len(data)} bytes, its header says {size}")
-    if len(data) > size:
-        raise FormatError(f"too long: the file has {len(data)} bytes, its header says {size}")
+    return _Header(width, height, bool(layout & _GREY), quality, fingerprint, lengths, chunks_length)
 
-    levels = tuple(reader.sealed(length, f"level {number}") for number, length in enumerate(lengths))
+
+def _read_chunks(reader: "_Reader") -> list[tuple[bytes, bytes]]:
+    """All that is left."""
     chunks: list[tuple[bytes, bytes]] = []
     while reader.left:
         if len(chunks) == MAX_CHUNKS:
             raise FormatError(f"too many chunks: {reader.left} bytes follow the last of {MAX_CHUNKS} allowed")
         chunks.append(_read_chunk(reader, len(chunks)))
-    return Container(width, height, bool(layout & _GREY), quality, fingerprint, levels, tuple(chunks))
+    return chunks
 
 
 def _check_magic(data: bytes) -> None:

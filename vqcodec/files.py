@@ -3,6 +3,7 @@
 ::
 
     photo.png or - ──read_pixels──▶ pixels            photo.vq or - ──read_container──▶ bytes, and what they hold
+                                                      damaged  ──read_salvage──▶ bytes, and what is left of them
     photo.png or - ◀─write_pixels── pixels            photo.vq or - ◀─write_bytes────── bytes
 
 What is wrong with a name is found before there is any work; a file is never read without a limit, nor
@@ -16,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.container import Container, parse
+from vqcodec.container import MAX_PIXELS, Container, Salvage, parse, salvage
 from vqcodec.errors import FormatError, ImageError, VqcodecError, naming
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "output_name",
     "read_container",
     "read_pixels",
+    "read_salvage",
     "shown",
     "write_bytes",
     "write_pixels",
@@ -76,11 +78,18 @@ def check_input(name: str) -> int:
     return status.st_size
 
 
-def read_container(source: str) -> tuple[bytes, Container]:
+def read_container(source: str, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Container]:
     """The bytes of a .vq file, read once, and what they hold."""
     with naming(shown(source, "input")):
         data = _read_stream() if source == STREAM else _read_file(source)
-        return data, parse(data)
+        return data, parse(data, max_pixels=max_pixels)
+
+
+def read_salvage(source: str, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Salvage]:
+    """The bytes of a .vq file that may be damaged, read once, and what is left of them."""
+    with naming(shown(source, "input")):
+        data = _read_stream() if source == STREAM else _read_file(source)
+        return data, salvage(data, max_pixels=max_pixels)
 
 
 def _read_file(name: str) -> bytes:
