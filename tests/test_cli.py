@@ -59,13 +59,14 @@ class FakeCodec:
             Container(width, height, channels == 1, quality, FINGERPRINT, (zlib.compress(pixels.tobytes()), b""))
         )
 
-    def decompress(self, data: bytes, *, levels: int | None = None) -> NDArray[np.uint8]:
+    def decompress(self, data: bytes, *, levels: int | None = None, max_pixels: int | None = None) -> NDArray[np.uint8]:
         self.calls += [("levels", levels)] if levels else []
+        self.calls += [("max_pixels", max_pixels)] if max_pixels else []
         if self.fault:
             raise self.fault
         return self._pixels(parse(data))
 
-    def salvage(self, data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+    def salvage(self, data: bytes, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], str | None]:
         left = salvage(data)
         return self._pixels(left.container), left.damage
 
@@ -487,6 +488,14 @@ def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: byte
     assert not Path("none.png").exists()
 
 
+@pytest.mark.parametrize("command", ["decode", "info", "verify"])
+def test_max_pixels(fake: type[FakeCodec], packed: bytes, command: str) -> None:
+    out = ["-o", "out.png"] if command == "decode" else []
+    fails(vq(command, "photo.vq", *out, "--max-pixels", "95"), "photo.vq: too many pixels: 12x8 is 96, the limit is 95")
+    assert vq(command, "photo.vq", *out, "--max-pixels", "96").exit_code == 0
+    assert [call for call in fake.calls if call[0] == "max_pixels"] == [("max_pixels", 96)] * (command == "decode")
+
+
 def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
     Path("in").mkdir()
     Path("in/a.vq").write_bytes(packed)
@@ -580,6 +589,7 @@ def test_interrupt(fake: type[FakeCodec], packed: bytes) -> None:
         ["decode", "x", "--threads", "0"],
         ["decode", "x", "--device", "tpu"],
         ["decode", "x", "--levels", "0"],
+        ["decode", "x", "--max-pixels", "0"],
         ["decode", "x", "--levels", "2", "--preview"],
         ["decode", "x", "--salvage", "--preview"],
         ["train", "x"],

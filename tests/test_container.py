@@ -30,7 +30,7 @@ tags = st.from_regex(rb"\A[a-z][A-Za-z]{3}\Z")
 containers = st.builds(
     Container,
     width=st.integers(1, container.MAX_SIDE),
-    height=st.integers(1, container.MAX_PIXELS // container.MAX_SIDE),
+    height=st.integers(1, container.SMALL_PIXELS // container.MAX_SIDE),
     grey=st.booleans(),
     quality=st.integers(1, 100),
     fingerprint=st.binary(min_size=4, max_size=4),
@@ -88,6 +88,8 @@ def test_examples_of_format_md(number: int, expected: Container) -> None:
         (container.MAX_SIDE, "width | number | of the picture in pixels, 1..{} |"),
         (container.MAX_SIDE, "height | number | of the picture in pixels, 1..{} |"),
         (container.MAX_PIXELS, "reference reader does to {} pixels unless told otherwise"),
+        (container.SMALL_PIXELS, "and above {} pixels to"),
+        (container.PIXELS_A_BYTE, "to {} for each\nbyte of the file"),
         (container.MAX_LEVEL_BYTES, "without its CRC-32, coarsest first, each at most {} |"),
         (container.MAX_CHUNKS, "there are at most {} of them"),
         (container.MAX_CHUNK_BYTES, "bytes of the payload, at most {} |"),
@@ -207,7 +209,7 @@ REFUSED: list[tuple[bytes, str]] = [
     (file(height=b"\x80\x80\x04"), "the height is 65536 pixels, expected 1..65535"),
     (
         file(width=b"\xff\xff\x03", height=b"\x81\x10"),
-        "too many pixels: 65535x2049 is 134281215, the limit is 134217728",
+        "too many pixels: 65535x2049 is 134281215, the limit in a file of 27 bytes is 4194304",
     ),
     (file(lengths=b"\x81\x80\x80\x80\x01"), "level 0 has a length of 268435457 bytes, the limit is 268435456"),
     (file(lengths=b"\x80\x80\x80\x80\x01"), "truncated: the file has 28 bytes, its header says 268435482"),
@@ -285,6 +287,21 @@ def test_salvage_of_every_truncation_and_every_flipped_byte(sample: Container) -
         assert left.level_count == len(sample.levels)
         assert left.damage is not None
         assert len(left.damage.splitlines()) == 1
+
+
+def test_small_files_are_not_trusted_with_many_pixels() -> None:
+    small = replace(SAMPLE, width=2048, height=2048)
+    assert parse(pack(small)) == small
+    bomb = replace(SAMPLE, width=2049, height=2048)
+    with pytest.raises(FormatError, match="2049x2048 is 4196352, the limit in a file of 37 bytes is 4194304"):
+        parse(pack(bomb))
+    assert parse(pack(bomb), max_pixels=container.MAX_PIXELS) == bomb
+    heavier = replace(bomb, levels=(b"x" * 120, b""))
+    assert len(pack(heavier)) > 2049 * 2048 / container.PIXELS_A_BYTE
+    assert parse(pack(heavier)) == heavier
+    heaviest = replace(SAMPLE, width=65535, height=2049, levels=(b"x" * 5000, b""))
+    with pytest.raises(FormatError, match="65535x2049 is 134281215, the limit is 134217728"):
+        parse(pack(heaviest))
 
 
 # What pack refuses

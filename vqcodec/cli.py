@@ -155,6 +155,14 @@ def _coding_options(function: _F) -> _F:
     return function
 
 
+_max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels that a file may have.  [default: 134217728, fewer in a file of a few bytes]",
+)
+
+
 @main.command()
 @click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 @click.option(
@@ -212,6 +220,7 @@ def encode(
 @click.option("--levels", type=click.IntRange(min=1), metavar="N", help="Decode only the N coarsest levels.")
 @click.option("--preview", is_flag=True, help="Decode only the coarsest level: --levels 1.")
 @click.option("--salvage", is_flag=True, help="Of a damaged file, show the levels before the damage; exit code 1.")
+@_max_pixels
 @_coding_options
 def decode(
     sources: tuple[str, ...],
@@ -219,6 +228,7 @@ def decode(
     levels: int | None,
     preview: bool,
     salvage: bool,
+    max_pixels: int | None,
     force: bool,
     jobs: int,
     device: str,
@@ -244,24 +254,26 @@ def decode(
         raise click.UsageError(
             "--salvage decodes every level that is whole, and goes with neither --levels nor --preview"
         )
-    coder = Decoder(Models(weights, device, threads), 1 if preview else levels, salvage)
+    coder = Decoder(Models(weights, device, threads), 1 if preview else levels, salvage, max_pixels)
     _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 
 @main.command()
 @click.argument("source", metavar="FILE", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def info(source: str, as_json: bool) -> None:
+@_max_pixels
+def info(source: str, as_json: bool, max_pixels: int | None) -> None:
     """Show what the .vq file FILE holds, without decoding it."""
-    data, container = read_container(source)
+    data, container = read_container(source, max_pixels=max_pixels)
     facts = _facts(source, len(data), container)
     click.echo(json.dumps(facts) if as_json else _describe(facts))
 
 
 @main.command()
 @click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@_max_pixels
 @click.option("--quiet", is_flag=True, help="Say nothing of files that are whole.")
-def verify(sources: tuple[str, ...], quiet: bool) -> None:
+def verify(sources: tuple[str, ...], max_pixels: int | None, quiet: bool) -> None:
     """Check that .vq files are whole, without decoding them.
 
     Every byte is covered by a checksum. Exit code 1 if a file is damaged or cannot be read.
@@ -269,7 +281,7 @@ def verify(sources: tuple[str, ...], quiet: bool) -> None:
     damaged = 0
     for source in sources:
         try:
-            left = read_salvage(source)[1]
+            left = read_salvage(source, max_pixels=max_pixels)[1]
         except VqcodecError as error:
             _say("error", str(error))
             damaged += 1

@@ -128,28 +128,31 @@ class Codec:
             Container(width, height, channels == 1, quality, self.fingerprint, levels=tuple(bitstreams))
         )
 
-    def decompress(self, data: bytes, *, levels: int | None = None) -> NDArray[np.uint8]:
+    def decompress(self, data: bytes, *, levels: int | None = None, max_pixels: int | None = None) -> NDArray[np.uint8]:
         """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of the bytes of a ``.vq`` file.
 
         With ``levels`` at least 1, only so many are decoded, coarsest first: a preview of the same size.
+        ``max_pixels`` is that of :func:`vqcodec.container.parse`.
         Raises FormatError if the bytes are not a ``.vq`` file, UnknownModelError if another model made it.
         """
-        file, codes = self.read(data, levels=levels)
+        file, codes = self.read(data, levels=levels, max_pixels=max_pixels)
         return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
 
-    def salvage(self, data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+    def salvage(self, data: bytes, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], str | None]:
         """The picture as far as the levels before the first damage go, and what is damaged; None if nothing is.
 
         Raises as :meth:`decompress` does, FormatError where not even the coarsest level is left.
         """
-        left = container.salvage(data)
+        left = container.salvage(data, max_pixels=max_pixels)
         file = left.container
         codes = self._codes_of(file, left.level_count)
         return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey), left.damage
 
-    def read(self, data: bytes, *, levels: int | None = None) -> tuple[Container, list[Codes]]:
+    def read(
+        self, data: bytes, *, levels: int | None = None, max_pixels: int | None = None
+    ) -> tuple[Container, list[Codes]]:
         """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; as :meth:`decompress` otherwise."""
-        file = container.parse(data)
+        file = container.parse(data, max_pixels=max_pixels)
         return file, self._codes_of(replace(file, levels=file.levels[:levels]), len(file.levels))
 
     def _codes_of(self, file: Container, level_count: int) -> list[Codes]:

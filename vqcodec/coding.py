@@ -153,6 +153,7 @@ class Decoder:
     Attributes:
         levels: decode only so many, coarsest first; None for all.
         salvage: of a damaged file, take the levels before the damage.
+        max_pixels: that a file may have; see :func:`vqcodec.container.parse`.
     """
 
     suffix: ClassVar[str] = ".png"
@@ -160,6 +161,7 @@ class Decoder:
     models: Models
     levels: int | None = None
     salvage: bool = False
+    max_pixels: int | None = None
 
     def inputs(self, folder: Path) -> list[Path]:
         """Every ``.vq`` file under ``folder``, in sorted order; raises VqcodecError when there is none."""
@@ -177,15 +179,18 @@ class Decoder:
         begun = time.perf_counter()
         damage = None
         if self.salvage:
-            data, left = read_salvage(source)
+            data, left = read_salvage(source, max_pixels=self.max_pixels)
             container, damage = left.container, left.damage
         else:
-            data, container = read_container(source)
+            data, container = read_container(source, max_pixels=self.max_pixels)
         with naming(source):
             read = time.perf_counter()
             codec = self.models.to_decode(container.fingerprint)
             start = time.perf_counter()
-            pixels = codec.salvage(data)[0] if damage else codec.decompress(data, levels=self.levels)
+            if damage:
+                pixels, _ = codec.salvage(data, max_pixels=self.max_pixels)
+            else:
+                pixels = codec.decompress(data, levels=self.levels, max_pixels=self.max_pixels)
             seconds = time.perf_counter() - start
         write_pixels(target, pixels)
         if damage:

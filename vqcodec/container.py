@@ -27,6 +27,8 @@ __all__ = [
     "MAX_LEVEL_BYTES",
     "MAX_PIXELS",
     "MAX_SIDE",
+    "PIXELS_A_BYTE",
+    "SMALL_PIXELS",
     "VERSION",
     "Container",
     "Salvage",
@@ -40,7 +42,9 @@ VERSION = 1
 FINGERPRINT_BYTES = 4
 MAX_LEVELS = 15
 MAX_SIDE = 65_535  # pixels
-MAX_PIXELS = 2**27  # what parse accepts unless told otherwise; the format itself has no such limit
+MAX_PIXELS = 2**27  # what parse accepts unless told otherwise; the format itself has no such limit,
+SMALL_PIXELS = 2**22  # nor this one: above so many pixels,
+PIXELS_A_BYTE = 2**15  # a file must have a byte for so many (a plain surface has one for 10,000)
 MAX_LEVEL_BYTES = 2**28
 MAX_CHUNKS = 64
 MAX_CHUNK_BYTES = 2**24  # of payload
@@ -90,14 +94,14 @@ def pack(container: Container) -> bytes:
     return b"".join([_sealed(header), *(_sealed(level) for level in c.levels), chunks])
 
 
-def parse(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+def parse(data: bytes, *, max_pixels: int | None = None) -> Container:
     """The contents of the whole file ``data``, every byte of it accounted for and checked.
 
     Nothing is sliced or allocated on the word of the file: each length is first held against the
     bytes that are there. Unknown ancillary chunks are kept, unknown critical ones refused.
 
-    Raises FormatError, with one line that says what was found and what was expected; more than
-    ``max_pixels`` pixels is such an error.
+    Raises FormatError, with one line that says what was found and what was expected. More than ``max_pixels`` pixels
+    is such an error; by default, more than MAX_PIXELS, or more than a file of this size can be trusted to mean.
     """
     reader = _Reader(data, 0)
     header = _read_header(reader, max_pixels)
@@ -122,7 +126,7 @@ class Salvage:
     damage: str | None
 
 
-def salvage(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Salvage:
+def salvage(data: bytes, *, max_pixels: int | None = None) -> Salvage:
     """The contents of ``data`` up to the first damage: the finer levels say nothing without the coarser ones.
 
     Raises FormatError where not even level 0 is left, and as :func:`parse` does for what the header says.
@@ -159,7 +163,7 @@ class _Header:
         )
 
 
-def _read_header(reader: "_Reader", max_pixels: int) -> _Header:
+def _read_header(reader: "_Reader", max_pixels: int | None) -> _Header:
     _check_magic(reader.data)
     reader.take(len(MAGIC), "the magic number")
     version = reader.varint("the format version")
@@ -180,8 +184,12 @@ def _read_header(reader: "_Reader", max_pixels: int) -> _Header:
         raise FormatError("chunks of 0 bytes in all: a file without chunks must not announce any")
     for problem in _header_problems(width, height, quality, lengths):
         raise FormatError(problem)
-    if width * height > max_pixels:
-        raise FormatError(f"too many pixels: {width}x{height} is {width * height}, the limit is {max_pixels}")
+    limit, where = MAX_PIXELS if max_pixels is None else max_pixels, ""
+    trusted = max(SMALL_PIXELS, PIXELS_A_BYTE * len(reader.data))
+    if max_pixels is None and trusted < limit:
+        limit, where = trusted, f" in a file of {len(reader.data)} bytes"
+    if width * height > limit:
+        raise FormatError(f"too many pixels: {width}x{height} is {width * height}, the limit{where} is {limit}")
     return _Header(width, height, bool(layout & _GREY), quality, fingerprint, lengths, chunks_length)
 
 

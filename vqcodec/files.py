@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.container import MAX_PIXELS, Container, Salvage, parse, salvage
+from vqcodec.container import Container, Salvage, parse, salvage
 from vqcodec.errors import FormatError, ImageError, VqcodecError, naming
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ def check_input(name: str) -> int:
     return status.st_size
 
 
-def read_container(source: str, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Container]:
+def read_container(source: str, *, max_pixels: int | None = None) -> tuple[bytes, Container]:
     """The bytes of a .vq file, read once, and what they hold."""
     with naming(shown(source, "input")):
         data = _read_stream() if source == STREAM else _read_file(source)
         return data, parse(data, max_pixels=max_pixels)
 
 
-def read_salvage(source: str, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Salvage]:
+def read_salvage(source: str, *, max_pixels: int | None = None) -> tuple[bytes, Salvage]:
     """The bytes of a .vq file that may be damaged, read once, and what is left of them."""
     with naming(shown(source, "input")):
         data = _read_stream() if source == STREAM else _read_file(source)
