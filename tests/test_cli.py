@@ -477,14 +477,13 @@ def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: byte
     assert result.exit_code == 1
     assert result.stdout.startswith("cut.png: 12×8")
     assert result.stderr == (
-        f"vqcodec: warning: cut.vq: truncated: level 1 ends at byte {len(packed) - 18}, the file at byte "
-        f"{len(packed) - 25}; "
+        f"vqcodec: warning: cut.vq: truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}; "
         "the picture is made of 1 of 2 levels\n"
     )
     np.testing.assert_array_equal(np.asarray(Image.open("cut.png")), picture)
     # Nothing is left where the coarsest level is damaged.
     Path("cut.vq").write_bytes(packed[:60])
-    fails(vq("decode", "cut.vq", "-o", "none.png", "--salvage"), "cut.vq: truncated: level 0 ends")
+    fails(vq("decode", "cut.vq", "-o", "none.png", "--salvage"), "cut.vq: truncated: the file has 60 bytes")
     assert not Path("none.png").exists()
 
 
@@ -522,7 +521,7 @@ def test_verify(packed: bytes) -> None:
     assert (result.exit_code, result.stdout) == (1, "photo.vq: whole\n")
     lines = result.stderr.splitlines()
     assert len(lines) == 4
-    assert lines[0].startswith("vqcodec: error: b.vq: truncated: level 1 ends")
+    assert lines[0].startswith("vqcodec: error: b.vq: truncated: the file has")
     assert lines[0].endswith("; 1 of 2 levels are whole (decode --salvage)")
     assert lines[1:] == [
         "vqcodec: error: c.vq: empty file, expected a .vq file",

@@ -393,7 +393,7 @@ def test_fewer_levels_and_salvage(tiny_codec: Codec, photograph: Pixels) -> None
         assert damage is not None
         assert damage.startswith("truncated: ")
         np.testing.assert_array_equal(left, tiny_codec.decompress(data, levels=levels))
-    with pytest.raises(FormatError, match="truncated: level 0"):
+    with pytest.raises(FormatError, match=r"truncated: .*; not even level 0 is whole"):
         tiny_codec.salvage(data[: -sum(len(level) + 4 for level in file.levels)])
     with pytest.raises(FormatError, match="2 levels, expected 3"):
         tiny_codec.salvage(pack(dataclasses.replace(file, levels=file.levels[:2])))

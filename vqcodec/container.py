@@ -11,6 +11,7 @@ A container has exactly one form: ``pack(parse(data)) == data`` for all bytes th
 What the bitstreams say is not known here, only that they are the bytes that were written.
 """
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,18 +132,20 @@ def salvage(data: bytes, *, max_pixels: int | None = None) -> Salvage:
 
     Raises FormatError where not even level 0 is left, and as :func:`parse` does for what the header says.
     """
+    try:
+        whole = parse(data, max_pixels=max_pixels)
+        return Salvage(whole, len(whole.levels), None)
+    except FormatError as error:
+        damage = str(error)
     reader = _Reader(data, 0)
     header = _read_header(reader, max_pixels)
     levels: list[bytes] = []
-    count = len(header.lengths)
-    try:
+    with contextlib.suppress(FormatError):
         for number, length in enumerate(header.lengths):
             levels.append(reader.sealed(length, f"level {number}"))
-        return Salvage(parse(data, max_pixels=max_pixels), count, None)
-    except FormatError as error:
-        if not levels:
-            raise
-        return Salvage(header.container(levels, []), count, str(error))
+    if not levels:
+        raise FormatError(f"{damage}; not even level 0 is whole")
+    return Salvage(header.container(levels, []), len(header.lengths), damage)
 
 
 @dataclass(frozen=True)
