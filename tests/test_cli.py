@@ -50,8 +50,11 @@ class FakeCodec:
         cls.calls.append(("for_fingerprint", weights, device))
         return cls()
 
-    def compress(self, pixels: NDArray[np.uint8], quality: int = 75, *, check: bool = False) -> bytes:
+    def compress(
+        self, pixels: NDArray[np.uint8], quality: int = 75, *, check: bool = False, max_pixels: int | None = None
+    ) -> bytes:
         self.calls += [("check",)] if check else []
+        self.calls += [("max_pixels", max_pixels)] if max_pixels else []
         if self.fault:
             raise self.fault
         height, width, channels = pixels.shape
@@ -485,6 +488,13 @@ def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: byte
     Path("cut.vq").write_bytes(packed[:60])
     fails(vq("decode", "cut.vq", "-o", "none.png", "--salvage"), "cut.vq: truncated: the file has 60 bytes")
     assert not Path("none.png").exists()
+
+
+def test_max_pixels_of_an_image(fake: type[FakeCodec], folder: Path) -> None:
+    Image.new("RGB", (12, 8)).save("photo.png")
+    fails(vq("encode", "photo.png", "--max-pixels", "95"), "photo.png: too many pixels: 12x8 is 96, the limit is 95")
+    assert vq("encode", "photo.png", "--max-pixels", "96", "--psnr").exit_code == 0
+    assert fake.calls[1:] == [("max_pixels", 96), ("max_pixels", 96)]
 
 
 @pytest.mark.parametrize("command", ["decode", "info", "verify"])

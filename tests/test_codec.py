@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from vqcodec import entropy, fixed_prior
 from vqcodec.codec import Codec, pick_device
 from vqcodec.container import MAX_PIXELS, MAX_SIDE, Container, pack, parse
-from vqcodec.errors import DeviceError, FormatError, ImageError, UnknownModelError, VqcodecError
+from vqcodec.errors import Cancelled, DeviceError, FormatError, ImageError, LimitError, UnknownModelError, VqcodecError
 from vqcodec.images import read_image
 from vqcodec.metrics import psnr
 from vqcodec.weights import load_weights
@@ -238,8 +239,8 @@ def test_bitstreams_cut_and_mended(tiny_codec: Codec, small: bytes, cut: int, le
 def test_compress_checks_its_own_bytes(tiny_codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = entropy.decode
 
-    def off_by_one(*arguments: Any) -> list[NDArray[np.int16]]:
-        codes = honest(*arguments)
+    def off_by_one(*arguments: Any, **options: Any) -> list[NDArray[np.int16]]:
+        codes = honest(*arguments, **options)
         codes[-1][-1, -1, -1] ^= 1
         return codes
 
@@ -397,3 +398,136 @@ def test_fewer_levels_and_salvage(tiny_codec: Codec, photograph: Pixels) -> None
         tiny_codec.salvage(data[: -sum(len(level) + 4 for level in file.levels)])
     with pytest.raises(FormatError, match="2 levels, expected 3"):
         tiny_codec.salvage(pack(dataclasses.replace(file, levels=file.levels[:2])))
+
+
+def test_work_can_be_cancelled_anywhere(tiny_codec: Codec, photograph: Pixels) -> None:
+    data = tiny_codec.compress(photograph, 60)
+
+    def after(count: int) -> Callable[[], bool]:
+        left = iter(range(count))
+        return lambda: next(left, None) is None
+
+    for work in (
+        lambda cancelled: tiny_codec.compress(photograph, 60, check=True, cancelled=cancelled),
+        lambda cancelled: tiny_codec.decompress(data, cancelled=cancelled),
+        lambda cancelled: tiny_codec.salvage(data[:-1], cancelled=cancelled),
+    ):
+        asked = 0
+
+        def count() -> bool:
+            nonlocal asked
+            asked += 1
+            return False
+
+        work(count)
+        for stop in (0, 1, asked // 2, asked - 1):
+            with pytest.raises(Cancelled, match="cancelled"):
+                work(after(stop))
+        work(after(asked))
+    # Each step of the wavefront asks.
+    asked = 0
+    tiny_codec.decompress(data, cancelled=count)
+    grids = [grid.shape[1:] for grid in tiny_codec.read(data)[1]]
+    assert asked >= sum(width + 2 * (height - 1) for height, width in grids)
+
+
+def test_pictures_beyond_the_memory_limit_are_refused(tiny_weights: Path, photograph: Pixels) -> None:
+    codec = Codec.load(tiny_weights, device="cpu")
+    data = codec.compress(photograph, 50)
+    needed = codec.memory(*photograph.shape[:2])
+    codec = Codec.for_file(data, weights=tiny_weights, device="cpu", max_memory=needed)
+    assert codec.compress(photograph, 50) == data
+    assert codec.decompress(data).shape == photograph.shape
+    codec = Codec.load(tiny_weights, device="cpu", max_memory=needed - 1)
+    message = f"^192×128 pixels take {needed:,} bytes of memory, the limit is {needed - 1:,}$"
+    with pytest.raises(LimitError, match=message):
+        codec.compress(photograph, 50)
+    for work in (codec.decompress, codec.salvage):
+        with pytest.raises(LimitError, match=message):
+            work(data)
+
+
+def test_memory_grows_with_the_grids_once_there_are_tiles(tiny_codec: Codec) -> None:
+    sizes = [tiny_codec.memory(side, side) for side in (1, 256, 1024, 4096, 8192, 16384)]
+    assert sizes == sorted(sizes)
+    assert tiny_codec.memory(300, 5000) == tiny_codec.memory(5000, 300)
+    a_pixel = (sizes[-1] - sizes[-2]) / (16384**2 - 8192**2)
+    assert 9 < a_pixel < 20
+
+
+PEAK = r"""
+import re, sys
+from pathlib import Path
+import numpy as np
+from vqcodec import Codec
+from vqcodec.images import read_image
+def peak(): return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+pixels, _ = read_image(sys.argv[1])
+pixels = np.tile(pixels, (4, 4, 1))
+codec = Codec.load(device="cpu")
+before = peak()
+data = codec.compress(pixels, 75)
+after = peak()
+codec.decompress(data)
+print(codec.memory(*pixels.shape[:2]), after - before, peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_an_estimate_on_the_safe_side(root: Path) -> None:
+    """Two megapixels in a process of its own, so that nothing else has raised the peak."""
+    command = [sys.executable, "-c", PEAK, str(root / "examples" / "chelsea.png")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    estimate, encoding, both = map(int, run.stdout.split())
+    assert encoding <= both <= estimate < 3 * both
+
+
+TOGETHER = """
+import concurrent.futures, os, sys, threading
+import numpy as np
+from vqcodec import Codec
+from vqcodec.images import read_image
+
+whole, _ = read_image(sys.argv[1])
+rng = np.random.default_rng(1)
+pictures = []
+for _ in range(200):
+    height, width = rng.integers(1, 80, 2)
+    top, left = (rng.integers(0, side - 80) for side in whole.shape[:2])
+    pictures.append(np.ascontiguousarray(whole[top : top + height, left : left + width]))
+qualities = rng.integers(1, 101, 200).tolist()
+codec = Codec.load(sys.argv[2], device="cpu")
+
+def work(index):
+    data = codec.compress(pictures[index], qualities[index])
+    return data, codec.decompress(data).tobytes()
+
+serial = [work(index) for index in range(200)]
+children = []
+for child in range(4):
+    process = os.fork()
+    if not process:
+        os._exit(0 if all(work(index) == serial[index] for index in range(child, 200, 4)) else 3)
+    children.append(process)
+with concurrent.futures.ThreadPoolExecutor(8) as threads:
+    assert list(threads.map(work, range(200))) == serial
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+print("all the same")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_and_forked_processes_share_a_codec(root: Path, tiny_weights: Path, threads: int) -> None:
+    """200 pictures by eight threads, and by four processes that were forked after OpenMP had started its threads."""
+    run = subprocess.run(
+        [sys.executable, "-c", TOGETHER, str(root / "examples" / "chelsea.png"), str(tiny_weights)],
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert (run.stdout, run.stderr) == ("all the same\n", "")

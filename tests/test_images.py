@@ -507,6 +507,16 @@ def test_the_limit_itself_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     refuse(tmp_path / "x.png", "too many pixels: 7x5 is 35, the limit is 34")
 
 
+def test_the_limit_is_the_callers(tmp_path: Path) -> None:
+    Image.fromarray(RANDOM).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png", max_pixels=35)[0].shape == (5, 7, 3)
+    with pytest.raises(ImageError, match="too many pixels: 7x5 is 35, the limit is 34"):
+        read_image(tmp_path / "x.png", max_pixels=34)
+    (tmp_path / "y.png").write_bytes(png(60_000, 60_000))
+    with pytest.raises(ImageError, match="too many pixels, the limit is 178956970"):  # Pillow's own
+        read_image(tmp_path / "y.png", max_pixels=2**32)
+
+
 def test_an_icon_cannot_understate_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = io.BytesIO()
     Image.new("RGB", (200, 200)).save(inside, "PNG")
@@ -539,11 +549,11 @@ def test_threads_that_read_together_leave_the_warnings_as_they_were(
         path.write_bytes(png(12_000, 12_000))  # Pillow warns
     both_inside, first_left, decode = threading.Barrier(2), threading.Event(), images._decode
 
-    def interleaved(file: BinaryIO) -> tuple[Pixels, list[str]]:
+    def interleaved(file: BinaryIO, max_pixels: int) -> tuple[Pixels, list[str]]:
         both_inside.wait(5)
         if file.name == str(paths[1]):
             assert first_left.wait(5)
-        return decode(file)
+        return decode(file, max_pixels)
 
     def read_refused(path: Path) -> str:
         with pytest.raises(ImageError) as caught:

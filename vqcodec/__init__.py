@@ -14,9 +14,11 @@
 from typing import TYPE_CHECKING, Any
 
 from vqcodec.errors import (
+    Cancelled,
     ConfigError,
     FormatError,
     ImageError,
+    LimitError,
     TrainingError,
     UnknownModelError,
     VqcodecError,
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
 __all__ = [
+    "Cancelled",
     "Codec",
     "ConfigError",
     "FormatError",
     "ImageError",
+    "LimitError",
     "TrainingError",
     "UnknownModelError",
     "VqcodecError",

@@ -159,7 +159,7 @@ _max_pixels = click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Pixels that a file may have.  [default: 134217728, fewer in a file of a few bytes]",
+    help="Pixels that a picture may have.  [default: 134217728, fewer in a .vq file of a few bytes]",
 )
 
 
@@ -182,6 +182,7 @@ _max_pixels = click.option(
 )
 @click.option("--psnr", is_flag=True, help="Decode again and report the PSNR.")
 @click.option("--check", is_flag=True, help="Write nothing that does not decode to the same codes.")
+@_max_pixels
 @_coding_options
 def encode(
     sources: tuple[str, ...],
@@ -189,6 +190,7 @@ def encode(
     quality: int,
     psnr: bool,
     check: bool,
+    max_pixels: int | None,
     force: bool,
     jobs: int,
     device: str,
@@ -204,7 +206,9 @@ def encode(
     The time reported is that of compressing, with the model loaded; of several files in the end,
     that from the first to the last, with reading and writing.
     """
-    coder = Encoder(Models(weights, device, threads), quality, psnr=psnr and not quiet, check=check)
+    coder = Encoder(
+        Models(weights, device, threads), quality, psnr=psnr and not quiet, check=check, max_pixels=max_pixels
+    )
     _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 

@@ -8,8 +8,9 @@
 Legend: H and W image height and width; floats live only left of the codes, integers only right of them.
 """
 
+import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,10 +22,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vqcodec import container, entropy
+from vqcodec.arithmetic import ARITHMETIC
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
 from vqcodec.container import Container
-from vqcodec.errors import DeviceError, FormatError, ImageError, UnknownModelError, WeightsError
-from vqcodec.fixed_prior import Codes, FixedPrior
+from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
+from vqcodec.fixed_prior import STATE, Codes, FixedPrior
 from vqcodec.images import crop, pad_to_multiple
 from vqcodec.tiles import Tile, tiles
 from vqcodec.vqvae import TRAINING_ONLY, VQVAE
@@ -56,6 +58,14 @@ class _ShapesOnly(TorchFunctionMode):
 class Codec:
     """A model, ready to compress and decompress.
 
+    Threads may share one, and so may processes forked after it was made, on a CPU; a forked process computes with one
+    thread, as the others did not come along.
+
+    Args:
+        weights: as :func:`load_weights` returns them.
+        device: that computes.
+        max_memory: in bytes; pictures for which :meth:`memory` is more are refused.
+
     Attributes:
         name, fingerprint, model: of the weights; see :class:`Weights`.
         vqvae: pixels ↔ codes.
@@ -66,8 +76,9 @@ class Codec:
     >>> pixels_hat = codec.decompress(data)
     """
 
-    def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, weights: Weights, device: torch.device | str = "cpu", *, max_memory: int | None = None) -> None:
+        self.device, self.max_memory = torch.device(device), max_memory
+        self._process = os.getpid()
         self.name, self.fingerprint, self.model = weights.name, weights.fingerprint, weights.model
         with _ShapesOnly(), torch.device("meta"):  # no memory, and no draw from the caller's random numbers
             self.vqvae = VQVAE(weights.model)
@@ -80,33 +91,59 @@ class Codec:
         self.prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
 
     @classmethod
-    def load(cls, weights: str | Path | None = None, *, device: str = "auto") -> Self:
+    def load(cls, weights: str | Path | None = None, *, device: str = "auto", max_memory: int | None = None) -> Self:
         """The shipped model, or the one in the file ``weights``, on ``"cpu"``, ``"cuda"`` or whichever is there."""
-        return cls._open(find_weights() if weights is None else weights, device)
+        return cls._open(find_weights() if weights is None else weights, device, max_memory)
 
     @classmethod
-    def for_file(cls, data: bytes, *, weights: str | Path | None = None, device: str = "auto") -> Self:
+    def for_file(
+        cls,
+        data: bytes,
+        *,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        max_memory: int | None = None,
+    ) -> Self:
         """The model that a ``.vq`` file names; raises UnknownModelError when it is not installed."""
-        return cls.for_fingerprint(container.parse(data).fingerprint, weights=weights, device=device)
+        fingerprint = container.salvage(data, max_pixels=container.MAX_SIDE**2).container.fingerprint
+        return cls.for_fingerprint(fingerprint, weights=weights, device=device, max_memory=max_memory)
 
     @classmethod
-    def for_fingerprint(cls, fingerprint: bytes, *, weights: str | Path | None = None, device: str = "auto") -> Self:
+    def for_fingerprint(
+        cls,
+        fingerprint: bytes,
+        *,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        max_memory: int | None = None,
+    ) -> Self:
         """The model of that name, or the one in the file ``weights``; raises as :meth:`for_file` does."""
-        return cls._open(find_weights(fingerprint) if weights is None else weights, device)
+        return cls._open(find_weights(fingerprint) if weights is None else weights, device, max_memory)
 
     @classmethod
-    def _open(cls, path: str | Path, device: str) -> Self:
+    def _open(cls, path: str | Path, device: str, max_memory: int | None) -> Self:
         weights, place = load_weights(path), pick_device(device)
         try:
-            return cls(weights, place)
+            return cls(weights, place, max_memory=max_memory)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
-    def compress(self, pixels: NDArray[np.uint8], quality: int = DEFAULT_QUALITY, *, check: bool = False) -> bytes:
+    def compress(
+        self,
+        pixels: NDArray[np.uint8],
+        quality: int = DEFAULT_QUALITY,
+        *,
+        check: bool = False,
+        max_pixels: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> bytes:
         """The bytes of a ``.vq`` file of ``pixels`` ``[H, W, 3]``, or ``[H, W, 1]`` for grey, at quality 1..100.
 
         With ``check`` they are decoded again before they are returned: they give the same codes, or RuntimeError.
-        Raises ValueError for another quality, ImageError for an array that is no such image or too large.
+        ``max_pixels`` is MAX_PIXELS by default. ``cancelled`` is asked between tiles and between wavefront steps
+        whether to stop, and must be quick.
+        Raises ValueError for another quality, ImageError for an array that is no such image or too large, LimitError
+        if it needs more than ``max_memory``, and Cancelled.
         """
         if not QUALITY_MIN <= quality <= QUALITY_MAX:
             raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
@@ -114,57 +151,76 @@ class Codec:
             found = f"{pixels.dtype} {list(pixels.shape)}"
             raise ImageError(f"pixels are {found}, expected uint8 [H, W, 3] or [H, W, 1], H and W at least 1")
         height, width, channels = pixels.shape
-        if height * width > container.MAX_PIXELS or max(height, width) > container.MAX_SIDE:
-            raise ImageError(
-                f"{width}×{height} pixels, expected at most {container.MAX_PIXELS} and {container.MAX_SIDE} a side"
-            )
-        codes = self.codes(pixels, quality)
-        bitstreams = [level.bitstream for level in entropy.encode(self.prior, codes, quality)]
+        limit = container.MAX_PIXELS if max_pixels is None else max_pixels
+        if height * width > limit or max(height, width) > container.MAX_SIDE:
+            raise ImageError(f"{width}×{height} pixels, expected at most {limit} and {container.MAX_SIDE} a side")
+        self._prepare(height, width)
+        codes = self.codes(pixels, quality, cancelled=cancelled)
+        bitstreams = [level.bitstream for level in entropy.encode(self.prior, codes, quality, cancelled=cancelled)]
         if check:
-            again = entropy.decode(self.prior, bitstreams, self._shapes(height, width), quality)
+            again = entropy.decode(self.prior, bitstreams, self._shapes(height, width), quality, cancelled=cancelled)
             if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
                 raise RuntimeError("the bitstream does not decode to its own codes; please report this")
         return container.pack(
             Container(width, height, channels == 1, quality, self.fingerprint, levels=tuple(bitstreams))
         )
 
-    def decompress(self, data: bytes, *, levels: int | None = None, max_pixels: int | None = None) -> NDArray[np.uint8]:
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        levels: int | None = None,
+        max_pixels: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> NDArray[np.uint8]:
         """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of the bytes of a ``.vq`` file.
 
         With ``levels`` at least 1, only so many are decoded, coarsest first: a preview of the same size.
-        ``max_pixels`` is that of :func:`vqcodec.container.parse`.
-        Raises FormatError if the bytes are not a ``.vq`` file, UnknownModelError if another model made it.
+        ``max_pixels`` is that of :func:`vqcodec.container.parse`, ``cancelled`` that of :meth:`compress`.
+        Raises FormatError if the bytes are not a ``.vq`` file, UnknownModelError if another model made it, LimitError
+        if it needs more than ``max_memory``, and Cancelled.
         """
-        file, codes = self.read(data, levels=levels, max_pixels=max_pixels)
-        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
+        file, codes = self.read(data, levels=levels, max_pixels=max_pixels, cancelled=cancelled)
+        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey, cancelled=cancelled)
 
-    def salvage(self, data: bytes, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], str | None]:
+    def salvage(
+        self, data: bytes, *, max_pixels: int | None = None, cancelled: Callable[[], bool] | None = None
+    ) -> tuple[NDArray[np.uint8], str | None]:
         """The picture as far as the levels before the first damage go, and what is damaged; None if nothing is.
 
         Raises as :meth:`decompress` does, FormatError where not even the coarsest level is left.
         """
         left = container.salvage(data, max_pixels=max_pixels)
         file = left.container
-        codes = self._codes_of(file, left.level_count)
-        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey), left.damage
+        codes = self._codes_of(file, left.level_count, cancelled)
+        pixels = self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey, cancelled=cancelled)
+        return pixels, left.damage
 
     def read(
-        self, data: bytes, *, levels: int | None = None, max_pixels: int | None = None
+        self,
+        data: bytes,
+        *,
+        levels: int | None = None,
+        max_pixels: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> tuple[Container, list[Codes]]:
         """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; as :meth:`decompress` otherwise."""
         file = container.parse(data, max_pixels=max_pixels)
-        return file, self._codes_of(replace(file, levels=file.levels[:levels]), len(file.levels))
+        return file, self._codes_of(replace(file, levels=file.levels[:levels]), len(file.levels), cancelled)
 
-    def _codes_of(self, file: Container, level_count: int) -> list[Codes]:
+    def _codes_of(self, file: Container, level_count: int, cancelled: Callable[[], bool] | None) -> list[Codes]:
         """Code grids of the levels that are left of the ``level_count`` that the file was written with."""
         if file.fingerprint != self.fingerprint:
             raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {self.fingerprint.hex()}")
         if level_count != len(self.model.levels):
             raise FormatError(f"{level_count} levels, expected {len(self.model.levels)} of model {self.name}")
+        self._prepare(file.height, file.width)
         shapes = self._shapes(file.height, file.width)[: len(file.levels)]
-        return entropy.decode(self.prior, list(file.levels), shapes, file.quality)
+        return entropy.decode(self.prior, list(file.levels), shapes, file.quality, cancelled=cancelled)
 
-    def codes(self, pixels: NDArray[np.uint8], quality: int) -> list[Codes]:
+    def codes(
+        self, pixels: NDArray[np.uint8], quality: int, *, cancelled: Callable[[], bool] | None = None
+    ) -> list[Codes]:
         """Code grids ``[G_l, H_l, W_l]``, coarsest first, of ``pixels``; of the transposed image if it is upright."""
         height, width, _ = pixels.shape
         if height > width:
@@ -173,6 +229,7 @@ class Codec:
         padded = pad_to_multiple(pixels, self.vqvae.stride)
         codes = [np.empty((level.groups, *shape), np.int16) for level, shape in self._grids(*padded.shape[:2])]
         for tile in self._tiles(*padded.shape[:2]):
+            entropy.stop_if(cancelled)
             part = np.ascontiguousarray(padded[None, tile.rows.computed(), tile.columns.computed()])
             x = torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2)
             # Convolutions follow the layout of the image: with channels last, they take half the time on a CPU.
@@ -184,13 +241,21 @@ class Codec:
         return codes
 
     def reconstruct(
-        self, codes: Sequence[NDArray[np.integer[Any]]], quality: int, height: int, width: int, *, grey: bool
+        self,
+        codes: Sequence[NDArray[np.integer[Any]]],
+        quality: int,
+        height: int,
+        width: int,
+        *,
+        grey: bool,
+        cancelled: Callable[[], bool] | None = None,
     ) -> NDArray[np.uint8]:
         """Pixels ``[height, width, 3 or 1]`` of code grids, coarsest first; with fewer levels, a preview."""
         stride = self.model.levels[0].stride
         rows, columns = (side * stride for side in codes[0].shape[1:])
         pixels = np.empty((rows, columns, 1 if grey else 3), np.uint8)
         for tile in self._tiles(rows, columns):
+            entropy.stop_if(cancelled)
             grids: list[Tensor] = []
             for grid, level in zip(codes, self.model.levels, strict=False):
                 part = grid[:, tile.rows.computed(level.stride), tile.columns.computed(level.stride)]
@@ -204,9 +269,39 @@ class Codec:
             pixels = pixels.transpose(1, 0, 2)
         return np.ascontiguousarray(crop(pixels, height, width))
 
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that a picture of this size takes at most, compressed or decompressed, on top of model and pixels.
+
+        An estimate on the safe side. The image is worked on in tiles; grids and what the prior knows are held whole.
+        """
+        stride = self.vqvae.stride
+        height, width = (-(-side // stride) * stride for side in (height, width))
+        tile = max(tile.rows.extent * tile.columns.extent for tile in self._tiles(*sorted((height, width))))
+        strides = [self.model.patch << stage for stage in range(len(self.model.widths))]
+        features = sum(4 * channels / at**2 for channels, at in zip(self.model.widths, strides, strict=True))
+        choices = max(4 * level.groups * level.codebook_size / level.stride**2 for level in self.model.levels)
+        codes = sum(4 * level.groups / level.stride**2 for level in self.model.levels)
+        finest = self.model.levels[-1]
+        numbers = self.prior.config.channels * (ARITHMETIC[self.prior.config.sum_bits].dtype.itemsize + STATE.itemsize)
+        known = (numbers + 4 * finest.groups + 200) / finest.stride**2
+        return round(2**27 + tile * (8 * features + 1.5 * choices) + height * width * (known + codes + 9))
+
     def cross_entropy(self, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
         return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality, measure=True)]
+
+    def _prepare(self, height: int, width: int) -> None:
+        """What is due before work on a picture of this size."""
+        if self.max_memory is not None and (needed := self.memory(height, width)) > self.max_memory:
+            raise LimitError(
+                f"{width}×{height} pixels take {needed:,} bytes of memory, the limit is {self.max_memory:,}"
+            )
+        if self._process != os.getpid():
+            if self.device.type == "cuda":
+                raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
+            # OpenMP's threads stay behind in a fork, and waiting for them would never end.
+            torch.set_num_threads(1)
+            self._process = os.getpid()
 
     def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
         """Grid height and width of each level for an image of this size, as it lies after padding."""

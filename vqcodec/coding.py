@@ -115,6 +115,7 @@ class Encoder:
     quality: int
     psnr: bool
     check: bool = False
+    max_pixels: int | None = None
 
     def inputs(self, folder: Path) -> list[Path]:
         """Every image file under ``folder``, in sorted order; raises ImageError when there is none."""
@@ -125,18 +126,18 @@ class Encoder:
     def __call__(self, source: str, target: str) -> Coded:
         """Encode ``source`` to ``target``; raises VqcodecError, and then nothing is written."""
         begun = time.perf_counter()
-        pixels, warnings = read_pixels(source)
+        pixels, warnings = read_pixels(source, max_pixels=self.max_pixels)
         with naming(source):
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
-            data = codec.compress(pixels, self.quality, check=self.check)
+            data = codec.compress(pixels, self.quality, check=self.check, max_pixels=self.max_pixels)
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:
                 from vqcodec.metrics import psnr
 
-                decibels = psnr(pixels, codec.decompress(data))
+                decibels = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
         write_bytes(target, data)
         height, width = pixels.shape[:2]
         end = time.perf_counter()

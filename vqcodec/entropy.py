@@ -12,7 +12,7 @@ constriction (Bamler 2022).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from vqcodec.errors import FormatError
-from vqcodec.fixed_prior import Codes, FixedPrior
+from vqcodec.errors import Cancelled, FormatError
+from vqcodec.fixed_prior import Choose, Codes, FixedPrior
 from vqcodec.wavefront import Wavefront
 
-__all__ = ["Coded", "decode", "encode"]
+__all__ = ["Coded", "decode", "encode", "stop_if"]
 
 # perfect=False is the quantisation that format.md describes; it has to be named.
 _MODEL = constriction.stream.model.Categorical(perfect=False)
@@ -46,24 +46,39 @@ class Coded:
 
 
 def encode(
-    prior: FixedPrior, codes: Sequence[NDArray[np.integer[Any]]], quality: int, *, measure: bool = False
+    prior: FixedPrior,
+    codes: Sequence[NDArray[np.integer[Any]]],
+    quality: int,
+    *,
+    measure: bool = False,
+    cancelled: Callable[[], bool] | None = None,
 ) -> list[Coded]:
-    """Bitstreams of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first, and if ``measure`` cross-entropies."""
+    """Bitstreams of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first, and if ``measure`` cross-entropies.
+
+    Raises Cancelled when ``cancelled``, which is asked between wavefront steps, says so.
+    """
     coded: list[Coded] = []
     state = None
     for index, grid in enumerate(codes):
         _, height, width = grid.shape
         writer = _Writer(grid, Wavefront(height, width), prior.model.levels[index].stages, measure=measure)
-        _, state = prior.code_level(index, height, width, quality, state, writer.choose, known=grid)
+        _, state = prior.code_level(index, height, width, quality, state, _asking(cancelled, writer.choose), known=grid)
         coded.append(Coded(writer.bitstream(), writer.cross_entropy))
     return coded
 
 
-def decode(prior: FixedPrior, bitstreams: list[bytes], shapes: list[tuple[int, int]], quality: int) -> list[Codes]:
+def decode(
+    prior: FixedPrior,
+    bitstreams: list[bytes],
+    shapes: list[tuple[int, int]],
+    quality: int,
+    *,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[Codes]:
     """The codes ``[G_l, H_l, W_l]`` of each bitstream; ``shapes`` are (H_l, W_l), coarsest first.
 
-    Raises FormatError when the bytes cannot be a bitstream of this model; damage that still decodes to some
-    codes is for the container's checksums to find.
+    Raises Cancelled as :func:`encode` does, and FormatError when the bytes cannot be a bitstream of this model;
+    damage that still decodes to some codes is for the container's checksums to find.
     """
     codes: list[Codes] = []
     state = None
@@ -74,10 +89,28 @@ def decode(prior: FixedPrior, bitstreams: list[bytes], shapes: list[tuple[int, i
             codes.append(np.zeros((level.groups, height, width), np.int16))
             continue
         reader = _Reader(bitstream, f"level {index}")
-        grid, state = prior.code_level(index, height, width, quality, state, reader.choose)
+        grid, state = prior.code_level(index, height, width, quality, state, _asking(cancelled, reader.choose))
         reader.finish()
         codes.append(grid)
     return codes
+
+
+def stop_if(cancelled: Callable[[], bool] | None) -> None:
+    """Raise Cancelled if ``cancelled`` says so."""
+    if cancelled is not None and cancelled():
+        raise Cancelled("cancelled")
+
+
+def _asking(cancelled: Callable[[], bool] | None, choose: Choose) -> Choose:
+    """``choose`` that first asks whether to stop."""
+    if cancelled is None:
+        return choose
+
+    def choose_or_stop(first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.integer[Any]]:
+        stop_if(cancelled)
+        return choose(first, last, stage, frequencies)
+
+    return choose_or_stop
 
 
 class _Writer:

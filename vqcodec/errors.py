@@ -4,9 +4,11 @@
 
     VqcodecError                everything below: one clear line, fit to show a user
     ├── ConfigError             a model or training configuration that cannot work
+    ├── Cancelled               work that its caller asked to stop
     ├── DeviceError             a device that this machine does not have
     ├── ImageError              an image file that cannot be read, written or coded
     ├── FormatError             bytes that are not a valid .vq container
+    ├── LimitError              a picture that needs more memory than the caller allows
     ├── WeightsError            a weights file that is missing, damaged or beyond the exactness bound
     │   └── UnknownModelError   a .vq file made with weights that are not installed here
     ├── TrainingError           training data or a run directory that cannot be used
@@ -23,10 +25,12 @@ import contextlib
 from collections.abc import Iterator
 
 __all__ = [
+    "Cancelled",
     "ConfigError",
     "DeviceError",
     "FormatError",
     "ImageError",
+    "LimitError",
     "MissingPackageError",
     "ReportError",
     "TrainingError",
@@ -47,6 +51,10 @@ class ConfigError(VqcodecError):
     """A model or training configuration that cannot work."""
 
 
+class Cancelled(VqcodecError):
+    """The caller's ``cancelled`` said so; nothing of the work is left."""
+
+
 class DeviceError(VqcodecError):
     """A device that this machine does not have."""
 
@@ -57,6 +65,10 @@ class ImageError(VqcodecError):
 
 class FormatError(VqcodecError):
     """Bytes that are not a valid ``.vq`` container."""
+
+
+class LimitError(VqcodecError):
+    """A picture that needs more memory than the caller allows."""
 
 
 class WeightsError(VqcodecError):
@@ -111,7 +123,7 @@ def naming(name: str) -> Iterator[None]:
     """Errors about what the file ``name`` holds start with its name."""
     try:
         yield
-    except (FormatError, ImageError, UnknownModelError) as error:
+    except (FormatError, ImageError, LimitError, UnknownModelError) as error:
         raise type(error)(f"{name}: {error}") from error
     except Exception as error:
         if not _out_of_memory(error):

@@ -114,18 +114,18 @@ def _read_stream() -> bytes:
     return b"".join(pieces)
 
 
-def read_pixels(source: str) -> tuple["NDArray[np.uint8]", list[str]]:
+def read_pixels(source: str, *, max_pixels: int | None = None) -> tuple["NDArray[np.uint8]", list[str]]:
     """The image ``source`` and what was converted or dropped on the way."""
     from vqcodec.images import read_image
 
     if source != STREAM:
         check_input(source)
-        return read_image(source)
+        return read_image(source, max_pixels=max_pixels)
     with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
         path = Path(folder, "image")
         path.write_bytes(_read_stream())
         try:
-            return read_image(path)
+            return read_image(path, max_pixels=max_pixels)
         except ImageError as error:
             raise ImageError(f"standard input: {str(error).removeprefix(f'{path}: ')}") from None
 

@@ -32,7 +32,7 @@ from vqcodec.layers import Conv
 from vqcodec.prior import LevelPrior, PixelCNN
 from vqcodec.wavefront import Wavefront, chunks, merge
 
-__all__ = ["Codes", "FixedPrior", "fixed_point"]
+__all__ = ["Choose", "Codes", "FixedPrior", "fixed_point"]
 
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 MAX_SHIFT = 32

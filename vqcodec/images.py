@@ -115,7 +115,7 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[str]]:
+def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], list[str]]:
     """The pixels of an image file and what was lost in reading them.
 
     Only the first frame is read; EXIF orientation is applied; an embedded ICC profile is converted to sRGB;
@@ -125,9 +125,11 @@ def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[st
     Each warning is one line without the file's name, such as ``"EXIF metadata dropped"``.
 
     Raises ImageError, with the file's name, for a file that cannot be opened, is no image, is damaged or cut
-    short, has samples with no agreed range, or has more than MAX_PIXELS pixels or MAX_SIDE pixels on a side.
+    short, has samples with no agreed range, or has more than ``max_pixels`` pixels, by default MAX_PIXELS, or
+    MAX_SIDE pixels on a side.
     """
     path = Path(path)
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
     try:
         file = path.open("rb")
     except OSError as error:
@@ -136,13 +138,14 @@ def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[st
         try:
             if not file.peek(1):
                 raise ImageError("empty file")
-            return _decode(file)
+            return _decode(file, limit)
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
         except UnidentifiedImageError as error:
             raise ImageError(f"{path}: not an image that Pillow can read") from error
         except Image.DecompressionBombError as error:
-            raise ImageError(f"{path}: too many pixels, the limit is {MAX_PIXELS}") from error
+            pillows = 2 * (Image.MAX_IMAGE_PIXELS or limit)
+            raise ImageError(f"{path}: too many pixels, the limit is {min(limit, pillows)}") from error
         except Exception as error:  # on damaged files, Pillow's plugins raise nearly every type there is
             raise ImageError(f"{path}: damaged image: {_one_line(error)}") from error
 
@@ -264,13 +267,13 @@ class _WithoutWarnings:
 _without_warnings = _WithoutWarnings()
 
 
-def _decode(file: BinaryIO) -> tuple[NDArray[np.uint8], list[str]]:
+def _decode(file: BinaryIO, max_pixels: int) -> tuple[NDArray[np.uint8], list[str]]:
     """``read_image`` without the file's name; raises whatever Pillow raises."""
     notes: list[str] = []
     image = Image.open(file)
     if image.format == "EPS":  # Pillow would run Ghostscript on it
         raise ImageError("EPS is a program that draws, not an image; convert it to PNG first")
-    _check_size(image)
+    _check_size(image, max_pixels)
     stored_as = _raw_mode(image)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "PSD":  # Pillow counts a PSD's layers, and reads them merged
@@ -298,12 +301,12 @@ def _decode(file: BinaryIO) -> tuple[NDArray[np.uint8], list[str]]:
     return pixels.reshape(*pixels.shape[:2], -1), notes
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"too large: {width}x{height}, the limit is {MAX_SIDE} pixels on a side")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"too many pixels: {width}x{height} is {width * height}, the limit is {MAX_PIXELS}")
+    if width * height > max_pixels:
+        raise ImageError(f"too many pixels: {width}x{height} is {width * height}, the limit is {max_pixels}")
 
 
 def _raw_mode(image: Image.Image) -> str:

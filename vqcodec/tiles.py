@@ -29,6 +29,11 @@ class Span:
     first: int
     last: int
 
+    @property
+    def extent(self) -> int:
+        """Pixels that are computed."""
+        return self.last - self.first
+
     def computed(self, stride: int = 1) -> slice:
         """What is computed, of a grid of positions ``stride`` pixels apart."""
         return slice(self.first // stride, self.last // stride)
