@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.speed_codecs import Settings, open_coder
 
-__all__ = ["measure"]
+__all__ = ["measure", "peak"]
 
 
 def measure(name: str, settings: Settings, pixels: NDArray[np.uint8]) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def _main() -> None:
     name, settings, direction, file = pickle.loads(sys.stdin.buffer.read())
     coder = open_coder(name, settings)
     subject = pickle.loads(file.read_bytes())
-    opened = _peak()
+    opened = peak()
     outcome = coder.encode(subject) if direction == "encode" else coder.decode(subject)
-    peak = _peak()
+    most = peak()
     file.write_bytes(pickle.dumps(outcome))
-    print(json.dumps({"opened": opened, "peak": peak}))
+    print(json.dumps({"opened": opened, "peak": most}))
 
 
-def _peak() -> int:
+def peak() -> int:
     """The most bytes of memory that this process has held."""
     # Linux starts ru_maxrss of a new program at the size of the process that ran it, so its own figure comes first.
     status = Path("/proc/self/status")

@@ -1,0 +1,294 @@
+"""Ways to damage or forge a ``.vq`` file, and what the codec may make of them.
+
+::
+
+    a good file ──▶ truncations, flips, mutations, … ──examine──▶ Outcome: same, decoded, salvaged or refused
+                                                          └─ anything else raises
+
+Damage in transit leaves wrong checksums behind; a forger's ``reseal`` makes them right again.
+"""
+
+import itertools
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqcodec.codec import Codec
+from vqcodec.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse, salvage
+from vqcodec.errors import FormatError, UnknownModelError
+
+__all__ = ["CLASSES", "Class", "Good", "Kind", "Outcome", "examine", "forged_mutations", "reseal"]
+
+Kind = Literal["same", "decoded", "salvaged", "refused"]
+LONGEST_LINE = 300  # characters of an error message
+
+
+@dataclass(frozen=True)
+class Good:
+    """A file that nothing is wrong with.
+
+    Attributes:
+        data: its bytes.
+        previews: the pixels of its first level, its first two, …, all.
+    """
+
+    data: bytes
+    previews: list[NDArray[np.uint8]]
+
+    @classmethod
+    def of(cls, codec: Codec, data: bytes) -> "Good":
+        """The file ``data`` as ``codec`` decodes it."""
+        count = len(codec.model.levels)
+        return cls(data, [codec.decompress(data, levels=levels) for levels in range(1, count + 1)])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        kind: ``same`` picture as the good file's; ``decoded`` to another one, as a forgery with the right checksums may
+            be; ``salvaged``, exactly as far as the levels before the damage go; ``refused`` with one clear line.
+        message: that line, empty if there was nothing to complain of.
+    """
+
+    kind: Kind
+    message: str = ""
+
+
+def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: int | None = None) -> Outcome:
+    """Decode and salvage ``data``; with ``good``, compare with what ``data`` was before it was damaged.
+
+    Raises AssertionError if the codec breaks a promise, and whatever it raises that is not an error of its own.
+    """
+    try:
+        contents = parse(data, max_pixels=max_pixels)
+        assert pack(contents) == data, "the container has two forms"
+        pixels = codec.decompress(data, max_pixels=max_pixels)
+    except (FormatError, UnknownModelError) as error:
+        refusal = _clear(str(error))
+    else:
+        assert pixels.shape == (contents.height, contents.width, 1 if contents.grey else 3), "the size is another"
+        same = good is not None and np.array_equal(pixels, good.previews[-1])
+        return Outcome("same" if same else "decoded")
+    try:
+        left = salvage(data, max_pixels=max_pixels)
+        pixels, damage = codec.salvage(data, max_pixels=max_pixels)
+    except (FormatError, UnknownModelError) as error:
+        return Outcome("refused", _clear(str(error)))
+    assert damage == refusal, "salvaging names another damage"
+    assert pixels.shape == (left.container.height, left.container.width, 1 if left.container.grey else 3)
+    if good is not None:
+        preview = good.previews[len(left.container.levels) - 1]
+        assert np.array_equal(pixels, preview), "what was salvaged is not what the levels before the damage say"
+    return Outcome("salvaged", refusal)
+
+
+def _clear(line: str) -> str:
+    assert line, "an error says nothing"
+    assert line.isprintable(), f"not one printable line: {line!r}"
+    assert len(line) <= LONGEST_LINE, f"too long a line: {line!r}"
+    return line
+
+
+def reseal(data: bytes) -> bytes:
+    """``data`` with the right CRC-32 wherever its header puts one; unchanged where there is no making sense of it."""
+    sealed = bytearray(data)
+
+    def seal(start: int, end: int) -> None:
+        if end + 4 <= len(sealed):
+            sealed[end : end + 4] = zlib.crc32(sealed[start:end]).to_bytes(4, "little")
+
+    try:
+        at = len(MAGIC)
+        _, at = _varint(data, at)
+        layout = data[at + 5]
+        at += 6
+        numbers: list[int] = []
+        for _ in range(2 + (layout & 15) + (layout >> 5 & 1)):
+            number, at = _varint(data, at)
+            numbers.append(number)
+        seal(0, at)
+        at += 4
+        for length in numbers[2 : 2 + (layout & 15)]:
+            seal(at, at + length)
+            at += length + 4
+        while at < len(data):
+            start = at
+            length, at = _varint(data, at + 4)
+            seal(start, at + length)
+            at += length + 4
+    except IndexError:
+        pass
+    return bytes(sealed)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number at ``at``, and where it ends; raises IndexError where the data do."""
+    value = 0
+    for shift in itertools.count(0, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise AssertionError
+
+
+def truncations(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """Cut off at every byte."""
+    return (data[:end] for end in range(len(data)))
+
+
+def bit_flips(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """Every single bit turned."""
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        yield bytes(flipped)
+
+
+def mutations(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """``count`` times one to eight random edits: bytes set, put in, left out, moved or doubled."""
+    for _ in range(count):
+        mutated = bytearray(data)
+        for _ in range(rng.randint(1, 8)):
+            _edit(mutated, rng)
+        yield bytes(mutated)
+
+
+def _edit(data: bytearray, rng: random.Random) -> None:
+    at, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16))
+    piece = bytes(data[at : at + length])
+    match rng.randrange(5):
+        case 0:
+            data[at : at + length] = rng.randbytes(len(piece))
+        case 1:
+            data[at:at] = rng.randbytes(length)
+        case 2:
+            del data[at : at + length]
+        case 3:
+            del data[at : at + length]
+            elsewhere = rng.randrange(len(data) + 1)
+            data[elsewhere:elsewhere] = piece
+        case _:
+            data[at:at] = piece
+
+
+def forged_mutations(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """The same with the checksums made right again."""
+    return map(reseal, mutations(data, count, rng))
+
+
+def swapped_levels(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """Levels in every other order, left out or repeated, checksums right; with the old header and with a new one."""
+    contents = parse(data)
+    for length in range(1, len(contents.levels) + 2):
+        for levels in itertools.product(contents.levels, repeat=length):
+            if levels != contents.levels:
+                yield _header(contents) + _body(levels)
+                yield pack(replace(contents, levels=levels))
+
+
+def repeated_chunks(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """A chunk once, twice, often, more often than is allowed; announced, announced as one, or not announced."""
+    contents = parse(data)
+    chunk = _sealed(b"note" + bytes([28]) + b"a chunk that no reader knows")
+    for times in (1, 2, 3, MAX_CHUNKS - 1, MAX_CHUNKS, MAX_CHUNKS + 1, 100 * MAX_CHUNKS):
+        for announced in {times, 1, 0}:
+            yield _header(contents, chunks=announced * len(chunk)) + _body(contents.levels) + times * chunk
+
+
+def huge_sizes(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """Widths, heights and lengths around every power of two, up to the most that a number can say, checksums right."""
+    contents = parse(data)
+    lengths = [len(level) for level in contents.levels]
+    powers = [1 << power for power in range(32)]
+    numbers = sorted({power + extra for power in powers for extra in (-1, 0, 1)} | {(1 << 32) - 1})
+    body = _body(contents.levels)
+    for width, height in itertools.product([*powers[:18], MAX_SIDE], repeat=2):
+        yield _header(contents, width=width, height=height) + body
+    for number in numbers:
+        yield _header(contents, width=number) + body
+        yield _header(contents, height=number) + body
+        for index in range(len(lengths)):
+            yield _header(contents, lengths=[*lengths[:index], number, *lengths[index + 1 :]]) + body
+        yield _header(contents, lengths=[number] * len(lengths)) + body
+        yield _header(contents, chunks=number) + body
+
+
+def bombs(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    """Files with nothing in them that ask for as much as they can, or more; what is small enough is decoded."""
+    contents = parse(data)
+    empty = (b"",) * len(contents.levels)
+    sides = [1 << power for power in range(16)]
+    sizes = {*zip(sides, sides, strict=True), *((side, MAX_SIDE) for side in sides), *((MAX_SIDE, s) for s in sides)}
+    for width, height in sorted(sizes | {(SMALL_PIXELS // side + extra, side) for side in sides for extra in (0, 1)}):
+        yield _header(contents, width=width, height=height, lengths=[0] * len(empty)) + _body(empty)
+
+
+def _header(
+    contents: Container,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    lengths: list[int] | None = None,
+    chunks: int = 0,
+) -> bytes:
+    """The header of ``contents``, true or not; ``pack`` would refuse to lie."""
+    layout = len(contents.levels) | 0x10 * contents.grey | 0x20 * bool(chunks)
+    own = [len(level) for level in contents.levels] if lengths is None else lengths
+    numbers = [contents.width if width is None else width, contents.height if height is None else height, *own]
+    fields = MAGIC + bytes([VERSION]) + contents.fingerprint + bytes([contents.quality, layout])
+    return _sealed(fields + b"".join(_number(number) for number in [*numbers, *([chunks] if chunks else [])]))
+
+
+def _body(levels: tuple[bytes, ...]) -> bytes:
+    return b"".join(_sealed(level) for level in levels)
+
+
+def _sealed(part: bytes) -> bytes:
+    return part + zlib.crc32(part).to_bytes(4, "little")
+
+
+def _number(value: int) -> bytes:
+    digits = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes([*(digit | 0x80 for digit in digits[:-1]), digits[-1]])
+
+
+Damage = Callable[[bytes, int, random.Random], Iterator[bytes]]
+"""``damage(data, count, rng)``: damaged copies of ``data``, ``count`` of them where chance decides."""
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of damage.
+
+    Attributes:
+        name: in the table.
+        damage: makes it.
+        forged: it may say other things than the good file did, with the right checksums.
+        files: that are damaged in this way; None for all.
+    """
+
+    name: str
+    damage: Damage
+    forged: bool = False
+    files: int | None = None
+
+
+CLASSES = (
+    Class("truncated at every byte", truncations),
+    Class("every single bit flipped", bit_flips),
+    Class("random mutations", mutations),
+    Class("random mutations, checksums forged", forged_mutations, forged=True),
+    Class("levels swapped, left out, repeated", swapped_levels, forged=True),
+    Class("chunks repeated", repeated_chunks),
+    Class("huge sizes declared", huge_sizes, forged=True, files=1),
+    Class("empty files that claim many pixels", bombs, forged=True, files=1),
+)

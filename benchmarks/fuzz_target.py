@@ -1,0 +1,54 @@
+"""What :mod:`benchmarks.fuzz` runs: libFuzzer's loop around one codec, watching which code each input reaches.
+
+::
+
+    python -m benchmarks.fuzz_target MAX_PIXELS WEIGHTS [libFuzzer's options] CORPUS...
+
+Nothing of vqcodec may be imported before atheris can put its counters into it.
+"""
+
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import atheris
+import torch
+
+with atheris.instrument_imports(include=["vqcodec", "benchmarks.damage"], enable_loader_override=False):
+    from benchmarks.damage import examine, reseal
+    from vqcodec.codec import Codec
+    from vqcodec.container import pack, parse
+    from vqcodec.errors import FormatError
+
+
+def _main(max_pixels: int, weights: Path, arguments: list[str]) -> None:
+    codec = Codec.load(weights, device="cpu")
+
+    def one(data: bytes) -> None:
+        examine(codec, data, max_pixels=max_pixels)
+
+    def mutate(data: bytes, largest: int, seed: int) -> bytes:
+        """One of: bytes anyhow; the same with right checksums; only the bitstream of a level, and all else right."""
+        rng = random.Random(seed)
+        way = rng.randrange(4)
+        if way > 1:
+            try:
+                contents = parse(data, max_pixels=max_pixels)
+            except FormatError:
+                way = 1
+            else:
+                levels = list(contents.levels)
+                index = rng.randrange(len(levels))
+                levels[index] = bytes(atheris.Mutate(levels[index], largest // len(levels)))
+                return pack(replace(contents, levels=tuple(levels)))[:largest]
+        mutated = bytes(atheris.Mutate(data, largest))
+        return mutated if way == 0 else reseal(mutated)
+
+    atheris.Setup([sys.argv[0], *arguments], one, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    _main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

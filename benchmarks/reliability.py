@@ -1,0 +1,110 @@
+"""What becomes of damaged and forged ``.vq`` files: how many are refused, salvaged or decoded, at what cost at most.
+
+::
+
+    images ──crop, compress──▶ good files ──a class of damage──▶ many bad ones ──examine──▶ counts
+                                                  └─ a fresh process for each class: its peak memory
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import numpy as np
+
+from benchmarks import options
+from benchmarks.damage import CLASSES, Good, Kind, examine
+from benchmarks.decoder import fresh_process, loaded
+from benchmarks.speed_memory import peak
+from vqcodec.codec import Codec
+from vqcodec.errors import VqcodecError
+from vqcodec.images import read_image
+from vqcodec.rd.provenance import provenance, write_json
+from vqcodec.weights import find_weights
+
+__all__ = ["main", "markdown", "measure"]
+
+# Sides of the piece of each image that becomes a small file, and its quality.
+PIECES = ((32, 48, 75), (40, 24, 95), (64, 64, 20))
+SLOW = 10  # seconds; a small file that takes longer hangs
+
+
+def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[str, Any]:
+    """Examine copies of ``files`` with one of CLASSES, in a process of :func:`benchmarks.decoder.fresh_process`."""
+    own, codec, rng = CLASSES[index], loaded(), random.Random(seed)
+    goods = [Good.of(codec, data) for data in files[: own.files]]
+    before, slowest = peak(), 0.0
+    kinds: Counter[Kind] = Counter()
+    for good in goods:
+        for data in own.damage(good.data, count // len(goods), rng):
+            if data == good.data:
+                continue
+            start = time.perf_counter()
+            outcome = examine(codec, data, None if own.forged else good)
+            slowest = max(slowest, time.perf_counter() - start)
+            kinds[outcome.kind] += 1
+    return {
+        "class": own.name,
+        "inputs": sum(kinds.values()),
+        **{kind: kinds[kind] for kind in get_args(Kind)},
+        "slowest_seconds": slowest,
+        "memory_bytes": peak() - before,
+    }
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table."""
+    lines = ["| damage | inputs | refused | salvaged | decoded | the same | slowest, s | memory, MB |"]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
+    lines += [
+        f"| {row['class']} | {row['inputs']} | "
+        f"{' | '.join(str(row[kind]) for kind in ('refused', 'salvaged', 'decoded', 'same'))} | "
+        f"{row['slowest_seconds']:.2f} | {row['memory_bytes'] / 1e6:.0f} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+@click.command(help=__doc__.splitlines()[0] if __doc__ else None)
+@click.argument("images", nargs=-1, required=True, type=options.STORED)
+@options.output
+@click.option("--mutations", "count", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@options.weights
+def main(images: tuple[Path, ...], output: Path, count: int, seed: int, threads: int, weights: Path | None) -> None:
+    """Damage a small file of the middle of each of IMAGES."""
+    try:
+        weights = weights or find_weights()
+        codec = Codec.load(weights, device="cpu")
+        facts = provenance(codec, weights, threads=threads)
+        files = [_small_file(codec, path, *piece) for path, piece in zip(images, PIECES, strict=False)]
+        rows: list[dict[str, Any]] = []
+        for index in range(len(CLASSES)):
+            with fresh_process(weights, "cpu", threads) as process:
+                rows.append(process.submit(measure, index, files, count, seed).result())
+            click.echo(f"{rows[-1]['class']}: {rows[-1]['inputs']} inputs", err=True)
+        passed = all(row["slowest_seconds"] < SLOW for row in rows)
+        write_json(
+            output,
+            {"provenance": facts, "file_bytes": [len(file) for file in files], "rows": rows, "passed": passed},
+        )
+    except VqcodecError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(markdown(rows))
+    if not passed:
+        raise click.ClickException(f"a small file took {SLOW} seconds or more")
+
+
+def _small_file(codec: Codec, path: Path, height: int, width: int, quality: int) -> bytes:
+    pixels, _ = read_image(path)
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return codec.compress(np.ascontiguousarray(pixels[top : top + height, left : left + width]), quality)
+
+
+if __name__ == "__main__":
+    main()

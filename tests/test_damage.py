@@ -1,0 +1,119 @@
+"""Damaged and forged files: refused with one line, salvaged exactly, or decoded; a slice of the benchmark."""
+
+import random
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.damage import CLASSES, Class, Good, examine, forged_mutations, reseal
+from vqcodec.codec import Codec
+from vqcodec.container import pack, parse
+from vqcodec.errors import FormatError
+
+CORPUS = Path(__file__).parent / "corpus.zip"  # what benchmarks.fuzz has found
+LIMIT = 2**13  # pixels
+
+
+@pytest.fixture(scope="module")
+def good(tiny_codec: Codec, photograph: NDArray[np.uint8]) -> Good:
+    return Good.of(tiny_codec, tiny_codec.compress(np.ascontiguousarray(photograph[:32, :48]), 60))
+
+
+@pytest.mark.parametrize("own", CLASSES[:-1], ids=lambda own: own.name)
+def test_each_class_of_damage(tiny_codec: Codec, good: Good, own: Class) -> None:
+    bad = [data for data in own.damage(good.data, 200, random.Random(7)) if data != good.data]
+    bad = random.Random(8).sample(bad, min(len(bad), 200))
+    kinds = {examine(tiny_codec, data, None if own.forged else good, max_pixels=LIMIT).kind for data in bad}
+    assert kinds <= {"refused", "salvaged", "decoded"} if own.forged else kinds <= {"refused", "salvaged", "same"}
+    assert len(kinds) > 1
+
+
+def test_empty_files_that_claim_many_pixels(tiny_codec: Codec, good: Good) -> None:
+    bombs = list(CLASSES[-1].damage(good.data, 0, random.Random(0)))
+    beyond = [data for data in bombs if examine(tiny_codec, data, max_pixels=LIMIT).kind == "refused"]
+    assert 0 < len(beyond) < len(bombs)
+
+
+def test_a_truncated_file_is_salvaged_level_by_level(tiny_codec: Codec, good: Good) -> None:
+    whole = parse(good.data)
+    ends = [len(good.data) - sum(len(level) + 4 for level in whole.levels[count:]) for count in range(4)]
+    for count, end in enumerate(ends[:-1]):
+        assert examine(tiny_codec, good.data[:end], good).kind == ("salvaged" if count else "refused")
+    assert examine(tiny_codec, good.data, good).kind == "same"
+
+
+def test_reseal_mends_checksums_and_nothing_else(good: Good) -> None:
+    noted = pack(replace(parse(good.data), chunks=((b"note", b"hi"), (b"more", b""))))
+    for data in (good.data, noted):
+        assert reseal(data) == data
+        sizes = [len(level) + 4 for level in parse(good.data).levels]
+        header = len(good.data) - sum(sizes) + (len(data) > len(good.data))  # which states the length of chunks, if any
+        for at in {len(data) - 1, header - 1, header + sizes[0] - 1, header + sum(sizes) - 4}:
+            broken = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            with pytest.raises(FormatError):
+                parse(broken)
+            assert reseal(broken) == data
+    for length in range(len(noted)):
+        assert len(reseal(noted[:length])) == length
+    assert reseal(b"") == b""
+
+
+def test_some_forgeries_get_past_the_checksums(tiny_codec: Codec, good: Good) -> None:
+    """Otherwise the decoder behind them would never see one."""
+    passed = 0
+    for data in forged_mutations(good.data, 300, random.Random(3)):
+        try:
+            parse(data)
+        except FormatError:
+            continue
+        passed += 1
+    assert passed > 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        (ValueError("a bug"), "a bug"),
+        (FormatError(""), "says nothing"),
+        (FormatError("two\nlines"), "not one printable line"),
+        (FormatError("x" * 301), "too long"),
+    ],
+)
+def test_examine_finds_broken_promises(
+    tiny_codec: Codec, good: Good, monkeypatch: pytest.MonkeyPatch, fault: Exception, complaint: str
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(Codec, "decompress", fail)
+    with pytest.raises((AssertionError, ValueError), match=complaint):
+        examine(tiny_codec, good.data, good)
+
+
+def test_examine_finds_a_wrong_picture(tiny_codec: Codec, good: Good, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = np.zeros_like(good.previews[0])
+    monkeypatch.setattr(Codec, "salvage", lambda *arguments, **options: (wrong, options and None))
+    with pytest.raises(AssertionError, match="another damage"):
+        examine(tiny_codec, good.data[:-1], good)
+    honest = f"truncated: the file has {len(good.data) - 1} bytes, its header says {len(good.data)}"
+    monkeypatch.setattr(Codec, "salvage", lambda *arguments, **options: (wrong, honest))
+    with pytest.raises(AssertionError, match="not what the levels before the damage say"):
+        examine(tiny_codec, good.data[:-1], good)
+
+
+def test_what_the_fuzzer_has_found() -> None:
+    """The corpus of coverage-guided fuzzing, with the model that it was made for, and neighbours of its files."""
+    with zipfile.ZipFile(CORPUS) as archive:
+        corpus = {name: archive.read(name) for name in sorted(archive.namelist())}
+    codec = Codec.for_file(corpus["landscape.vq"], device="cpu")
+    rng = random.Random(5)
+    for data in corpus.values():
+        examine(codec, data, max_pixels=LIMIT)
+        if data:
+            for neighbour in forged_mutations(data, 3, rng):
+                examine(codec, neighbour, max_pixels=LIMIT)
