@@ -207,6 +207,7 @@ def test_the_wheel_carries_modules_weights_and_licence_and_nothing_else(wheel: P
     sources = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
     weights = {f"vqcodec/models/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
     assert weights
+    weights.add("vqcodec/models/SHA256SUMS")
     assert sources | weights | {f"{info}/licenses/LICENSE"} <= files
     assert {name.split("/")[0] for name in files} == {"vqcodec", info}
 

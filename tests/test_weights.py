@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -259,3 +260,43 @@ def test_a_mistyped_folder_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("VQCODEC_WEIGHTS", str(tmp_path / "nonsense"))
     with pytest.raises(WeightsError, match=r"VQCODEC_WEIGHTS is .*nonsense, expected a folder of weights"):
         find_weights()
+
+
+def manifest(**sums: str) -> None:
+    Path("SHA256SUMS").write_text("".join(f"{digest}  {name}.safetensors\n" for name, digest in sums.items()))
+
+
+def test_weights_must_be_what_their_manifest_says(models: Path) -> None:
+    fingerprint = write(models / "compact.safetensors")
+    data = Path("compact.safetensors").read_bytes()
+    manifest(compact=hashlib.sha256(data).hexdigest(), other="0" * 64)
+    assert load_weights(find_weights(fingerprint)).fingerprint == fingerprint
+    # One bit of a weight, which safetensors cannot see.
+    Path("compact.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    refuses(models / "compact.safetensors", "damaged: its SHA-256 is ", "SHA256SUMS says ")
+    # It still has its name, so that it is the damage that is reported.
+    assert find_weights(fingerprint) == models / "compact.safetensors"
+    # What is not listed is the user's own.
+    assert load_weights(Path(shutil.copy("compact.safetensors", "mine.safetensors"))).fingerprint != fingerprint
+
+
+def test_weights_are_found_by_the_manifest_unread(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fingerprints = [write(models / f"{name}.safetensors", seed) for seed, name in enumerate("abc")]
+    manifest(a=fingerprints[0].hex() + "0" * 56, b=fingerprints[1].hex() + "0" * 56)
+    monkeypatch.setattr("vqcodec.weights._read", lambda path: pytest.fail(f"{path} was read"))
+    assert find_weights(fingerprints[1]).stem == "b"
+
+
+@pytest.mark.parametrize("text", ["hello", "0" * 63 + "  a", "0" * 64 + " a", "0" * 64 + "  a\n\n"])
+def test_a_manifest_that_is_none(models: Path, text: str) -> None:
+    write(models / "compact.safetensors")
+    Path("SHA256SUMS").write_text(text)
+    with pytest.raises(WeightsError, match="SHA256SUMS: not a list of SHA-256 sums"):
+        load_weights(find_weights())
+
+
+def test_the_manifest_of_the_shipped_weights_lists_them_all(root: Path) -> None:
+    lines = [line.split() for line in (root / "weights" / "SHA256SUMS").read_text().splitlines()]
+    assert [name for _, name in lines] == sorted(path.name for path in (root / "weights").glob("*.safetensors"))
+    for digest, name in lines:
+        assert hashlib.sha256((root / "weights" / name).read_bytes()).hexdigest() == digest

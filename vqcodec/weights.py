@@ -7,12 +7,14 @@
     prior ── integers ─┘                                                   (what a .vq file names)
 
 A fingerprint covers the file to the last byte, so that weights which decode a file today do so for ever:
-``sha256sum`` of a weights file begins with it.
+``sha256sum`` of a weights file begins with it. Where a folder has a manifest, which is what ``sha256sum`` writes, the
+files that it lists must be what it says.
 """
 
 import hashlib
 import json
 import os
+import re
 import stat
 import textwrap
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ __all__ = ["DEFAULT_NAME", "Weights", "find_weights", "load_weights", "save_weig
 
 DEFAULT_NAME = "compact"
 SUFFIX = ".safetensors"
+MANIFEST = "SHA256SUMS"
 FORMAT = "vqcodec-weights-1"
 MAX_BYTES = 2**28
 
@@ -80,7 +83,8 @@ def find_weights(fingerprint: bytes | None = None) -> Path:
     known: list[str] = []
     for path in files:
         try:
-            found = _fingerprint(_read(path))
+            stated = _manifest(path.parent).get(path.name)
+            found = bytes.fromhex(stated)[:FINGERPRINT_BYTES] if stated else _read(path)[1]
         except WeightsError:  # one file that cannot be read must not hide the others
             known.append(f"{path.stem} (unreadable)")
             continue
@@ -93,7 +97,7 @@ def find_weights(fingerprint: bytes | None = None) -> Path:
 
 def load_weights(path: str | Path) -> Weights:
     """Read a weights file; raises WeightsError with the file's name. Shapes are for the models to check."""
-    data = _read(Path(path))
+    data, fingerprint = _read(Path(path))
     try:
         tensors = load(data)
         # safetensors keeps its metadata to itself when it loads from bytes.
@@ -114,7 +118,7 @@ def load_weights(path: str | Path) -> Weights:
         if part not in parts:
             raise WeightsError(f"{path}: unexpected tensor {key}, expected vqvae.* and prior.*")
         parts[part][rest] = tensor.float() if part == "vqvae" else tensor
-    return Weights(name, _fingerprint(data), config.model, config.prior, parts["vqvae"], parts["prior"])
+    return Weights(name, fingerprint, config.model, config.prior, parts["vqvae"], parts["prior"])
 
 
 def save_weights(
@@ -160,12 +164,36 @@ def _in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + rest
 
 
-def _line(error: Exception) -> str:
-    """An error of a library as one line of bounded length."""
+def _line(error: Exception | str) -> str:
+    """An error of a library, or other text, as one line of bounded length."""
     return textwrap.shorten(str(error), 200)
 
 
-def _read(path: Path) -> bytes:
+def _manifest(folder: Path) -> dict[str, str]:
+    """SHA-256 in hexadecimal digits of each file that the folder's manifest lists; empty where there is none."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    listed: dict[str, str] = {}
+    for line in _bytes_of(path).decode(errors="replace").splitlines():
+        if not (match := re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line)):
+            raise WeightsError(f"{path}: not a list of SHA-256 sums, as sha256sum writes it: {_line(line)}")
+        listed[match[2]] = match[1]
+    return listed
+
+
+def _read(path: Path) -> tuple[bytes, bytes]:
+    """The bytes of a weights file, held against the manifest that lists it, and its fingerprint."""
+    data = _bytes_of(path)
+    digest = hashlib.sha256(data)
+    stated = _manifest(path.parent).get(path.name, digest.hexdigest())
+    if digest.hexdigest() != stated:
+        found = f"its SHA-256 is {digest.hexdigest()[:16]}…, {MANIFEST} says {stated[:16]}…"
+        raise WeightsError(f"{path}: damaged: {found}")
+    return data, digest.digest()[:FINGERPRINT_BYTES]
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
