@@ -913,3 +913,43 @@ def test_an_interrupt_leaves_no_workers_and_no_pieces(
         pytest.fail("workers outlive their parent")
     for path in folder.glob("out/*"):
         parse(path.read_bytes())
+
+
+@pytest.mark.slow
+def test_a_killed_encode_leaves_the_old_file_or_the_new(
+    codec: "Codec", photograph: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """kill −9 at 50 moments: 40 at random, 10 as soon as the temporary file is there."""
+    image, output = tmp_path / "photo.png", tmp_path / "photo.vq"
+    Image.fromarray(photograph).save(image)
+    old, new = (codec.compress(photograph, quality) for quality in (20, 80))
+    command = [sys.executable, "-m", "vqcodec", "encode", str(image), "-o", str(output), "-f", "-q", "80", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1])}
+
+    def encode() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([*command, "--device", "cpu"], env=environment, cwd=tmp_path)
+
+    begun = time.perf_counter()
+    with encode() as whole:
+        assert whole.wait(60) == 0
+    seconds = time.perf_counter() - begun
+    assert output.read_bytes() == new
+
+    killed, seen = 0, []
+    moments = [*np.random.default_rng(0).uniform(0, 1.05 * seconds, 40), *[None] * 10]
+    for moment in moments:
+        output.write_bytes(old)
+        begun = time.perf_counter()
+        with encode() as process:
+            while process.poll() is None and (
+                not list(tmp_path.glob(".*")) if moment is None else time.perf_counter() - begun < moment
+            ):
+                time.sleep(0 if moment is None else 0.001)
+            process.kill()
+        killed += process.returncode == -signal.SIGKILL
+        seen.append(output.read_bytes())
+        for piece in tmp_path.glob(".*"):
+            piece.unlink()
+    assert {*seen} <= {old, new}
+    assert killed > 10
+    assert old in seen
