@@ -531,3 +531,18 @@ def test_threads_and_forked_processes_share_a_codec(root: Path, tiny_weights: Pa
         check=True,
     )
     assert (run.stdout, run.stderr) == ("all the same\n", "")
+
+
+@pytest.mark.slow
+def test_codes_chosen_by_rough_features_are_as_good(
+    codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, decibels = [], []
+    for bfloat16 in (False, True):
+        monkeypatch.setattr(codec, "_bfloat16", bfloat16)
+        data = codec.compress(photograph, 75)
+        sizes.append(len(data))
+        decibels.append(psnr(photograph, codec.decompress(data)))
+    assert sizes[1] != sizes[0]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.01)
+    assert decibels[1] == pytest.approx(decibels[0], abs=0.05)

@@ -88,6 +88,7 @@ class Codec:
         except RuntimeError as error:
             raise WeightsError(f"tensors do not fit the configuration: {textwrap.shorten(str(error), 300)}") from None
         self.vqvae.eval().requires_grad_(False).to(self.device)
+        self._bfloat16 = self.device.type == "cpu" and _multiplies_bfloat16()
         self.prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
 
     @classmethod
@@ -234,7 +235,7 @@ class Codec:
             x = torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2)
             # Convolutions follow the layout of the image: with channels last, they take half the time on a CPU.
             x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
-            grids = self.vqvae.encode(x, self._lmbda(quality))
+            grids = self.vqvae.encode(x, self._lmbda(quality), bfloat16=self._bfloat16)
             for whole, grid, level in zip(codes, grids, self.model.levels, strict=True):
                 inside = grid[0, :, tile.rows.inside(level.stride), tile.columns.inside(level.stride)]
                 whole[:, tile.rows.kept(level.stride), tile.columns.kept(level.stride)] = inside.cpu().numpy()
@@ -324,6 +325,12 @@ class Codec:
 
     def _lmbda(self, quality: int) -> Tensor:
         return torch.tensor([self.model.lmbda(quality)], device=self.device)
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor does; without such instructions, bfloat16 is slower than float32."""
+    # Torch has no public name for the question.
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def pick_device(name: str) -> torch.device:

@@ -258,8 +258,12 @@ class VQVAE(nn.Module):
         return Reconstruction(x_hat, bits, [q.codes for q in quantized], commitment, codebook)
 
     @torch.inference_mode()
-    def encode(self, x: Tensor, lmbda: Tensor) -> list[Tensor]:
-        """Code grids, coarsest first, each ``[B, G_l, H/stride_l, W/stride_l]`` int64, of ``x [B, 3, H, W]``."""
+    def encode(self, x: Tensor, lmbda: Tensor, *, bfloat16: bool = False) -> list[Tensor]:
+        """Code grids, coarsest first, each ``[B, G_l, H/stride_l, W/stride_l]`` int64, of ``x [B, 3, H, W]``.
+
+        With ``bfloat16`` the encoder's features are computed in it. What the decoder will make of the codes is not:
+        codes chosen by rougher features are as good, while corrections of a rough image would be wrong.
+        """
         codes: list[Tensor] = []
 
         def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
@@ -267,7 +271,7 @@ class VQVAE(nn.Module):
             return quantizer.decode(codes[-1])
 
         trunk_only = len(self.stage_of_level) == len(self.levels)
-        self.top_down(x, lmbda, tell, last_stage=min(self.stage_of_level) if trunk_only else 0)
+        self.top_down(x, lmbda, tell, last_stage=min(self.stage_of_level) if trunk_only else 0, bfloat16=bfloat16)
         return codes
 
     @torch.inference_mode()
@@ -341,14 +345,27 @@ class VQVAE(nn.Module):
         level.permute(order)
         level.quantizer.fit(r[:, order], precision[:, order], seed=seed)
 
-    def top_down(self, x: Tensor, lmbda: Tensor, tell: Tell, *, last_stage: int = 0, pixels: bool = True) -> Tensor:
+    def top_down(
+        self,
+        x: Tensor,
+        lmbda: Tensor,
+        tell: Tell,
+        *,
+        last_stage: int = 0,
+        pixels: bool = True,
+        bfloat16: bool = False,
+    ) -> Tensor:
         """Encode ``x``, go through the levels coarsest first, and return x_hat, float32.
 
         With ``last_stage`` above 0 the walk ends behind that stage's levels, with the decoder feature there; without
-        ``pixels`` it ends before the levels of pixels.
+        ``pixels`` it ends before the levels of pixels. For ``bfloat16`` see :meth:`encode`.
         """
         embedding = self.embedding(lmbda)
-        features = self._encode_trunk(x, embedding)
+        if bfloat16:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                features = [feature.float() for feature in self._encode_trunk(x, embedding)]
+        else:
+            features = self._encode_trunk(x, embedding)
         batch, _, height, width = features[-1].shape
         f = self._start(batch, height, width)
         for stage in reversed(range(last_stage, len(features))):
