@@ -14,6 +14,7 @@ whose network this is. Rows of every buffer are in the order of :mod:`vqcodec.wa
 :mod:`vqcodec.arithmetic`, whose bound is proved from Σ|w| when the form is made and again when it is loaded.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -216,48 +217,27 @@ class FixedPrior:
         if known is not None:
             codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
             spans = merge(spans, CHUNK)
-        sizes = [last - first for first, last in spans]
-        # Rows of zeros fill a span up: products are prepared for each number of rows that occurs, which takes
-        # a millisecond and most of a megabyte.
-        fulls = [size if size <= FEW else -(-size // ALIGN) * ALIGN for size in sizes]
-        slots, owns = _ring(wavefront, spans, fulls)
-        near = torch.from_numpy(slots).to(self.device)
-        before = torch.split(near[:, :4].flatten(), [4 * full for full in fulls])
-        around = torch.split(near.flatten(), [5 * full for full in fulls])
-        contexts = torch.split(context, sizes)
-        ring = 4 * max(sizes) + 1, self.config.channels
+        longest, steps = _plan(wavefront, spans, self.device)
+        ring = 4 * longest + 1, self.config.channels
         embedded, *hidden = (context.new_zeros(ring) for _ in range(self.config.layers + 1))
-        scratch = _Scratch(level, max(sizes), self.device)
-        groups = [slice(i, i + level.groups_a_stage) for i in range(0, level.groups, level.groups_a_stage)]
-        for step, (first, last) in enumerate(spans):
-            rows, full, own = sizes[step], fulls[step], owns[step]
-            room = scratch.of(rows)
+        scratch = _Scratch(level, longest, self.device)
+        for step in steps:
+            here, own = slice(step.first, step.last), step.own
             if known is not None:
-                embedded[own] = level.embed(codes[first:last])
-            x = embedded.index_select(0, before[step]).view(full, -1)
+                embedded[own] = level.embed(codes[here])
+            x = embedded.index_select(0, step.before).view(step.full, -1)
             h = level.first(x)
-            h[:rows].add_(contexts[step])
+            h[: step.rows].add_(context[here])
             h.clamp_(0, ceiling)
             for layer, buffer in zip(level.layers, hidden, strict=True):
-                buffer[own] = h[:rows]
-                x = buffer.index_select(0, around[step]).view(full, -1)
+                buffer[own] = h[: step.rows]
+                x = buffer.index_select(0, step.around).view(step.full, -1)
                 h = layer(x).add_(h).clamp_(0, ceiling)
-            hiddens = level.hidden(h).chunk(level.stages, 1)
-            news: Tensor | None = None
-            for stage, head in enumerate(level.heads):
-                z = hiddens[stage] if news is None else hiddens[stage] + news
-                logits = head(z.clamp(0, ceiling))[:rows]
-                found = choose(first, last, stage, self._to_frequencies(logits, room[stage]))
-                codes[first:last, groups[stage]] = found
-                if stage + 1 < level.stages:
-                    inner = level.inner[stage](found)
-                    if full > rows:
-                        inner = F.pad(inner, (0, 0, 0, full - rows))
-                    news = inner if news is None else news.add_(inner)
+            self._choose_codes(level, step, h, choose, scratch, codes)
             if known is None:
-                embedded[own] = level.embed(codes[first:last])
+                embedded[own] = level.embed(codes[here])
             if index + 1 < len(self._levels):
-                contexts[step].add_(embedded[own])
+                context[here].add_(embedded[own])
         grid = np.empty_like(codes)
         grid[wavefront.raster] = codes
         del codes
@@ -269,6 +249,24 @@ class FixedPrior:
         for first, last in chunks(positions, CHUNK):
             state[raster[first:last]] = context[first:last].clamp_(-ceiling, ceiling).to(STATE)
         return found, state.view(height, width, -1)
+
+    def _choose_codes(
+        self, level: "_Level", step: "_Step", h: Tensor, choose: Choose, scratch: "_Scratch", codes: Codes
+    ) -> None:
+        """The codes of a step, stage by stage, into the rows of ``codes [N, G]``; ``h [full, C]`` knows all before."""
+        ceiling, room = self.arithmetic.activation_max, scratch.of(step.rows)
+        hiddens = level.hidden(h).chunk(level.stages, 1)
+        news: Tensor | None = None
+        for stage, head in enumerate(level.heads):
+            z = hiddens[stage] if news is None else hiddens[stage] + news
+            logits = head(z.clamp(0, ceiling))[: step.rows]
+            found = choose(step.first, step.last, stage, self._to_frequencies(logits, room[stage]))
+            codes[step.first : step.last, level.groups_of[stage]] = found
+            if stage + 1 < level.stages:
+                inner = level.inner[stage](found)
+                if step.full > step.rows:
+                    inner = F.pad(inner, (0, 0, 0, step.full - step.rows))
+                news = inner if news is None else news.add_(inner)
 
     def _to_frequencies(self, logits: Tensor, room: "_Room") -> NDArray[np.float64]:
         """Integer frequencies of logits in 64ths of a bit: 2^(22 − gap to the largest of a group), from the table."""
@@ -463,21 +461,51 @@ class _Level:
     def groups_a_stage(self) -> int:
         return self.groups // self.stages
 
+    @functools.cached_property
+    def groups_of(self) -> list[slice]:
+        """The groups of each stage."""
+        return [slice(i, i + self.groups_a_stage) for i in range(0, self.groups, self.groups_a_stage)]
 
-def _ring(
-    wavefront: Wavefront, spans: list[tuple[int, int]], fulls: list[int]
-) -> tuple[NDArray[np.int32], list[slice]]:
-    """Where rows are kept as long as another one needs them: ``[N, 5]`` for neighbours and itself; a slice a span.
 
-    A neighbour is at most three steps back, so the last four spans are kept, and one row more for the zeros outside
-    the grid: a large picture needs hardly more memory than its codes and context. Spans are filled up to ``fulls``
-    rows with places of those zeros, so that N is their sum.
+@dataclass(frozen=True)
+class _Step:
+    """Rows that are computed in one go: one wavefront step, or several.
+
+    Attributes:
+        first, last, rows: ``first..last - 1``, so many.
+        full: rows when filled up with zeros: products are prepared for each number of rows that occurs, which takes
+            a millisecond and most of a megabyte.
+        own: where the ring keeps the rows.
+        before, around: ``[4·full]``, where it keeps their neighbours, and ``[5·full]``, these and the rows themselves.
+    """
+
+    first: int
+    last: int
+    rows: int
+    full: int
+    own: slice
+    before: Tensor
+    around: Tensor
+
+
+def _plan(wavefront: Wavefront, spans: list[tuple[int, int]], device: torch.device) -> tuple[int, list[_Step]]:
+    """The most rows that a span has, and the spans as steps with their places in a ring.
+
+    A ring keeps rows as long as another one needs them. A neighbour is at most three steps back, so the last four
+    spans are kept, and one row more for the zeros outside the grid: a large picture needs hardly more memory than its
+    codes and context.
     """
     firsts = np.array([first for first, _ in spans])
     sizes = np.array([last - first for first, last in spans])
+    fulls = np.where(sizes > FEW, -(-sizes // ALIGN) * ALIGN, sizes)
     longest = int(sizes.max())
     starts = np.arange(len(spans)) % 4 * longest
     slots = np.append(np.arange(sizes.sum()) + np.repeat(starts - firsts, sizes), 4 * longest).astype(np.int32)
-    filled = np.full((sum(fulls), 5), 4 * longest, dtype=np.int32)
+    filled = np.full((fulls.sum(), 5), 4 * longest, dtype=np.int32)
     filled[np.arange(sizes.sum()) + np.repeat(np.cumsum(fulls) - fulls - firsts, sizes)] = slots[wavefront.neighbours]
-    return filled, [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+    near = torch.from_numpy(filled).to(device)
+    before = torch.split(near[:, :4].flatten(), (4 * fulls).tolist())
+    around = torch.split(near.flatten(), (5 * fulls).tolist())
+    owns = [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+    parts = zip(spans, sizes.tolist(), fulls.tolist(), owns, before, around, strict=True)
+    return longest, [_Step(first, last, *others) for (first, last), *others in parts]
