@@ -11,6 +11,7 @@ that is stored says how many inputs were tried and how much code they reached.
 """
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -31,7 +32,8 @@ __all__ = ["main"]
 
 MAX_PIXELS = 2**13  # of inputs that are decoded: the fuzzer needs many of them
 MAX_BYTES = 2048  # of inputs
-HANG = 10  # seconds
+HANG = 10  # seconds of processor time
+STARVED = 120  # seconds, whatever else the machine does
 MEMORY = 2048  # MiB, torch and the model included
 
 
@@ -42,7 +44,10 @@ MEMORY = 2048  # MiB, torch and the model included
 @click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True)
 @options.weights
 def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | None) -> None:
-    """Fuzz from the files in the archive CORPUS, and add to it what reaches new code."""
+    """Fuzz from the files in the archive CORPUS, and add to it what reaches new code.
+
+    The run is added to those that the output file has already.
+    """
     weights = weights or find_weights()
     with tempfile.TemporaryDirectory() as folder:
         known, found = Path(folder, "known"), Path(folder, "found")
@@ -53,7 +58,7 @@ def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | 
             weights,
             [
                 *(f"-max_total_time={round(60 * minutes)}", f"-seed={seed}", f"-artifact_prefix={output.parent}/"),
-                *(f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", f"-max_len={MAX_BYTES}", "-print_final_stats=1"),
+                *(f"-timeout={STARVED}", f"-rss_limit_mb={MEMORY}", f"-max_len={MAX_BYTES}", "-print_final_stats=1"),
                 *(str(found), str(known)),
             ],
         )
@@ -63,7 +68,7 @@ def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | 
             for path in files:
                 archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
         write_atomic(corpus, archived.getvalue())
-    result = {
+    run = {
         "provenance": provenance(Codec.load(weights, device="cpu"), weights, threads=1),
         "limits": {"pixels": MAX_PIXELS, "bytes": MAX_BYTES, "seconds": HANG, "mebibytes": MEMORY},
         "minutes": minutes,
@@ -71,13 +76,14 @@ def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | 
         **_statistics(log),
         "corpus": len(files),
     }
-    write_json(output, result)
-    click.echo(f"{result['inputs']} inputs, {result['edges']} edges, {result['corpus']} files in the corpus")
+    earlier = json.loads(output.read_text(encoding="utf-8"))["runs"] if output.exists() else []
+    write_json(output, {"runs": [*earlier, run]})
+    click.echo(f"{run['inputs']} inputs, {run['edges']} edges, {run['corpus']} files in the corpus")
 
 
 def _fuzzer(weights: Path, arguments: list[str]) -> str:
     """Run libFuzzer in a process that imports vqcodec afresh, to watch which of its code runs; returns its log."""
-    command = [sys.executable, "-m", "benchmarks.fuzz_target", str(MAX_PIXELS), str(weights), *arguments]
+    command = [sys.executable, "-m", "benchmarks.fuzz_target", str(MAX_PIXELS), str(HANG), str(weights), *arguments]
     run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if run.returncode:
         raise click.ClickException(f"the fuzzer found something:\n{run.stdout[-3000:]}")

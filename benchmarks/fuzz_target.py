@@ -2,13 +2,14 @@
 
 ::
 
-    python -m benchmarks.fuzz_target MAX_PIXELS WEIGHTS [libFuzzer's options] CORPUS...
+    python -m benchmarks.fuzz_target MAX_PIXELS SECONDS WEIGHTS [libFuzzer's options] CORPUS...
 
 Nothing of vqcodec may be imported before atheris can put its counters into it.
 """
 
 import random
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +23,13 @@ with atheris.instrument_imports(include=["vqcodec", "benchmarks.damage"], enable
     from vqcodec.errors import FormatError
 
 
-def _main(max_pixels: int, weights: Path, arguments: list[str]) -> None:
+def _main(max_pixels: int, seconds: float, weights: Path, arguments: list[str]) -> None:
     codec = Codec.load(weights, device="cpu")
 
     def one(data: bytes) -> None:
+        start = time.process_time()  # which stands still while other programs have the processor
         examine(codec, data, max_pixels=max_pixels)
+        assert time.process_time() - start < seconds, "it hangs"
 
     def mutate(data: bytes, largest: int, seed: int) -> bytes:
         """One of: bytes anyhow; the same with right checksums; only the bitstream of a level, and all else right."""
@@ -51,4 +54,4 @@ def _main(max_pixels: int, weights: Path, arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    _main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    _main(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

@@ -1,9 +1,10 @@
-"""What becomes of damaged and forged ``.vq`` files: how many are refused, salvaged or decoded, at what cost at most.
+"""What becomes of damaged and forged ``.vq`` files, at what cost at most; and memory against its estimate.
 
 ::
 
     images ──crop, compress──▶ good files ──a class of damage──▶ many bad ones ──examine──▶ counts
                                                   └─ a fresh process for each class: its peak memory
+    first image ──repeated to so many pixels──▶ fresh processes: compress, decompress ──▶ their peaks, Codec.memory
 """
 
 import random
@@ -16,28 +17,30 @@ from typing import Any, get_args
 import click
 import numpy as np
 
-from benchmarks import options
+from benchmarks import options, speed_memory
 from benchmarks.damage import CLASSES, Good, Kind, examine
 from benchmarks.decoder import fresh_process, loaded
-from benchmarks.speed_memory import peak
+from benchmarks.speed_codecs import Settings
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.images import read_image
 from vqcodec.rd.provenance import provenance, write_json
 from vqcodec.weights import find_weights
 
-__all__ = ["main", "markdown", "measure"]
+__all__ = ["damage_table", "main", "measure", "memory_table"]
 
 # Sides of the piece of each image that becomes a small file, and its quality.
 PIECES = ((32, 48, 75), (40, 24, 95), (64, 64, 20))
 SLOW = 10  # seconds; a small file that takes longer hangs
+SIZES = ((16, 16), (512, 768), (1024, 1536), (2048, 3072), (3000, 4000))  # rows and columns for memory
+QUALITY = 75  # there
 
 
 def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[str, Any]:
     """Examine copies of ``files`` with one of CLASSES, in a process of :func:`benchmarks.decoder.fresh_process`."""
     own, codec, rng = CLASSES[index], loaded(), random.Random(seed)
     goods = [Good.of(codec, data) for data in files[: own.files]]
-    before, slowest = peak(), 0.0
+    before, slowest = speed_memory.peak(), 0.0
     kinds: Counter[Kind] = Counter()
     for good in goods:
         for data in own.damage(good.data, count // len(goods), rng):
@@ -52,18 +55,41 @@ def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[s
         "inputs": sum(kinds.values()),
         **{kind: kinds[kind] for kind in get_args(Kind)},
         "slowest_seconds": slowest,
-        "memory_bytes": peak() - before,
+        "memory_bytes": speed_memory.peak() - before,
     }
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table."""
+def memory(codec: Codec, image: Path, settings: Settings) -> list[dict[str, Any]]:
+    """Bytes that processes took beyond the loaded model, and what ``codec`` estimates, for each of SIZES."""
+    pixels, _ = read_image(image)
+    rows: list[dict[str, Any]] = []
+    for height, width in SIZES:
+        times = -(-height // pixels.shape[0]), -(-width // pixels.shape[1]), 1
+        peaks = speed_memory.measure("vqcodec", settings, np.tile(pixels, times)[:height, :width])
+        taken = {f"{direction}_bytes": own["peak"] - own["opened"] for direction, own in peaks.items()}
+        rows.append({"height": height, "width": width, **taken, "estimate_bytes": codec.memory(height, width)})
+    return rows
+
+
+def damage_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What :func:`measure` found."""
     lines = ["| damage | inputs | refused | salvaged | decoded | the same | slowest, s | memory, MB |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
     lines += [
         f"| {row['class']} | {row['inputs']} | "
         f"{' | '.join(str(row[kind]) for kind in ('refused', 'salvaged', 'decoded', 'same'))} | "
         f"{row['slowest_seconds']:.2f} | {row['memory_bytes'] / 1e6:.0f} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def memory_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What :func:`memory` found."""
+    lines = ["| pixels | compressing, MB | decompressing, MB | estimate, MB |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {row['width']}×{row['height']} | "
+        f"{' | '.join(f'{row[part] / 1e6:.0f}' for part in ('encode_bytes', 'decode_bytes', 'estimate_bytes'))} |"
         for row in rows
     ]
     return "\n".join(lines)
@@ -88,16 +114,18 @@ def main(images: tuple[Path, ...], output: Path, count: int, seed: int, threads:
             with fresh_process(weights, "cpu", threads) as process:
                 rows.append(process.submit(measure, index, files, count, seed).result())
             click.echo(f"{rows[-1]['class']}: {rows[-1]['inputs']} inputs", err=True)
-        passed = all(row["slowest_seconds"] < SLOW for row in rows)
-        write_json(
-            output,
-            {"provenance": facts, "file_bytes": [len(file) for file in files], "rows": rows, "passed": passed},
-        )
+        sizes = memory(codec, images[0], Settings(weights, "cpu", QUALITY, 1, threads))
+        slow = any(row["slowest_seconds"] >= SLOW for row in rows)
+        beyond = any(max(row["encode_bytes"], row["decode_bytes"]) > row["estimate_bytes"] for row in sizes)
+        result = {"provenance": facts, "file_bytes": [len(file) for file in files], "damage": rows, "memory": sizes}
+        write_json(output, result | {"passed": not slow and not beyond})
     except VqcodecError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(markdown(rows))
-    if not passed:
+    click.echo(f"{damage_table(rows)}\n\n{memory_table(sizes)}")
+    if slow:
         raise click.ClickException(f"a small file took {SLOW} seconds or more")
+    if beyond:
+        raise click.ClickException("memory was more than was estimated")
 
 
 def _small_file(codec: Codec, path: Path, height: int, width: int, quality: int) -> bytes:
