@@ -130,7 +130,7 @@ class ModelConfig:
 class PriorConfig:
     """The PixelCNN over code grids, one network of the same shape for each level."""
 
-    channels: int = 112  # width of every layer
+    channels: int = 64  # width of every layer
     layers: int = 3  # masked 3×3 residual layers after the first
     context_layers: int = 2  # 3×3 layers that carry each coarser level's codes down
     sum_bits: int = 24  # sums of the fixed-point form stay below 2^sum_bits: 24 is exact in float32, 53 in float64
