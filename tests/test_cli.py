@@ -520,6 +520,12 @@ def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
     assert total == "vqcodec: error: 1 of 3 files failed"
 
 
+def test_info_of_a_name_with_a_line_break(packed: bytes) -> None:
+    Path("a\nb.vq").write_bytes(packed)
+    assert vq("info", "a\nb.vq").stdout.startswith("a b.vq: 12×8, ")
+    assert json.loads(vq("info", "a\nb.vq", "--json").stdout)["file"] == "a\nb.vq"
+
+
 def test_verify(packed: bytes) -> None:
     Path("b.vq").write_bytes(packed[:-25])
     Path("c.vq").write_bytes(b"")

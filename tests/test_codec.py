@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vqcodec import entropy, fixed_prior
 from vqcodec.codec import Codec, pick_device
-from vqcodec.container import MAX_PIXELS, MAX_SIDE, Container, pack, parse
+from vqcodec.container import MAX_PIXELS, MAX_SIDE, PIXELS_A_BYTE, Container, pack, parse
 from vqcodec.errors import Cancelled, DeviceError, FormatError, ImageError, LimitError, UnknownModelError, VqcodecError
 from vqcodec.images import read_image
 from vqcodec.metrics import psnr
@@ -546,3 +546,12 @@ def test_codes_chosen_by_rough_features_are_as_good(
     assert sizes[1] != sizes[0]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.01)
     assert decibels[1] == pytest.approx(decibels[0], abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [0, 120, 128, 255])
+def test_a_plain_surface_has_bytes_enough_to_be_trusted(codec: Codec, level: int) -> None:
+    """Nothing takes fewer, and a reader's limit leaves room below."""
+    for quality in (1, 30):
+        data = codec.compress(np.full((2048, 2048, 3), level, np.uint8), quality)
+        assert 2048**2 / len(data) < PIXELS_A_BYTE / 2

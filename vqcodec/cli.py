@@ -516,8 +516,8 @@ def _describe(facts: dict[str, Any]) -> str:
     rows += [(f"chunk {chunk['tag']}", chunk["bytes"]) for chunk in facts["chunks"]]
     rows.append(("framing", total - sum(size for _, size in rows)))
     lines = [
-        f"{facts['file']}: {facts['width']}×{facts['height']}, {facts['colours']}, quality {facts['quality']}, "
-        f"{total:,} bytes, {facts['bpp']:.3f} bpp",
+        f"{' '.join(facts['file'].splitlines())}: {facts['width']}×{facts['height']}, {facts['colours']}, "
+        f"quality {facts['quality']}, {total:,} bytes, {facts['bpp']:.3f} bpp",
         f"  {'weights':<12} {facts['fingerprint']:>12}",
         *(f"  {name:<12} {size:>12,} bytes {100 * size / total:5.1f} %" for name, size in rows),
     ]

@@ -212,6 +212,8 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
             _replace(path.resolve(), data)
     except OSError as error:
         raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
+    except RuntimeError as error:  # so Python before 3.13 says that links lead in a circle
+        raise ImageError(f"{path}: cannot be written: too many symbolic links") from error
 
 
 def pad_to_multiple(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
