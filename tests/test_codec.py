@@ -400,6 +400,13 @@ def test_fewer_levels_and_salvage(tiny_codec: Codec, photograph: Pixels) -> None
         tiny_codec.salvage(pack(dataclasses.replace(file, levels=file.levels[:2])))
 
 
+def test_the_model_of_a_damaged_file_is_found(tiny_codec: Codec, small: bytes, tiny_weights: Path) -> None:
+    codec = Codec.for_file(small[:-1], weights=tiny_weights, device="cpu")
+    assert codec.salvage(small[:-1])[1] is not None
+    with pytest.raises(FormatError, match="truncated"):
+        Codec.for_file(small[:20], weights=tiny_weights, device="cpu")
+
+
 def test_work_can_be_cancelled_anywhere(tiny_codec: Codec, photograph: Pixels) -> None:
     data = tiny_codec.compress(photograph, 60)
 

@@ -105,7 +105,10 @@ class Codec:
         device: str = "auto",
         max_memory: int | None = None,
     ) -> Self:
-        """The model that a ``.vq`` file names; raises UnknownModelError when it is not installed."""
+        """The model that a ``.vq`` file names, even if only some of its levels are whole.
+
+        Raises UnknownModelError when it is not installed, FormatError if not even level 0 is whole.
+        """
         fingerprint = container.salvage(data, max_pixels=container.MAX_SIDE**2).container.fingerprint
         return cls.for_fingerprint(fingerprint, weights=weights, device=device, max_memory=max_memory)
 
