@@ -46,9 +46,9 @@ def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[s
         for data in own.damage(good.data, count // len(goods), rng):
             if data == good.data:
                 continue
-            start = time.perf_counter()
+            start = time.process_time()  # other programs may want the processor too
             outcome = examine(codec, data, None if own.forged else good)
-            slowest = max(slowest, time.perf_counter() - start)
+            slowest = max(slowest, time.process_time() - start)
             kinds[outcome.kind] += 1
     return {
         "class": own.name,
