@@ -530,7 +530,16 @@ print("all the same")
 def test_threads_and_forked_processes_share_a_codec(root: Path, tiny_weights: Path, threads: int) -> None:
     """200 pictures by eight threads, and by four processes that were forked after OpenMP had started its threads."""
     run = subprocess.run(
-        [sys.executable, "-c", TOGETHER, str(root / "examples" / "chelsea.png"), str(tiny_weights)],
+        # Python 3.12 warns of every fork of a process that has threads, as OpenMP's are.
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            TOGETHER,
+            str(root / "examples" / "chelsea.png"),
+            str(tiny_weights),
+        ],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         capture_output=True,
         text=True,
