@@ -1,284 +1,319 @@
-"""A second reader of ``.vq`` files, slow and plain, written from ``docs/format.md`` and nothing else.
+"""A second reader of ``.vq`` files, written from docs/format.md alone: plain, slow, and only numpy.
 
-::
+It shares no code with vqcodec, so what both read alike is what the document says. Names are the document's.
 
-    file ──container──▶ header, bitstreams ─┐
-                                            ├─ codes of level 0 ─ state ─▶ codes of level 1 ─ state ─▶ …
-    weights ──safetensors──▶ integers ──────┘
-
-It shares no line with vqcodec and needs only numpy. That it agrees on the golden files says that the document is
-complete. Names are those of the document. All arithmetic is in int64, but for the quantisation of frequencies.
+    weights ──Weights──▶ tables, linear maps ──Level──▶ frequencies ──quantise──▶ L ─┐
+    .vq file ──parse──▶ Container ──bitstreams───────────────────▶ RangeDecoder ◀────┘──▶ codes, coarsest first
 """
 
+import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["File", "Malformed", "container", "read_codes"]
-
 Ints = NDArray[np.int64]
-
-ACTIVATIONS = {24: (1023, 6), 53: (32767, 10)}  # B: A, φ
+ACTIVATIONS = {24: (1023, 6), 53: (32767, 10)}  # B: (A, φ)
 DTYPES = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+# The positions, as (x, y) from where one stands, that a linear map sees, in the order of its inputs.
+FIRST = [(-1, -1), (0, -1), (1, -1), (-1, 0)]
+LAYERS = [*FIRST, (0, 0)]
+CONTEXT = [*LAYERS, (1, 0), (-1, 1), (0, 1), (1, 1)]
 
 
-class Malformed(ValueError):
-    """What a reader MUST refuse."""
+class FormatError(ValueError):
+    """Data that a reader must refuse."""
 
 
-def require(condition: bool, complaint: str) -> None:
+def check(condition: object, message: str) -> None:
+    """Refuse the data with ``message`` unless ``condition`` holds."""
     if not condition:
-        raise Malformed(complaint)
-
-
-# Header, levels, chunks
+        raise FormatError(message)
 
 
 @dataclass(frozen=True)
-class File:
-    """What a file says."""
+class Container:
+    """The fields of a file, without what follows from others."""
 
     fingerprint: bytes
     quality: int
     grey: bool
     width: int
     height: int
-    bitstreams: list[bytes]
+    levels: list[bytes]
     chunks: list[tuple[bytes, bytes]]
 
 
-def container(data: bytes) -> File:
-    """The parts of a file."""
-    at = 0
+class Fields:
+    """Reads one field after the other."""
 
-    def take(count: int) -> bytes:
-        nonlocal at
-        require(count <= len(data) - at, "too short")
-        at += count
-        return data[at - count : at]
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
 
-    def number() -> int:
-        digits = [take(1)[0]]
-        while digits[-1] >= 0x80 and len(digits) < 5:
-            digits += take(1)
-        value = sum((digit & 0x7F) << 7 * place for place, digit in enumerate(digits))
-        require(digits[-1] < 0x80 and value < 2**32, "a number beyond 32 bits")
-        require(len(digits) == 1 or digits[-1] > 0, "a number with more bytes than it needs")
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes."""
+        check(length <= len(self.data) - self.at, "the file ends too early")
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+    def number(self, low: int, high: int, name: str) -> int:
+        """The next varint, which must lie in low..high."""
+        value = shift = 0
+        # Five bytes hold 32 bits: the top bit of a fifth one makes the value too large, without a sixth being read.
+        while (byte := self.take(1)[0]) > 127 and shift < 28:
+            value, shift = value | (byte & 127) << shift, shift + 7
+        check(byte or not shift, f"{name}: a number in more bytes than it needs")
+        value |= byte << shift
+        check(low <= value <= high, f"{name} is not within {low}..{high}")
         return value
 
-    def crc(start: int) -> None:
-        found = zlib.crc32(data[start:at])
-        require(found == int.from_bytes(take(4), "little"), "a wrong CRC-32")
-
-    require(take(4) == bytes.fromhex("8f56510a"), "no .vq file")
-    require(number() == 1, "an unknown version")
-    fingerprint, (quality, layout) = take(4), take(2)
-    width, height = number(), number()
-    lengths = [number() for _ in range(layout & 15)]
-    chunk_bytes = number() if layout & 32 else 0
-    crc(0)
-    require(1 <= quality <= 100, "a quality out of range")
-    require(not layout & 0xC0, "reserved bits")
-    require(bool(lengths) and max(lengths) <= 2**28, "a level count or a length out of range")
-    require(1 <= width <= 65535 and 1 <= height <= 65535, "a side out of range")
-    require(bool(chunk_bytes) == bool(layout & 32), "chunks of no length")
-    require(len(data) == at + sum(lengths) + 4 * len(lengths) + chunk_bytes, "another size than stated")
-
-    bitstreams = []
-    for length in lengths:
-        bitstreams.append(take(length))
-        crc(at - length)
-    chunks: list[tuple[bytes, bytes]] = []
-    while at < len(data):
-        start = at
-        tag, length = take(4), number()
-        require(length <= 2**24 and len(chunks) < 64, "too long a chunk, or too many")
-        chunks.append((tag, take(length)))
-        crc(start)
-        require(tag.isalpha() and tag.isascii() and tag[:1].islower(), "a chunk without name, or a critical one")
-    return File(fingerprint, quality, bool(layout & 16), width, height, bitstreams, chunks)
+    def crc(self, start: int, name: str) -> None:
+        """The next four bytes, which must be the CRC-32 of everything since ``start``."""
+        expected = zlib.crc32(self.data[start : self.at])
+        check(int.from_bytes(self.take(4), "little") == expected, f"{name} is damaged")
 
 
-# Weights
+def parse(data: bytes) -> Container:
+    """The content of a file, or FormatError."""
+    fields = Fields(data)
+    check(fields.take(4) == bytes.fromhex("8f56510a"), "not a .vq file")
+    # Nothing past the version may be assumed of another version, not even where its CRC-32 is.
+    check((version := fields.take(1)[0]) == 1, f"version {version} is unknown: a newer program may have made the file")
+    fingerprint = fields.take(4)
+    quality, layout = fields.take(2)
+    check(1 <= quality <= 100, f"quality is {quality}, not 1..100")
+    check(layout & 15, "no levels")
+    check(not layout & 0b1100_0000, "reserved bits are set")
+    width, height = fields.number(1, 65535, "width"), fields.number(1, 65535, "height")
+    lengths = [fields.number(0, 2**28, "a level length") for _ in range(layout & 15)]
+    chunk_length = fields.number(1, 2**32 - 1, "the length of chunks") if layout & 32 else 0
+    fields.crc(0, "the header")
+    rest = sum(lengths) + 4 * len(lengths) + chunk_length
+    check(len(data) - fields.at == rest, f"{len(data) - fields.at} bytes after the header, not {rest}")
+    levels, chunks = [], list[tuple[bytes, bytes]]()
+    for i, length in enumerate(lengths):
+        levels.append(fields.take(length))
+        fields.crc(fields.at - length, f"level {i}")
+    while fields.at < len(data):
+        check(len(chunks) < 64, "more than 64 chunks")
+        chunks.append(read_chunk(fields))
+    return Container(fingerprint, quality, bool(layout & 16), width, height, levels, chunks)
 
 
-def safetensors(weights: bytes) -> tuple[dict[str, Any], dict[str, Ints]]:
-    """The configuration, and the integers of the prior by name."""
-    end = 8 + int.from_bytes(weights[:8], "little")
-    header = json.loads(weights[8:end])
-    config = json.loads(header.pop("__metadata__")["config"])
-    tensors = {}
-    for name, entry in header.items():
-        if name.startswith("prior."):
-            first, last = entry["data_offsets"]
-            values = np.frombuffer(weights[end + first : end + last], DTYPES[entry["dtype"]])
-            tensors[name.removeprefix("prior.")] = values.reshape(entry["shape"]).astype(np.int64)
-    return config, tensors
+def read_chunk(fields: Fields) -> tuple[bytes, bytes]:
+    """The tag and the payload of the next chunk."""
+    start, tag = fields.at, fields.take(4)
+    check(tag.isalpha(), f"the chunk tag {tag!r} has more than ASCII letters")
+    payload = fields.take(fields.number(0, 2**24, "the length of a chunk"))
+    fields.crc(start, f"the chunk {tag!r}")
+    check(tag[:1].islower(), f"the critical chunk {tag!r} is unknown")
+    return tag, payload
 
 
-class Level:
-    """The maps and tables of one level."""
+@dataclass(frozen=True)
+class Linear:
+    """A linear map; ``shift`` is s + d."""
 
-    def __init__(self, tensors: dict[str, Ints], index: int, bits: int, config: dict[str, Any]) -> None:
-        self.tensors, self.prefix, self.bits = tensors, f"{index}.", bits
-        self.A, self.phi = ACTIVATIONS[bits]
-        self.stride, self.G = config["stride"], config["groups"]
-        self.K, self.S = config["codebook_size"], config["stages"]
+    weight: Ints
+    bias: Ints
+    shift: Ints
 
-    def table(self, name: str) -> Ints:
-        entries = self.tensors[self.prefix + name]
-        require(int(np.abs(entries).max(initial=0)) <= self.A, "a table with an entry beyond A")
-        return entries
-
-    def has(self, name: str) -> bool:
-        return f"{self.prefix}{name}.weight" in self.tensors
-
-    def linear(self, name: str, x: Ints) -> Ints:
-        """m(x) for ``x [n, in]``."""
-        W, b, s = (self.tensors[f"{self.prefix}{name}.{part}"] for part in ("weight", "bias", "shift"))
-        require(bool(((s >= 1) & (s <= 32)).all()), "a shift out of range")
-        s = s + (self.phi - 6 if name.startswith("heads.") else 0)
-        bound = self.A * np.abs(W).sum(0) + np.abs(b) + 2 ** (s - 1)
-        require(bool((bound < 2**self.bits).all()), "weights whose sums may be too large")
-        rounded: Ints = (2 * (x @ W + b) + 2**s) >> (s + 1)  # ⌊y / 2^s + ½⌋
-        return rounded
-
-    def clamp(self, x: Ints, low: int = 0) -> Ints:
-        return np.clip(x, low, self.A)
+    def __call__(self, x: Ints) -> Ints:
+        """⌊(Σ_i x_i·W_ij + b_j) / 2^shift_j + ½⌋ of each row of ``x``."""
+        return (x @ self.weight + self.bias + (np.int64(1) << (self.shift - 1))) >> self.shift
 
 
-# Entropy coding
+class Weights:
+    """The configuration and the integer tensors of a weights file, checked as they are asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        start = 8 + int.from_bytes(data[:8], "little")
+        self.header: dict[str, Any] = json.loads(data[8:start])
+        self.body, metadata = data[start:], self.header["__metadata__"]
+        check(metadata["format"] == "vqcodec-weights-1", "weights of a format that docs/format.md does not describe")
+        config = json.loads(metadata["config"])
+        self.levels: list[dict[str, int]] = config["model"]["levels"]
+        self.prior: dict[str, int] = config["prior"]
+        self.C = self.prior["channels"]
+        self.B = self.prior.get("sum_bits", 53)
+        check(self.B in ACTIVATIONS, f"sum_bits is {self.B}, not 24 or 53")
+        self.A, self.phi = ACTIVATIONS[self.B]
+
+    def tensor(self, name: str, *shapes: list[int]) -> Ints:
+        """The tensor ``name``, which must have one of ``shapes``."""
+        check(name in self.header, f"the weights have no {name}")
+        entry = self.header[name]
+        check(entry["dtype"] in DTYPES and entry["shape"] in shapes, f"{name} is not integers {shapes[0]}")
+        data = self.body[slice(*entry["data_offsets"])]
+        return np.frombuffer(data, DTYPES[entry["dtype"]]).reshape(entry["shape"]).astype(np.int64)
+
+    def table(self, name: str, shape: list[int]) -> Ints:
+        """A table, whose entries must be within ±A."""
+        table = self.tensor(name, shape)
+        check(((table >= -self.A) & (table <= self.A)).all(), f"{name} has entries beyond ±{self.A}")
+        return table
+
+    def linear(self, name: str, inputs: int, outputs: int, d: int = 0) -> Linear:
+        """A linear map whose sums must stay below 2^B."""
+        weight = self.tensor(f"{name}.weight", [inputs, outputs])
+        bias = self.tensor(f"{name}.bias", [outputs])
+        s = np.broadcast_to(self.tensor(f"{name}.shift", [outputs], [1]), outputs)
+        check(((s >= 1) & (s <= 32)).all(), f"{name}.shift is not within 1..32")
+        # An entry beyond this breaks the bound on its own; without one, the sums of 64 bits below are exact.
+        most = 2**self.B // self.A
+        check(((weight >= -most) & (weight <= most)).all(), f"{name} has sums of 2^{self.B} or more")
+        # Python's integers: A times a column's sum, or the modulus of a bias, need not fit 64 bits.
+        columns = zip(np.abs(weight).sum(axis=0).tolist(), bias.tolist(), (s + d).tolist(), strict=True)
+        sums = [self.A * column + abs(b) + 2 ** (shift - 1) for column, b, shift in columns]
+        check(max(sums) < 2**self.B, f"{name} has sums of 2^{self.B} or more")
+        return Linear(weight, bias, s + d)
 
 
-def power(i: int) -> int:
-    """F[i]: the largest integer whose 64th power is at most 2^(1408 − i)."""
-    if i > 1408:
-        return 0
-    value: int = 2 ** (1408 - i)
+def root64(n: int) -> int:
+    """The largest integer whose 64th power is at most ``n``; roots rounded down may be nested."""
     for _ in range(6):
-        value = math.isqrt(value)
-    return value
+        n = math.isqrt(n)
+    return n
 
 
-F = np.array([power(i) for i in range(1410)], np.int64)
+F = np.array([root64(2 ** (1408 - i)) for i in range(1409)] + [0], np.int64)
+
+
+def quantise(frequencies: Ints) -> Ints:
+    """The L_0 … L_K of frequencies along the last axis."""
+    K = frequencies.shape[-1]
+    sums = frequencies.cumsum(axis=-1)
+    L = np.zeros((*frequencies.shape[:-1], K + 1), np.int64)
+    scale = np.float64(2**24 - K) / sums[..., -1:].astype(np.float64)
+    # Two operations of numpy are each rounded, never fused; astype truncates.
+    L[..., 1:] = (scale * sums.astype(np.float64)).astype(np.int64) + np.arange(1, K + 1)
+    L[..., K] = 2**24
+    return L
 
 
 class RangeDecoder:
-    """Reads one code after the other from a bitstream."""
+    """Takes codes out of a bitstream."""
 
     def __init__(self, bitstream: bytes) -> None:
-        require(not bitstream.endswith(b"\0"), "a zero byte at the end")
-        self.bitstream, self.read = bitstream, 8
-        self.range, self.offset = 2**64 - 1, int.from_bytes(bitstream[:8].ljust(8, b"\0"), "big")
+        check(not bitstream.endswith(b"\0"), "a bitstream that ends with a zero byte")
+        self.bitstream, self.at = bitstream, 0
+        self.range, self.offset = 2**64 - 1, self.word(8)
 
-    def code(self, frequencies: Ints) -> int:
-        K = len(frequencies)
-        scale = float(2**24 - K) / float(frequencies.sum())
-        before = np.cumsum(frequencies) - frequencies
-        L = [*(int(scale * float(f)) + k for k, f in enumerate(before)), 2**24]
-        unit = self.range // 2**24
+    def word(self, length: int) -> int:
+        """The next ``length`` bytes of the fraction, which ends with zeros for ever."""
+        self.at += length
+        return int.from_bytes(self.bitstream[self.at - length : self.at].ljust(length, b"\0"), "big")
+
+    def code(self, L: list[int]) -> int:
+        """The next code."""
+        unit = self.range >> 24
         point = self.offset // unit
-        require(point < 2**24, "a point beyond all codes")
-        k = int(np.searchsorted(L, point, side="right")) - 1
+        check(point < 2**24, "a bitstream that no writer makes: beyond the last code")
+        k = bisect_right(L, point) - 1
         self.offset -= unit * L[k]
         self.range = unit * (L[k + 1] - L[k])
         if self.range < 2**32:
-            word = self.bitstream[self.read : self.read + 4].ljust(4, b"\0")
-            self.range, self.offset = self.range << 32, self.offset << 32 | int.from_bytes(word, "big")
-            self.read += 4
+            self.range, self.offset = self.range << 32, self.offset << 32 | self.word(4)
         return k
 
-    def finish(self) -> None:
-        require(len(self.bitstream) <= self.read and self.offset < 2**33 - 1, "bytes are left after the last code")
+    def end(self) -> None:
+        """Refuse a bitstream that is not used up."""
+        check(self.at >= len(self.bitstream) and self.offset < 2**33 - 1, "a bitstream goes on after the last code")
 
 
-# Prior
+def around(grid: Ints, x: Ints, y: Ints, cells: list[tuple[int, int]]) -> Ints:
+    """What a grid with a border of one zero holds at ``cells``, seen from each of (x, y), side by side."""
+    return np.concatenate([grid[y + 1 + dy, x + 1 + dx] for dx, dy in cells], axis=1)
 
 
-def at(grid: Ints, y: Ints, x: Ints) -> Ints:
-    """Rows of ``grid [h, w, C]`` at positions, zero outside."""
-    h, w, _ = grid.shape
-    inside = (y >= 0) & (y < h) & (x >= 0) & (x < w)
-    return np.where(inside[:, None], grid[np.clip(y, 0, h - 1), np.clip(x, 0, w - 1)], 0)
+class Level:
+    """The prior of one level."""
 
+    def __init__(self, weights: Weights, number: int) -> None:
+        prior, config, C, self.A = weights.prior, weights.levels[number], weights.C, weights.A
+        self.G, K, self.S = config["groups"], config["codebook_size"], config["stages"]
+        check(self.G % self.S == 0, f"level {number}: stages do not divide groups")
+        self.f, rest = divmod(weights.levels[max(number - 1, 0)]["stride"], config["stride"])
+        check(rest == 0, f"level {number}: its stride does not divide the one before")
+        name, per_stage = f"prior.{number}.", self.G // self.S
+        self.embed = weights.table(name + "embed", [self.G, K, C])
+        self.inner = weights.table(name + "inner", [self.G - per_stage, K, C])
+        self.quality = weights.table(name + "quality", [100, C])
+        contexts = range(prior["context_layers"] if number else 0)
+        self.context = [weights.linear(f"{name}context.{i}", 9 * C, C) for i in contexts]
+        self.spread = weights.linear(name + "spread", C, self.f**2 * C) if number else None
+        self.first = weights.linear(name + "first", 4 * C, C)
+        self.layers = [weights.linear(f"{name}layers.{i}", 5 * C, C) for i in range(prior["layers"])]
+        self.hidden = weights.linear(name + "hidden", C, self.S * C)
+        heads = (f"{name}heads.{t}" for t in range(self.S))
+        self.heads = [weights.linear(head, C, per_stage * K, d=weights.phi - 6) for head in heads]
 
-def neighbours(grid: Ints, y: Ints, x: Ints, *, itself: bool) -> Ints:
-    """[up-left | up | up-right | left], and the position itself."""
-    offsets = [(-1, -1), (-1, 0), (-1, 1), (0, -1), *([(0, 0)] if itself else [])]
-    return np.concatenate([at(grid, y + dy, x + dx) for dy, dx in offsets], 1)
+    def clamp(self, x: Ints, low: int = 0) -> Ints:
+        """``x`` within low..A."""
+        return x.clip(low, self.A)
 
+    def context_of(self, u: Ints, q: int) -> Ints:
+        """c [rows, columns, C] at quality ``q``, from the state u of the level before; zeros for level 0."""
+        quality: Ints = self.quality[q - 1]
+        if self.spread is None:
+            return u + quality
+        y, x = np.indices(u.shape[:2]).reshape(2, -1)
+        for m in self.context:
+            u = self.clamp(m(around(np.pad(u, [(1, 1), (1, 1), (0, 0)]), x, y, CONTEXT))).reshape(u.shape)
+        rows, columns, C = u.shape
+        # [row, column, k, i, j] to [row, i, column, j, k]
+        spread = self.spread(u).reshape(rows, columns, C, self.f, self.f).transpose(0, 3, 1, 4, 2)
+        return spread.reshape(rows * self.f, columns * self.f, C) + quality
 
-def context(level: Level, quality: int, h: int, w: int, u: Ints | None) -> Ints:
-    """c ``[h, w, C]`` from the state of the level before."""
-    own = level.table("quality")[quality - 1]
-    if u is None:
-        return np.broadcast_to(own, (h, w, len(own)))
-    rows, columns, C = u.shape
-    y, x = (index.ravel() for index in np.indices((rows, columns)))
-    i = 0
-    while level.has(f"context.{i}"):
-        nine = np.concatenate([at(u, y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], 1)
-        u = level.clamp(level.linear(f"context.{i}", nine)).reshape(rows, columns, C)
-        i += 1
-    f = h // rows
-    spread = level.linear("spread", u.reshape(-1, C)).reshape(rows, columns, C, f, f)
-    c: Ints = spread.transpose(0, 3, 1, 4, 2).reshape(h, w, C) + own
-    return c
+    def read(self, bitstream: bytes, c: Ints) -> tuple[Ints, Ints]:
+        """The codes [G, rows, columns] of a bitstream and the state [rows, columns, C]."""
+        rows, columns, C = c.shape
+        decoder, groups = RangeDecoder(bitstream), np.arange(self.G)
+        codes = np.zeros((self.G, rows, columns), np.int64)
+        e, *h = np.zeros((2 + len(self.layers), rows + 2, columns + 2, C), np.int64)  # with a border of zeros
+        for step in range(columns + 2 * (rows - 1)):
+            y = np.arange(max(0, (step - columns) // 2 + 1), min(rows, step // 2 + 1))
+            x = step - 2 * y
+            h[0][y + 1, x + 1] = self.clamp(self.first(around(e, x, y, FIRST)) + c[y, x])
+            for m, before, after in zip(self.layers, h, h[1:], strict=False):
+                after[y + 1, x + 1] = self.clamp(m(around(before, x, y, LAYERS)) + before[y + 1, x + 1])
+            r = self.hidden(h[-1][y + 1, x + 1]).reshape(-1, self.S, C)
+            new = self.read_step(decoder, r)
+            codes[:, y, x] = new.T
+            e[y + 1, x + 1] = self.clamp(self.embed[groups, new].sum(axis=1), -self.A)
+        decoder.end()
+        return codes, self.clamp(e[1:-1, 1:-1] + c, -self.A)
 
-
-def decode_level(level: Level, c: Ints, decode: Callable[[Ints], int]) -> tuple[Ints, Ints]:
-    """Codes ``[G, h, w]`` and state ``[h, w, C]`` of a level."""
-    h, w, C = c.shape
-    codes = np.zeros((level.G, h, w), np.int64)
-    e = np.zeros((h, w, C), np.int64)
-    layers = [f"layers.{i}" for i in range(sum(level.has(f"layers.{i}") for i in range(99)))]
-    hs = [np.zeros((h, w, C), np.int64) for _ in range(len(layers) + 1)]
-    groups = np.arange(level.G).reshape(level.S, -1)
-    for step in range(w + 2 * (h - 1)):
-        y = np.arange(h)
-        y = y[(step - 2 * y >= 0) & (step - 2 * y < w)]
-        x = step - 2 * y
-        hs[0][y, x] = level.clamp(level.linear("first", neighbours(e, y, x, itself=False)) + c[y, x])
-        for i, name in enumerate(layers):
-            hs[i + 1][y, x] = level.clamp(level.linear(name, neighbours(hs[i], y, x, itself=True)) + hs[i][y, x])
-        r = np.split(level.linear("hidden", hs[-1][y, x]), level.S, axis=1)
-        n = np.zeros((len(y), C), np.int64)
-        for t, stage in enumerate(groups):
-            a = level.linear(f"heads.{t}", level.clamp(r[t] + n)).reshape(len(y), len(stage), level.K)
-            frequencies = F[np.minimum(a.max(2, keepdims=True) - a, 1409)]
-            for row in range(len(y)):
-                for j, g in enumerate(stage):
-                    codes[g, y[row], x[row]] = decode(frequencies[row, j])
-            if t + 1 < level.S:
-                told = sum(level.table("inner")[g, codes[g, y, x]] for g in stage)
-                n = n + level.clamp(np.asarray(told), -level.A)
-        e[y, x] = level.clamp(
-            np.asarray(sum(level.table("embed")[g, codes[g, y, x]] for g in range(level.G))), -level.A
-        )
-    return codes, level.clamp(e + c, -level.A)
+    def read_step(self, decoder: RangeDecoder, r: Ints) -> Ints:
+        """The codes [positions, G] of one x + 2y: stage by stage, then by y, then by group."""
+        positions, per_stage = len(r), self.G // self.S
+        new, n = np.zeros((positions, self.G), np.int64), np.zeros_like(r[:, 0])
+        for t, head in enumerate(self.heads):
+            groups = np.arange(t * per_stage, (t + 1) * per_stage)
+            a = head(self.clamp(r[:, t] + n)).reshape(positions, per_stage, -1)
+            L = quantise(F[np.minimum(a.max(axis=2, keepdims=True) - a, 1409)])
+            new[:, groups] = [[decoder.code(part) for part in position] for position in L.tolist()]
+            if t < self.S - 1:
+                n += self.clamp(self.inner[groups, new[:, groups]].sum(axis=1), -self.A)
+        return new
 
 
 def read_codes(data: bytes, weights: bytes) -> list[Ints]:
-    """The codes ``[G, h, w]`` of a file's levels, coarsest first, as they were coded: a tall picture transposed."""
-    file = container(data)
-    config, tensors = safetensors(weights)
-    bits = config.get("prior", {}).get("sum_bits", 53)
-    levels = [Level(tensors, index, bits, own) for index, own in enumerate(config["model"]["levels"])]
-    require(len(file.bitstreams) == len(levels), "another level count than the weights'")
-    P = levels[0].stride
-    short, long = (-(-side // P) * P for side in sorted((file.width, file.height)))
-    codes: list[Ints] = []
-    state = None
-    for level, bitstream in zip(levels, file.bitstreams, strict=True):
-        decoder = RangeDecoder(bitstream)
-        c = context(level, file.quality, short // level.stride, long // level.stride, state)
-        grid, state = decode_level(level, c, decoder.code)
-        decoder.finish()
+    """The codes of a file, [G, H_l, W_l] each, coarsest first, in the orientation in which they were coded."""
+    file, model = parse(data), Weights(weights)
+    fingerprint = hashlib.sha256(weights).digest()[:4]
+    check(file.fingerprint == fingerprint, f"the file needs weights {file.fingerprint.hex()}, not {fingerprint.hex()}")
+    check(len(file.levels) == len(model.levels), f"{len(file.levels)} levels, the weights have {len(model.levels)}")
+    P = model.levels[0]["stride"]
+    h, w = (-(-side // P) for side in sorted([file.width, file.height]))  # of the padded picture, in strides
+    codes, state = [], np.zeros((h, w, model.C), np.int64)
+    for number, bitstream in enumerate(file.levels):
+        level = Level(model, number)
+        grid, state = level.read(bitstream, level.context_of(state, file.quality))
         codes.append(grid)
     return codes
