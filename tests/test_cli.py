@@ -959,3 +959,14 @@ def test_a_killed_encode_leaves_the_old_file_or_the_new(
     assert {*seen} <= {old, new}
     assert killed > 10
     assert old in seen
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="there is no such name here")
+def test_standard_output_by_another_name(codec: "Codec", photograph: NDArray[np.uint8], folder: Path) -> None:
+    Image.fromarray(photograph).save("photo.png")
+    command = [sys.executable, "-m", "vqcodec", "encode", "photo.png", "-o", "/dev/stdout", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1])}
+    run = subprocess.run(command, env=environment, capture_output=True, check=True)
+    parse(run.stdout)
+    assert run.stderr.startswith(b"/dev/stdout: 192")

@@ -571,3 +571,12 @@ def test_a_plain_surface_has_bytes_enough_to_be_trusted(codec: Codec, level: int
     for quality in (1, 30):
         data = codec.compress(np.full((2048, 2048, 3), level, np.uint8), quality)
         assert 2048**2 / len(data) < PIXELS_A_BYTE / 2
+
+
+def test_arguments_of_another_kind(tiny_codec: Codec, small: bytes, photograph: Pixels) -> None:
+    for quality in (0, 101, 75.5, "75"):
+        with pytest.raises(ValueError, match=r"quality is .*, expected 1\.\.100"):
+            tiny_codec.compress(photograph, quality)  # type: ignore[arg-type]
+    assert tiny_codec.compress(photograph[:16, :24], np.int64(90)) == small  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="levels is 0, expected at least 1"):
+        tiny_codec.decompress(small, levels=0)

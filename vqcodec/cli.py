@@ -615,4 +615,12 @@ def _report(coder: Coder, coded: Coded) -> None:
     if coded.psnr is not None:
         facts.append(f"{coded.psnr:.2f} dB")
     line = f"{shown(coded.target, 'output')}: {', '.join(facts)}"
-    click.echo(" ".join(line.splitlines()), err=coded.target == STREAM)
+    click.echo(" ".join(line.splitlines()), err=_is_standard_output(coded.target))
+
+
+def _is_standard_output(target: str) -> bool:
+    """Whether results on stdout would end up in the file: it is stdout, by whatever name."""
+    try:
+        return target == STREAM or os.path.samestat(os.stat(target), os.fstat(1))
+    except OSError:
+        return False

@@ -149,8 +149,9 @@ class Codec:
         Raises ValueError for another quality, ImageError for an array that is no such image or too large, LimitError
         if it needs more than ``max_memory``, and Cancelled.
         """
-        if not QUALITY_MIN <= quality <= QUALITY_MAX:
+        if quality not in range(QUALITY_MIN, QUALITY_MAX + 1):
             raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
+        quality = int(quality)  # of whatever kind of number
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
             found = f"{pixels.dtype} {list(pixels.shape)}"
             raise ImageError(f"pixels are {found}, expected uint8 [H, W, 3] or [H, W, 1], H and W at least 1")
@@ -209,6 +210,8 @@ class Codec:
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[Container, list[Codes]]:
         """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; as :meth:`decompress` otherwise."""
+        if levels is not None and levels < 1:
+            raise ValueError(f"levels is {levels}, expected at least 1")
         file = container.parse(data, max_pixels=max_pixels)
         return file, self._codes_of(replace(file, levels=file.levels[:levels]), len(file.levels), cancelled)
 

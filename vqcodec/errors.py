@@ -114,7 +114,10 @@ def _out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (
+            isinstance(error, RuntimeError)
+            and any(said in str(error) for said in ("can't allocate memory", "could not create a primitive"))
+        )
     )
 
 

@@ -148,5 +148,7 @@ def write_bytes(target: str, data: bytes) -> None:
     if target != STREAM:
         write_atomic(target, data)
         return
+    if sys.stdout is None:
+        raise VqcodecError("standard output: is closed")
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
