@@ -491,8 +491,9 @@ def test_memory_is_an_estimate_on_the_safe_side(root: Path) -> None:
 
 
 TOGETHER = """
-import concurrent.futures, os, sys, threading
+import concurrent.futures, os, sys
 import numpy as np
+import torch
 from vqcodec import Codec
 from vqcodec.images import read_image
 
@@ -515,7 +516,11 @@ children = []
 for child in range(4):
     process = os.fork()
     if not process:
-        os._exit(0 if all(work(index) == serial[index] for index in range(child, 200, 4)) else 3)
+        same = all(work(index) == serial[index] for index in range(child, 200, 4))
+        counts = set()
+        own = Codec.load(sys.argv[2], device="cpu")
+        own.compress(pictures[child], cancelled=lambda: counts.add(torch.get_num_threads()))
+        os._exit(0 if same and counts == {int(os.environ["OMP_NUM_THREADS"])} else 3)
     children.append(process)
 with concurrent.futures.ThreadPoolExecutor(8) as threads:
     assert list(threads.map(work, range(200))) == serial

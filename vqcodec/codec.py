@@ -8,12 +8,15 @@
 Legend: H and W image height and width; floats live only left of the codes, integers only right of them.
 """
 
+import functools
 import os
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +40,26 @@ __all__ = ["DEFAULT_QUALITY", "Codec", "pick_device"]
 DEFAULT_QUALITY = 75
 TILE = 1088  # pixels a side that the float half takes at a time
 HALO = 6  # positions of the coarsest grid around a tile that are computed with it
+_PROCESS = os.getpid()  # that imported torch
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _fork_safe(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """``function``, called in a thread of its own where the process was forked.
+
+    OpenMP's threads stay behind in a fork, and the thread that came along would wait for them without end. A new one
+    starts as many again: with fewer, sums are taken in another order, and a pixel may come out one level off.
+    """
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if os.getpid() == _PROCESS or threading.current_thread() is not threading.main_thread():
+            return function(*args, **kwargs)
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(function, *args, **kwargs).result()
+
+    return call
 
 
 class _ShapesOnly(TorchFunctionMode):
@@ -58,8 +81,7 @@ class _ShapesOnly(TorchFunctionMode):
 class Codec:
     """A model, ready to compress and decompress.
 
-    Threads may share one, and so may processes forked after it was made, on a CPU; a forked process computes with one
-    thread, as the others did not come along.
+    Threads may share one, and so may processes forked after it was made, on a CPU.
 
     Args:
         weights: as :func:`load_weights` returns them.
@@ -125,6 +147,7 @@ class Codec:
         return cls._open(find_weights(fingerprint) if weights is None else weights, device, max_memory)
 
     @classmethod
+    @_fork_safe
     def _open(cls, path: str | Path, device: str, max_memory: int | None) -> Self:
         weights, place = load_weights(path), pick_device(device)
         try:
@@ -132,6 +155,7 @@ class Codec:
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
+    @_fork_safe
     def compress(
         self,
         pixels: NDArray[np.uint8],
@@ -170,6 +194,7 @@ class Codec:
             Container(width, height, channels == 1, quality, self.fingerprint, levels=tuple(bitstreams))
         )
 
+    @_fork_safe
     def decompress(
         self,
         data: bytes,
@@ -188,6 +213,7 @@ class Codec:
         file, codes = self.read(data, levels=levels, max_pixels=max_pixels, cancelled=cancelled)
         return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey, cancelled=cancelled)
 
+    @_fork_safe
     def salvage(
         self, data: bytes, *, max_pixels: int | None = None, cancelled: Callable[[], bool] | None = None
     ) -> tuple[NDArray[np.uint8], str | None]:
@@ -201,6 +227,7 @@ class Codec:
         pixels = self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey, cancelled=cancelled)
         return pixels, left.damage
 
+    @_fork_safe
     def read(
         self,
         data: bytes,
@@ -225,6 +252,7 @@ class Codec:
         shapes = self._shapes(file.height, file.width)[: len(file.levels)]
         return entropy.decode(self.prior, list(file.levels), shapes, file.quality, cancelled=cancelled)
 
+    @_fork_safe
     def codes(
         self, pixels: NDArray[np.uint8], quality: int, *, cancelled: Callable[[], bool] | None = None
     ) -> list[Codes]:
@@ -247,6 +275,7 @@ class Codec:
                 whole[:, tile.rows.kept(level.stride), tile.columns.kept(level.stride)] = inside.cpu().numpy()
         return codes
 
+    @_fork_safe
     def reconstruct(
         self,
         codes: Sequence[NDArray[np.integer[Any]]],
@@ -293,6 +322,7 @@ class Codec:
         known = (numbers + 4 * finest.groups + 200) / finest.stride**2
         return round(2**27 + tile * (8 * features + 1.5 * choices) + height * width * (known + codes + 9))
 
+    @_fork_safe
     def cross_entropy(self, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
         return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality, measure=True)]
@@ -303,12 +333,8 @@ class Codec:
             raise LimitError(
                 f"{width}×{height} pixels take {needed:,} bytes of memory, the limit is {self.max_memory:,}"
             )
-        if self._process != os.getpid():
-            if self.device.type == "cuda":
-                raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
-            # OpenMP's threads stay behind in a fork, and waiting for them would never end.
-            torch.set_num_threads(1)
-            self._process = os.getpid()
+        if self.device.type == "cuda" and self._process != os.getpid():
+            raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
 
     def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
         """Grid height and width of each level for an image of this size, as it lies after padding."""
