@@ -1,6 +1,7 @@
 """docs/format.md is complete: a reader written from it alone reads what the codec wrote, and refuses what it must."""
 
 import ast
+import dataclasses
 import hashlib
 import json
 import sys
@@ -9,10 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests import plain_reader
 from tests.plain_reader import FormatError, RangeDecoder, Weights, parse, quantise, read_codes
-from vqcodec import Codec
+from vqcodec import Codec, entropy
+from vqcodec.arithmetic import ARITHMETIC
+from vqcodec.config import Config
+from vqcodec.container import Container, pack
+from vqcodec.fixed_prior import FixedPrior, fixed_point
+from vqcodec.prior import PixelCNN
+from vqcodec.weights import save_weights
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -62,6 +70,28 @@ def test_a_golden_file_gives_the_codes_of_the_codec(name: str) -> None:
     # The codec itself may not drift either.
     digest = hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
     assert digest == FACTS[name]["codes"]
+
+
+@pytest.mark.parametrize("sum_bits", [24, 53])
+def test_clamps_that_no_golden_file_reaches(tiny_config: Config, tmp_path: Path, sum_bits: int) -> None:
+    """Random codes under tables full of ±A, where every sum of two entries or more leaves ±A now and then."""
+    model = tiny_config.model
+    model = dataclasses.replace(model, levels=(*model.levels[:2], dataclasses.replace(model.levels[2], stages=3)))
+    config = dataclasses.replace(tiny_config.prior, sum_bits=sum_bits)
+    rng = np.random.default_rng(sum_bits)
+    torch.manual_seed(sum_bits)
+    tensors = fixed_point(PixelCNN(model, config))
+    for name, tensor in tensors.items():
+        if name.endswith(("embed", "inner", "quality")):
+            values = rng.choice([-1, 0, 1], tuple(tensor.shape)) * ARITHMETIC[sum_bits].activation_max
+            tensors[name] = torch.from_numpy(values).to(tensor.dtype)
+    fingerprint = save_weights(tmp_path / "w.safetensors", "full", model, config, {}, tensors)
+    grids = [(level.groups, 48 // level.stride, 80 // level.stride) for level in model.levels]
+    codes = [rng.integers(0, level.codebook_size, grid) for level, grid in zip(model.levels, grids, strict=True)]
+    levels = entropy.encode(FixedPrior(tensors, model, config), codes, 40)
+    data = pack(Container(80, 48, False, 40, fingerprint, levels=tuple(level.bitstream for level in levels)))
+    back = read_codes(data, (tmp_path / "w.safetensors").read_bytes())
+    assert all(np.array_equal(*pair) for pair in zip(codes, back, strict=True))
 
 
 def test_the_golden_files_cover_every_model() -> None:
