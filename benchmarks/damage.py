@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vqcodec.codec import Codec
 from vqcodec.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse, salvage
-from vqcodec.errors import FormatError, UnknownModelError
+from vqcodec.errors import FormatError, LimitError, UnknownModelError
 
 __all__ = ["CLASSES", "Class", "Good", "Kind", "Outcome", "examine", "forged_mutations", "reseal"]
 
@@ -70,7 +70,7 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
         contents = parse(data, max_pixels=max_pixels)
         assert pack(contents) == data, "the container has two forms"
         pixels = codec.decompress(data, max_pixels=max_pixels)
-    except (FormatError, UnknownModelError) as error:
+    except (FormatError, LimitError, UnknownModelError) as error:
         refusal = _clear(str(error))
     else:
         assert pixels.shape == (contents.height, contents.width, 1 if contents.grey else 3), "the size is another"
@@ -79,7 +79,7 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
     try:
         left = salvage(data, max_pixels=max_pixels)
         pixels, damage = codec.salvage(data, max_pixels=max_pixels)
-    except (FormatError, UnknownModelError) as error:
+    except (FormatError, LimitError, UnknownModelError) as error:
         return Outcome("refused", _clear(str(error)))
     assert damage == refusal, "salvaging names another damage"
     assert pixels.shape == (left.container.height, left.container.width, 1 if left.container.grey else 3)

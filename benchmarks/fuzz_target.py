@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["vqcodec", "benchmarks.damage"], enable
     from benchmarks.damage import examine, reseal
     from vqcodec.codec import Codec
     from vqcodec.container import pack, parse
-    from vqcodec.errors import FormatError
+    from vqcodec.errors import FormatError, LimitError
 
 
 def _main(max_pixels: int, seconds: float, weights: Path, arguments: list[str]) -> None:
@@ -38,7 +38,7 @@ def _main(max_pixels: int, seconds: float, weights: Path, arguments: list[str]) 
         if way > 1:
             try:
                 contents = parse(data, max_pixels=max_pixels)
-            except FormatError:
+            except (FormatError, LimitError):
                 way = 1
             else:
                 levels = list(contents.levels)

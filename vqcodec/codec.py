@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from vqcodec import container, entropy
 from vqcodec.arithmetic import ARITHMETIC
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
-from vqcodec.container import Container
+from vqcodec.container import BytesLike, Container
 from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
 from vqcodec.fixed_prior import STATE, Codes, FixedPrior
 from vqcodec.images import crop, pad_to_multiple
@@ -121,7 +121,7 @@ class Codec:
     @classmethod
     def for_file(
         cls,
-        data: bytes,
+        data: BytesLike,
         *,
         weights: str | Path | None = None,
         device: str = "auto",
@@ -170,8 +170,8 @@ class Codec:
         With ``check`` they are decoded again before they are returned: they give the same codes, or RuntimeError.
         ``max_pixels`` is MAX_PIXELS by default. ``cancelled`` is asked between tiles and between wavefront steps
         whether to stop, and must be quick.
-        Raises ValueError for another quality, ImageError for an array that is no such image or too large, LimitError
-        if it needs more than ``max_memory``, and Cancelled.
+        Raises ValueError for another quality, ImageError for an array that is no such image, LimitError if it is too
+        large or needs more than ``max_memory``, and Cancelled.
         """
         if quality not in range(QUALITY_MIN, QUALITY_MAX + 1):
             raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
@@ -182,7 +182,7 @@ class Codec:
         height, width, channels = pixels.shape
         limit = container.MAX_PIXELS if max_pixels is None else max_pixels
         if height * width > limit or max(height, width) > container.MAX_SIDE:
-            raise ImageError(f"{width}×{height} pixels, expected at most {limit} and {container.MAX_SIDE} a side")
+            raise LimitError(f"{width}×{height} pixels, expected at most {limit} and {container.MAX_SIDE} a side")
         self._prepare(height, width)
         codes = self.codes(pixels, quality, cancelled=cancelled)
         bitstreams = [level.bitstream for level in entropy.encode(self.prior, codes, quality, cancelled=cancelled)]
@@ -197,7 +197,7 @@ class Codec:
     @_fork_safe
     def decompress(
         self,
-        data: bytes,
+        data: BytesLike,
         *,
         levels: int | None = None,
         max_pixels: int | None = None,
@@ -208,14 +208,18 @@ class Codec:
         With ``levels`` at least 1, only so many are decoded, coarsest first: a preview of the same size.
         ``max_pixels`` is that of :func:`vqcodec.container.parse`, ``cancelled`` that of :meth:`compress`.
         Raises FormatError if the bytes are not a ``.vq`` file, UnknownModelError if another model made it, LimitError
-        if it needs more than ``max_memory``, and Cancelled.
+        if it is too large or needs more than ``max_memory``, and Cancelled.
         """
         file, codes = self.read(data, levels=levels, max_pixels=max_pixels, cancelled=cancelled)
         return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey, cancelled=cancelled)
 
     @_fork_safe
     def salvage(
-        self, data: bytes, *, max_pixels: int | None = None, cancelled: Callable[[], bool] | None = None
+        self,
+        data: BytesLike,
+        *,
+        max_pixels: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> tuple[NDArray[np.uint8], str | None]:
         """The picture as far as the levels before the first damage go, and what is damaged; None if nothing is.
 
@@ -230,7 +234,7 @@ class Codec:
     @_fork_safe
     def read(
         self,
-        data: bytes,
+        data: BytesLike,
         *,
         levels: int | None = None,
         max_pixels: int | None = None,

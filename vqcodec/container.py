@@ -14,10 +14,10 @@ What the bitstreams say is not known here, only that they are the bytes that wer
 import contextlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
-from vqcodec.errors import FormatError
+from vqcodec.errors import FormatError, LimitError
 
 __all__ = [
     "FINGERPRINT_BYTES",
@@ -31,6 +31,7 @@ __all__ = [
     "PIXELS_A_BYTE",
     "SMALL_PIXELS",
     "VERSION",
+    "BytesLike",
     "Container",
     "Salvage",
     "pack",
@@ -50,6 +51,9 @@ MAX_LEVEL_BYTES = 2**28
 MAX_CHUNKS = 64
 MAX_CHUNK_BYTES = 2**24  # of payload
 
+BytesLike = bytes | bytearray | memoryview
+"""A file in memory."""
+
 _LEVELS, _GREY, _CHUNKS, _RESERVED = 0x0F, 0x10, 0x20, 0xC0  # the fields of the layout byte
 _TAG_BYTES = 4
 _CRC_BYTES = 4
@@ -65,8 +69,8 @@ class Container:
     grey: bool  # the picture has one channel, not three
     quality: int  # QUALITY_MIN..QUALITY_MAX, an input of the decoder
     fingerprint: bytes  # FINGERPRINT_BYTES that name the weights
-    levels: tuple[bytes, ...]  # one bitstream a level, coarsest first; 1..MAX_LEVELS
-    chunks: tuple[tuple[bytes, bytes], ...] = ()  # (tag, payload), in file order
+    levels: tuple[bytes, ...] = field(repr=False)  # one bitstream a level, coarsest first; 1..MAX_LEVELS
+    chunks: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)  # (tag, payload), in file order
 
 
 def pack(container: Container) -> bytes:
@@ -95,22 +99,22 @@ def pack(container: Container) -> bytes:
     return b"".join([_sealed(header), *(_sealed(level) for level in c.levels), chunks])
 
 
-def parse(data: bytes, *, max_pixels: int | None = None) -> Container:
+def parse(data: BytesLike, *, max_pixels: int | None = None) -> Container:
     """The contents of the whole file ``data``, every byte of it accounted for and checked.
 
     Nothing is sliced or allocated on the word of the file: each length is first held against the
     bytes that are there. Unknown ancillary chunks are kept, unknown critical ones refused.
 
-    Raises FormatError, with one line that says what was found and what was expected. More than ``max_pixels`` pixels
-    is such an error; by default, more than MAX_PIXELS, or more than a file of this size can be trusted to mean.
+    Raises FormatError, with one line that says what was found and what was expected, and LimitError for more than
+    ``max_pixels`` pixels; by default, more than MAX_PIXELS, or more than a file of this size can be trusted to mean.
     """
-    reader = _Reader(data, 0)
+    reader = _Reader(data)
     header = _read_header(reader, max_pixels)
     size = reader.at + sum(length + _CRC_BYTES for length in header.lengths) + header.chunks_length
-    if len(data) < size:
-        raise FormatError(f"truncated: the file has {len(data)} bytes, its header says {size}")
-    if len(data) > size:
-        raise FormatError(f"too long: the file has {len(data)} bytes, its header says {size}")
+    if len(reader.data) < size:
+        raise FormatError(f"truncated: the file has {len(reader.data)} bytes, its header says {size}")
+    if len(reader.data) > size:
+        raise FormatError(f"too long: the file has {len(reader.data)} bytes, its header says {size}")
     levels = [reader.sealed(length, f"level {number}") for number, length in enumerate(header.lengths)]
     return header.container(levels, _read_chunks(reader))
 
@@ -127,7 +131,7 @@ class Salvage:
     damage: str | None
 
 
-def salvage(data: bytes, *, max_pixels: int | None = None) -> Salvage:
+def salvage(data: BytesLike, *, max_pixels: int | None = None) -> Salvage:
     """The contents of ``data`` up to the first damage: the finer levels say nothing without the coarser ones.
 
     Raises FormatError where not even level 0 is left, and as :func:`parse` does for what the header says.
@@ -137,7 +141,7 @@ def salvage(data: bytes, *, max_pixels: int | None = None) -> Salvage:
         return Salvage(whole, len(whole.levels), None)
     except FormatError as error:
         damage = str(error)
-    reader = _Reader(data, 0)
+    reader = _Reader(data)
     header = _read_header(reader, max_pixels)
     levels: list[bytes] = []
     with contextlib.suppress(FormatError):
@@ -192,7 +196,7 @@ def _read_header(reader: "_Reader", max_pixels: int | None) -> _Header:
     if max_pixels is None and trusted < limit:
         limit, where = trusted, f" in a file of {len(reader.data)} bytes"
     if width * height > limit:
-        raise FormatError(f"too many pixels: {width}x{height} is {width * height}, the limit{where} is {limit}")
+        raise LimitError(f"too many pixels: {width}x{height} is {width * height}, the limit{where} is {limit}")
     return _Header(width, height, bool(layout & _GREY), quality, fingerprint, lengths, chunks_length)
 
 
@@ -275,9 +279,9 @@ def _sealed(part: bytes) -> bytes:
 class _Reader:
     """A cursor over ``data`` that never passes its end; ``what`` names the field in error messages."""
 
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data = data
-        self.at = at
+    def __init__(self, data: BytesLike) -> None:
+        self.data = data if isinstance(data, bytes) else bytes(memoryview(data))
+        self.at = 0
 
     @property
     def left(self) -> int:

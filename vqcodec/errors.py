@@ -8,7 +8,7 @@
     ├── DeviceError             a device that this machine does not have
     ├── ImageError              an image file that cannot be read, written or coded
     ├── FormatError             bytes that are not a valid .vq container
-    ├── LimitError              a picture that needs more memory than the caller allows
+    ├── LimitError              a picture with more pixels, or in need of more memory, than allowed
     ├── WeightsError            a weights file that is missing, damaged or beyond the exactness bound
     │   └── UnknownModelError   a .vq file made with weights that are not installed here
     ├── TrainingError           training data or a run directory that cannot be used
@@ -18,7 +18,8 @@
 
 Each message is one line that says what was found and what was expected. Functions that
 work on files put the file's name first: ``photo.png: not an image Pillow can read``. :func:`naming`
-does that for errors about what a file holds, and :func:`explain` makes one line of any exception.
+does that for errors about what a file holds, :func:`explain` makes one line of any exception, and
+:func:`printable` one that a terminal shows as it is.
 """
 
 import contextlib
@@ -40,6 +41,7 @@ __all__ = [
     "WeightsError",
     "explain",
     "naming",
+    "printable",
 ]
 
 
@@ -68,7 +70,7 @@ class FormatError(VqcodecError):
 
 
 class LimitError(VqcodecError):
-    """A picture that needs more memory than the caller allows."""
+    """A picture that has more pixels, or needs more memory, than the caller allows."""
 
 
 class WeightsError(VqcodecError):
@@ -107,6 +109,11 @@ def explain(error: BaseException) -> str:
         return ": ".join([*([str(error.filename)] if error.filename else []), error.strerror])
     reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     return f"unexpected {reason} (VQCODEC_DEBUG=1 shows where)"
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for line breaks and whatever else a terminal would act on: names of files hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from vqcodec.container import MAX_PIXELS, MAX_SIDE
-from vqcodec.errors import ImageError
+from vqcodec.errors import ImageError, LimitError
 
 __all__ = [
     "crop",
+    "has_image_extension",
     "image_files",
     "output_format",
     "pad_to_multiple",
@@ -125,8 +126,8 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
     Each warning is one line without the file's name, such as ``"EXIF metadata dropped"``.
 
     Raises ImageError, with the file's name, for a file that cannot be opened, is no image, is damaged or cut
-    short, has samples with no agreed range, or has more than ``max_pixels`` pixels, by default MAX_PIXELS, or
-    MAX_SIDE pixels on a side.
+    short, has samples with no agreed range, or has more than MAX_SIDE pixels on a side, and LimitError for one with
+    more than ``max_pixels`` pixels, by default MAX_PIXELS.
     """
     path = Path(path)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
@@ -139,13 +140,14 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
             if not file.peek(1):
                 raise ImageError("empty file")
             return _decode(file, limit)
-        except ImageError as error:
-            raise ImageError(f"{path}: {error}") from error
+        except (ImageError, LimitError) as error:
+            raise type(error)(f"{path}: {error}") from error
         except UnidentifiedImageError as error:
             raise ImageError(f"{path}: not an image that Pillow can read") from error
         except Image.DecompressionBombError as error:
             pillows = 2 * (Image.MAX_IMAGE_PIXELS or limit)
-            raise ImageError(f"{path}: too many pixels, the limit is {min(limit, pillows)}") from error
+            which = f"the limit is {limit}" if limit <= pillows else f"the limit of Pillow is {pillows}"
+            raise LimitError(f"{path}: too many pixels, {which}") from error
         except Exception as error:  # on damaged files, Pillow's plugins raise nearly every type there is
             raise ImageError(f"{path}: damaged image: {_one_line(error)}") from error
 
@@ -194,6 +196,11 @@ def output_format(path: str | os.PathLike[str]) -> str:
     if name not in Image.SAVE:
         raise ImageError(f"{path}: the Pillow installed here cannot write {name}")
     return name
+
+
+def has_image_extension(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of that name would be taken for an image."""
+    return Path(path).suffix.lower() in _FORMATS
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
@@ -308,7 +315,7 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"too large: {width}x{height}, the limit is {MAX_SIDE} pixels on a side")
     if width * height > max_pixels:
-        raise ImageError(f"too many pixels: {width}x{height} is {width * height}, the limit is {max_pixels}")
+        raise LimitError(f"too many pixels: {width}x{height} is {width * height}, the limit is {max_pixels}")
 
 
 def _raw_mode(image: Image.Image) -> str:

@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ class Weights:
     fingerprint: bytes
     model: ModelConfig
     prior: PriorConfig
-    vqvae: dict[str, Tensor]
-    prior_integers: dict[str, Tensor]
+    vqvae: dict[str, Tensor] = field(repr=False)
+    prior_integers: dict[str, Tensor] = field(repr=False)
 
 
 def folders() -> list[Path]:

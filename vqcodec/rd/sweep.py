@@ -38,7 +38,7 @@ from tqdm import tqdm
 from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.container import Container
-from vqcodec.errors import ImageError, ReportError, VqcodecError
+from vqcodec.errors import ImageError, LimitError, ReportError, VqcodecError
 from vqcodec.fixed_prior import Codes
 from vqcodec.images import image_files, read_image, write_atomic
 from vqcodec.metrics import METRICS, Metric
@@ -162,7 +162,7 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
     for name, path in found.items():
         try:
             pixels, said = read_image(path)
-        except ImageError as error:
+        except (ImageError, LimitError) as error:
             skipped.append((name, str(error).removeprefix(f"{path}: ")))
             continue
         height, width, _ = pixels.shape
@@ -383,7 +383,7 @@ def _measure(task: _Task) -> Measurement | str:
     """Carry out one task; what a codec or an image is to blame for comes back as a reason."""
     try:
         pixels = _pixels(task.image.path)
-    except ImageError as error:
+    except (ImageError, LimitError) as error:
         return str(error).removeprefix(f"{task.image.path}: ")
     if task.codec == OWN:
         _codec()  # loaded before the clock starts

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.errors import ImageError, TrainingError
+from vqcodec.errors import ImageError, LimitError, TrainingError
 from vqcodec.images import read_image
 
 __all__ = ["Photographs"]
@@ -101,7 +101,7 @@ def _load(path: Path) -> Tensor | str:
     """Pixels ``[3, H, W]`` uint8, or why there are none."""
     try:
         pixels, _ = read_image(path)
-    except ImageError as error:
+    except (ImageError, LimitError) as error:
         return str(error)
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     return image.expand(3, -1, -1).contiguous()
