@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
-from vqcodec import cli, files
+from vqcodec import cli, files, images
 from vqcodec.config import Config
 from vqcodec.container import Container, pack, parse, salvage
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
@@ -207,12 +207,13 @@ def test_streams(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
     decoded = vq("decode", "-", "-o", "-", stdin=encoded.stdout_bytes)
     assert decoded.stderr.startswith("standard output: 12×8, quality 75, ")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(decoded.stdout_bytes))), picture)
-    assert vq("info", "-", stdin=encoded.stdout_bytes).stdout.startswith("-: 12×8, RGB")
+    assert vq("info", "-", stdin=encoded.stdout_bytes).stdout.startswith("standard input: 12×8, RGB")
 
 
 @pytest.mark.parametrize("command", ["encode", "decode"])
 def test_errors_about_streams(fake: type[FakeCodec], folder: Path, command: str) -> None:
-    fails(vq(command, "-", "-o", "out.png", stdin=b"no such thing"), "standard input: ")
+    output = "out.vq" if command == "encode" else "out.png"
+    fails(vq(command, "-", "-o", output, stdin=b"no such thing"), "standard input: ")
     result = vq(command, "-", stdin=b"")
     assert (result.exit_code, "-o is needed" in result.stderr) == (2, True)
     assert not os.listdir()
@@ -247,6 +248,8 @@ def test_nothing_is_overwritten_without_force(
         ("photo.png/out.vq", "no such folder"),
         ("photo.png", "is the input"),
         ("link.png", "is the input"),
+        ("other.png", "has the extension of an image, expected .vq"),
+        ("other.AVIF", "has the extension of an image, expected .vq"),
     ],
 )
 def test_outputs_that_cannot_be(fake: type[FakeCodec], picture: NDArray[np.uint8], output: str, reason: str) -> None:
@@ -254,6 +257,12 @@ def test_outputs_that_cannot_be(fake: type[FakeCodec], picture: NDArray[np.uint8
     before = Path("photo.png").read_bytes()
     fails(vq("encode", "photo.png", "-o", output, "-f"), output, reason)
     assert Path("photo.png").read_bytes() == before
+    assert not fake.calls
+
+
+def test_inputs_with_the_extension_of_outputs(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes) -> None:
+    fails(vq("decode", "photo.png"), "photo.png: has the output's extension .png itself")
+    fails(vq("encode", "photo.vq"), "photo.vq: has the output's extension .vq itself")
     assert not fake.calls
 
 
@@ -461,13 +470,15 @@ def test_every_truncation_and_every_flipped_byte(fake: type[FakeCodec], packed: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "calls"), [(["--preview"], [("levels", 1)]), (["--levels", "2"], [("levels", 2)])]
+    ("arguments", "levels", "said"), [(["--preview"], 1, "s, 1 of 2 levels\n"), (["--levels", "2"], 2, "s\n")]
 )
 def test_fewer_levels_on_purpose(
-    fake: type[FakeCodec], packed: bytes, arguments: list[str], calls: list[tuple[Any, ...]]
+    fake: type[FakeCodec], packed: bytes, arguments: list[str], levels: int, said: str
 ) -> None:
-    assert vq("decode", "photo.vq", "-o", "out.png", *arguments).exit_code == 0
-    assert fake.calls[1:] == calls
+    result = vq("decode", "photo.vq", "-o", "out.png", *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith(said)
+    assert fake.calls[1:] == [("levels", levels)]
 
 
 def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes) -> None:
@@ -520,10 +531,32 @@ def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
     assert total == "vqcodec: error: 1 of 3 files failed"
 
 
-def test_info_of_a_name_with_a_line_break(packed: bytes) -> None:
-    Path("a\nb.vq").write_bytes(packed)
-    assert vq("info", "a\nb.vq").stdout.startswith("a b.vq: 12×8, ")
-    assert json.loads(vq("info", "a\nb.vq", "--json").stdout)["file"] == "a\nb.vq"
+def test_names_that_a_terminal_would_act_on(fake: type[FakeCodec], packed: bytes) -> None:
+    name, seen = "a\n\x1b[31m\u202eb.vq", r"a\n\x1b[31m\u202eb.vq"
+    Path(name).write_bytes(packed)
+    assert vq("info", name).stdout.startswith(f"{seen}: 12×8, ")
+    assert json.loads(vq("info", name, "--json").stdout)["file"] == name
+    assert vq("verify", name).stdout == f"{seen}: whole\n"
+    assert vq("decode", name, "-o", f"{name}.png").stdout.startswith(f"{seen}.png: 12×8, ")
+    Path(name).write_bytes(b"")
+    fails(vq("decode", name, "-o", "x.png"), f"{seen}: empty file")
+
+
+def test_standard_output_that_takes_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pipe may under PYTHONUNBUFFERED."""
+    taken = io.BytesIO()
+
+    class Unbuffered:
+        def write(self, data: memoryview) -> int:
+            return taken.write(data[:3])
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(buffer=Unbuffered()))
+    files.write_bytes("-", b"ten bytes!")
+    monkeypatch.undo()
+    assert taken.getvalue() == b"ten bytes!"
 
 
 def test_verify(packed: bytes) -> None:
@@ -542,7 +575,7 @@ def test_verify(packed: bytes) -> None:
     assert lines[1:] == [
         "vqcodec: error: c.vq: empty file, expected a .vq file",
         "vqcodec: error: d.vq: cannot be read: No such file or directory",
-        "vqcodec: error: 3 of 4 files damaged",
+        "vqcodec: error: 3 of 4 files are not whole",
     ]
 
 
@@ -560,7 +593,7 @@ def test_a_huge_file_is_refused_unread(folder: Path) -> None:
         (FormatError("level 1 ends early"), "photo.vq: level 1 ends early"),
         (UnknownModelError("weights c0dec001 are not installed"), "photo.vq: weights c0dec001 are not"),
         (WeightsError("w.safetensors: damaged"), "error: w.safetensors: damaged"),
-        (VqcodecError("two\nlines"), "error: two lines"),
+        (VqcodecError("two\nlines"), "error: two\\nlines"),
         (MemoryError(), "photo.vq: not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "photo.vq: not enough memory"),
         (ValueError("odd\nthing"), "error: unexpected ValueError: odd (VQCODEC_DEBUG=1 shows where)"),
@@ -974,3 +1007,8 @@ def test_standard_output_by_another_name(codec: "Codec", photograph: NDArray[np.
     run = subprocess.run(command, env=environment, capture_output=True, check=True)
     parse(run.stdout)
     assert run.stderr.startswith(b"/dev/stdout: 192")
+
+
+def test_help_lists_the_images_that_are_looked_for_in_folders() -> None:
+    words = set(re.findall(r"\.[a-z]+(?=[,. ])", " ".join(vq("encode", "--help").stdout.split("Options:")[0].split())))
+    assert words == images._SUFFIXES | {".vq"}

@@ -36,7 +36,7 @@ from vqcodec import __version__
 from vqcodec.coding import Coded, Coder, Decoder, Encoder, Models
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
 from vqcodec.container import Container
-from vqcodec.errors import TrainingPaused, VqcodecError, explain
+from vqcodec.errors import TrainingPaused, VqcodecError, explain, printable
 from vqcodec.files import STREAM, output_name, read_container, read_salvage, shown
 
 __all__ = ["main", "qualities"]
@@ -68,7 +68,7 @@ class _Main(click.Group):
 
 
 def _say(kind: str, message: str) -> None:
-    click.echo(f"vqcodec: {kind}: {' '.join(message.splitlines())}", err=True)
+    click.echo(f"vqcodec: {kind}: {printable(message.strip())}", err=True)
 
 
 class _Progress:
@@ -201,7 +201,8 @@ def encode(
     """Compress the image INPUT to a .vq file.
 
     Of several inputs or a folder, each image gets a file of its own: next to it, or below the
-    folder that -o names. A name with a slash at its end is always that of a folder.
+    folder that -o names. A name with a slash at its end is always that of a folder. In folders,
+    images are files that end in .avif, .bmp, .jpeg, .jpg, .png, .ppm, .tif, .tiff or .webp.
 
     The time reported is that of compressing, with the model loaded; of several files in the end,
     that from the first to the last, with reading and writing.
@@ -282,24 +283,24 @@ def verify(sources: tuple[str, ...], max_pixels: int | None, quiet: bool) -> Non
 
     Every byte is covered by a checksum. Exit code 1 if a file is damaged or cannot be read.
     """
-    damaged = 0
+    broken = 0
     for source in sources:
         try:
             left = read_salvage(source, max_pixels=max_pixels)[1]
         except VqcodecError as error:
             _say("error", str(error))
-            damaged += 1
+            broken += 1
             continue
         name = shown(source, "input")
         if left.damage:
             whole = f"{len(left.container.levels)} of {left.level_count} levels are whole (decode --salvage)"
             _say("error", f"{name}: {left.damage}; {whole}")
-            damaged += 1
+            broken += 1
         elif not quiet:
-            click.echo(" ".join(f"{name}: whole".splitlines()))
-    if damaged:
+            click.echo(f"{printable(name)}: whole")
+    if broken:
         if len(sources) > 1:
-            _say("error", f"{damaged} of {_files(len(sources))} damaged")
+            _say("error", f"{broken} of {_files(len(sources))} {'is' if broken == 1 else 'are'} not whole")
         click.get_current_context().exit(1)
 
 
@@ -371,10 +372,10 @@ def train(
         exported = run(data_dir, run_dir, config, device=device, resume=resume, quiet=quiet, **given)
     except TrainingPaused as pause:
         if not quiet:
-            click.echo(f"{run_dir}: paused: {pause}")
+            click.echo(f"{printable(str(run_dir))}: paused: {pause}")
         return
     if not quiet:
-        click.echo(f"{exported}: weights of a finished run")
+        click.echo(f"{printable(str(exported))}: weights of a finished run")
 
 
 def _comma_list(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
@@ -476,7 +477,7 @@ def rd_curve(
         click.echo(json.dumps(result))
     elif not quiet:
         click.echo(summary(result))
-        click.echo(f"\n{output / 'index.html'}: the report")
+        click.echo(f"\n{printable(str(output / 'index.html'))}: the report")
     if result["skipped"]:
         click.get_current_context().exit(1)
 
@@ -516,7 +517,7 @@ def _describe(facts: dict[str, Any]) -> str:
     rows += [(f"chunk {chunk['tag']}", chunk["bytes"]) for chunk in facts["chunks"]]
     rows.append(("framing", total - sum(size for _, size in rows)))
     lines = [
-        f"{' '.join(facts['file'].splitlines())}: {facts['width']}×{facts['height']}, {facts['colours']}, "
+        f"{printable(shown(facts['file'], 'input'))}: {facts['width']}×{facts['height']}, {facts['colours']}, "
         f"quality {facts['quality']}, {total:,} bytes, {facts['bpp']:.3f} bpp",
         f"  {'weights':<12} {facts['fingerprint']:>12}",
         *(f"  {name:<12} {size:>12,} bytes {100 * size / total:5.1f} %" for name, size in rows),
@@ -533,7 +534,7 @@ def _code(coder: Coder, sources: Sequence[str], output: str | None, *, force: bo
     if source == STREAM and output is None:
         raise click.UsageError("-o is needed when INPUT is standard input")
     target = output_name(source, output, coder.suffix, force)
-    with _Progress(f"{coder.verb} {source}", quiet=quiet):
+    with _Progress(f"{coder.verb} {printable(source)}", quiet=quiet):
         coded = coder(source, target)
     if not quiet:
         _report(coder, coded)
@@ -614,8 +615,10 @@ def _report(coder: Coder, coded: Coded) -> None:
     facts.append(f"{coded.seconds:.2f} s")
     if coded.psnr is not None:
         facts.append(f"{coded.psnr:.2f} dB")
+    if coded.preview:
+        facts.append(coded.preview)
     line = f"{shown(coded.target, 'output')}: {', '.join(facts)}"
-    click.echo(" ".join(line.splitlines()), err=_is_standard_output(coded.target))
+    click.echo(printable(line), err=_is_standard_output(coded.target))
 
 
 def _is_standard_output(target: str) -> bool:

@@ -39,6 +39,7 @@ class Coded:
             processes. The time that loading the model took is left out.
         psnr: in dB; None unless it was asked for.
         warnings: one line each, what reading the image has dropped or converted.
+        preview: how many levels of how many it shows, if fewer were asked for.
         damage: what is wrong with the ``.vq`` file, if only some of its levels could be used.
     """
 
@@ -53,6 +54,7 @@ class Coded:
     end: float
     psnr: float | None = None
     warnings: Sequence[str] = ()
+    preview: str | None = None
     damage: str | None = None
 
     @property
@@ -125,6 +127,10 @@ class Encoder:
 
     def __call__(self, source: str, target: str) -> Coded:
         """Encode ``source`` to ``target``; raises VqcodecError, and then nothing is written."""
+        from vqcodec.images import has_image_extension
+
+        if has_image_extension(target):
+            raise VqcodecError(f"{target}: has the extension of an image, expected {self.suffix}")
         begun = time.perf_counter()
         pixels, warnings = read_pixels(source, max_pixels=self.max_pixels)
         with naming(source):
@@ -194,9 +200,11 @@ class Decoder:
                 pixels = codec.decompress(data, levels=self.levels, max_pixels=self.max_pixels)
             seconds = time.perf_counter() - start
         write_pixels(target, pixels)
+        preview = None
         if damage:
-            used = f"{len(container.levels)} of {left.level_count} levels"
-            damage = f"{damage}; the picture is made of {used}"
+            damage = f"{damage}; the picture is made of {len(container.levels)} of {left.level_count} levels"
+        elif self.levels is not None and self.levels < len(container.levels):
+            preview = f"{self.levels} of {len(container.levels)} levels"
         end = time.perf_counter()
         begun += start - read
         return Coded(
@@ -209,6 +217,7 @@ class Decoder:
             seconds,
             begun,
             end,
+            preview=preview,
             damage=damage,
         )
 

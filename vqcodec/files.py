@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqcodec.container import Container, Salvage, parse, salvage
-from vqcodec.errors import FormatError, ImageError, VqcodecError, naming
+from vqcodec.errors import FormatError, ImageError, LimitError, VqcodecError, naming
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,8 @@ def output_name(source: str, output: str | None, suffix: str, force: bool) -> st
     if source != STREAM:
         check_input(source)
     target = str(Path(source).with_suffix(suffix)) if output is None else output
+    if output is None and target == source:
+        raise VqcodecError(f"{source}: has the output's extension {suffix} itself (-o names another output)")
     if target == STREAM:
         return target
     if os.path.isdir(target):
@@ -126,8 +128,8 @@ def read_pixels(source: str, *, max_pixels: int | None = None) -> tuple["NDArray
         path.write_bytes(_read_stream())
         try:
             return read_image(path, max_pixels=max_pixels)
-        except ImageError as error:
-            raise ImageError(f"standard input: {str(error).removeprefix(f'{path}: ')}") from None
+        except (ImageError, LimitError) as error:
+            raise type(error)(f"standard input: {str(error).removeprefix(f'{path}: ')}") from None
 
 
 def write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
@@ -150,5 +152,7 @@ def write_bytes(target: str, data: bytes) -> None:
         return
     if sys.stdout is None:
         raise VqcodecError("standard output: is closed")
-    sys.stdout.buffer.write(data)
+    left = memoryview(data)
+    while left:  # under PYTHONUNBUFFERED, a write may take only a part
+        left = left[sys.stdout.buffer.write(left) :]
     sys.stdout.buffer.flush()
