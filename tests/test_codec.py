@@ -407,7 +407,7 @@ def test_the_model_of_a_damaged_file_is_found(tiny_codec: Codec, small: bytes, t
         Codec.for_file(small[:20], weights=tiny_weights, device="cpu")
 
 
-def test_work_can_be_cancelled_anywhere(tiny_codec: Codec, photograph: Pixels) -> None:
+def test_work_can_be_cancelled_anywhere(tiny_codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny_codec.compress(photograph, 60)
 
     def after(count: int) -> Callable[[], bool]:
@@ -431,11 +431,13 @@ def test_work_can_be_cancelled_anywhere(tiny_codec: Codec, photograph: Pixels) -
             with pytest.raises(Cancelled, match="cancelled"):
                 work(after(stop))
         work(after(asked))
-    # Each step of the wavefront asks.
+    # Each step of the wavefront asks, and each chunk of what comes before and after the steps: here, a row or position.
+    monkeypatch.setattr(fixed_prior, "CHUNK", 1)
     asked = 0
-    tiny_codec.decompress(data, cancelled=count)
+    tiny_codec.read(data, cancelled=count)
     grids = [grid.shape[1:] for grid in tiny_codec.read(data)[1]]
-    assert asked >= sum(width + 2 * (height - 1) for height, width in grids)
+    steps = sum(width + 2 * (height - 1) for height, width in grids)
+    assert asked == steps + sum(2 * height + height * width for height, width in grids[:-1])
 
 
 def test_pictures_beyond_the_memory_limit_are_refused(tiny_weights: Path, photograph: Pixels) -> None:

@@ -14,6 +14,7 @@ constriction (Bamler 2022).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import constriction
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.errors import Cancelled, FormatError
-from vqcodec.fixed_prior import Choose, Codes, FixedPrior
+from vqcodec.fixed_prior import Codes, FixedPrior
 from vqcodec.wavefront import Wavefront
 
 __all__ = ["Coded", "decode", "encode", "stop_if"]
@@ -62,7 +63,9 @@ def encode(
     for index, grid in enumerate(codes):
         _, height, width = grid.shape
         writer = _Writer(grid, Wavefront(height, width), prior.model.levels[index].stages, measure=measure)
-        _, state = prior.code_level(index, height, width, quality, state, _asking(cancelled, writer.choose), known=grid)
+        _, state = prior.code_level(
+            index, height, width, quality, state, writer.choose, known=grid, poll=partial(stop_if, cancelled)
+        )
         coded.append(Coded(writer.bitstream(), writer.cross_entropy))
     return coded
 
@@ -89,7 +92,9 @@ def decode(
             codes.append(np.zeros((level.groups, height, width), np.int16))
             continue
         reader = _Reader(bitstream, f"level {index}")
-        grid, state = prior.code_level(index, height, width, quality, state, _asking(cancelled, reader.choose))
+        grid, state = prior.code_level(
+            index, height, width, quality, state, reader.choose, poll=partial(stop_if, cancelled)
+        )
         reader.finish()
         codes.append(grid)
     return codes
@@ -99,18 +104,6 @@ def stop_if(cancelled: Callable[[], bool] | None) -> None:
     """Raise Cancelled if ``cancelled`` says so."""
     if cancelled is not None and cancelled():
         raise Cancelled("cancelled")
-
-
-def _asking(cancelled: Callable[[], bool] | None, choose: Choose) -> Choose:
-    """``choose`` that first asks whether to stop."""
-    if cancelled is None:
-        return choose
-
-    def choose_or_stop(first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.integer[Any]]:
-        stop_if(cancelled)
-        return choose(first, last, stage, frequencies)
-
-    return choose_or_stop
 
 
 class _Writer:

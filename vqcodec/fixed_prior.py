@@ -157,6 +157,7 @@ class FixedPrior:
         choose: Choose,
         *,
         known: NDArray[np.integer[Any]] | None = None,
+        poll: Callable[[], None] = lambda: None,
     ) -> tuple[Codes, Tensor | None]:
         """Visit every position of a level, in coding order, and learn its codes from ``choose``.
 
@@ -170,6 +171,7 @@ class FixedPrior:
                 call for the last stage of these rows.
             known: the codes ``[G, H, W]``, where the caller has them. The same sums are then done for many
                 wavefront steps in one go, which changes no integer.
+            poll: called every few milliseconds; what it raises ends the work.
 
         Returns the codes ``[G, H, W]`` and, for the next finer level if there is one, the level's state ``[H, W, C]``.
         Raises VqcodecError where torch was told to multiply with less precision than the integers need.
@@ -177,7 +179,7 @@ class FixedPrior:
         # Nor may a caller's autocast round the integers.
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             self._check_products()
-            return self._code_level(index, height, width, quality, coarser, choose, known)
+            return self._code_level(index, height, width, quality, coarser, choose, known, poll)
 
     def _make_probe(self) -> Linear:
         inputs = 512
@@ -207,11 +209,12 @@ class FixedPrior:
         coarser: Tensor | None,
         choose: Choose,
         known: NDArray[np.integer[Any]] | None,
+        poll: Callable[[], None],
     ) -> tuple[Codes, Tensor | None]:
         level, ceiling = self._levels[index], self.arithmetic.activation_max
         wavefront = Wavefront(height, width)
         positions = height * width
-        context = self._context(level, wavefront, quality, coarser)
+        context = self._context(level, wavefront, quality, coarser, poll)
         codes = np.zeros((positions, level.groups), dtype=np.int16)
         spans = wavefront.spans
         if known is not None:
@@ -222,6 +225,7 @@ class FixedPrior:
         embedded, *hidden = (context.new_zeros(ring) for _ in range(self.config.layers + 1))
         scratch = _Scratch(level, longest, self.device)
         for step in steps:
+            poll()
             here, own = slice(step.first, step.last), step.own
             if known is not None:
                 embedded[own] = level.embed(codes[here])
@@ -247,6 +251,7 @@ class FixedPrior:
         state = torch.empty(context.shape, dtype=STATE, device=self.device)
         raster = torch.from_numpy(wavefront.raster).to(self.device)
         for first, last in chunks(positions, CHUNK):
+            poll()
             state[raster[first:last]] = context[first:last].clamp_(-ceiling, ceiling).to(STATE)
         return found, state.view(height, width, -1)
 
@@ -278,7 +283,14 @@ class FixedPrior:
             room.host.copy_(room.frequencies)
         return room.array
 
-    def _context(self, level: "_Level", wavefront: Wavefront, quality: int, coarser: Tensor | None) -> Tensor:
+    def _context(
+        self,
+        level: "_Level",
+        wavefront: Wavefront,
+        quality: int,
+        coarser: Tensor | None,
+        poll: Callable[[], None],
+    ) -> Tensor:
         """Context ``[N, C]`` in coding order, from the coarser level's state ``[H/f, W/f, C]``, which is used up."""
         own = level.quality[quality - QUALITY_MIN]
         rank = torch.from_numpy(wavefront.rank).to(self.device)
@@ -286,22 +298,24 @@ class FixedPrior:
             return own.repeat(len(rank), 1)
         assert level.spread is not None
         for layer in level.context:
-            self._convolve(layer, coarser)
+            self._convolve(layer, coarser, poll)
         height, width, _ = coarser.shape
         factor, row = level.factor, width * level.factor**2  # positions that a row of the coarser grid becomes
         context = own.new_empty(len(rank), len(own))
         for first, last in chunks(height, max(1, CHUNK // width)):
+            poll()
             spread = level.spread(coarser[first:last].flatten(0, 1).to(own.dtype))
             spread = spread.view(last - first, width, -1, factor, factor).permute(0, 3, 1, 4, 2)
             context[rank[first * row : last * row]] = spread.reshape(-1, len(own)) + own
         return context
 
-    def _convolve(self, layer: Linear, x: Tensor) -> None:
+    def _convolve(self, layer: Linear, x: Tensor, poll: Callable[[], None]) -> None:
         """A 3×3 layer and its clamp on ``x [H, W, C]``, in place."""
         height, width, _ = x.shape
         above = torch.zeros_like(x[:1])  # the row before the next one, as it was
         # A few grid rows at a time: the nine shifted copies are nine times the grid.
         for first, last in chunks(height, max(1, CHUNK // width)):
+            poll()
             below = x[last : last + 1] if last < height else torch.zeros_like(above)
             padded = F.pad(torch.cat([above, x[first:last], below]), (0, 0, 1, 1))
             above = x[last - 1 : last].clone()
