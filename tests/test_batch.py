@@ -1,11 +1,7 @@
 """Many files: their names, and the processes that work on them. The command line's part is in test_cli."""
 
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -116,18 +112,8 @@ def test_outputs_that_cannot_be(folder: Path) -> None:
         plan(["in"], "taken", ENCODER, force=True)
 
 
-# --- processes ----------------------------------------------------------------------------------------------------
-# The work is functions of the standard library, which workers can import.
-
-
-@pytest.fixture
-def no_workers_left() -> Iterator[None]:
-    yield
-    assert not multiprocessing.active_children()
-
-
 @pytest.mark.parametrize("processes", [1, 2])
-def test_outcomes_come_in_order_whatever_fails(folder: Path, processes: int, no_workers_left: None) -> None:
+def test_outcomes_come_in_order_whatever_fails(folder: Path, processes: int) -> None:
     for number in range(5):
         Path(f"{number}.in").write_text(str(number))
     os.remove("2.in")
@@ -155,22 +141,3 @@ def test_what_no_other_task_can_do_without_ends_it_all(folder: Path) -> None:
         with pytest.raises(type(fault), match=str(fault)):
             list(run(work, tasks, 1))
         assert done == ["a", "b"]
-
-
-def test_a_worker_that_dies_is_told_of(folder: Path, no_workers_left: None) -> None:
-    with pytest.raises(VqcodecError, match=r"^a worker process ended early"):
-        list(run(os.execl, [Task("/bin/false", "false")] * 3, 2))  # takes the worker's place
-
-
-def test_an_interrupt_ends_the_workers_at_once(folder: Path, no_workers_left: None) -> None:
-    os.mkfifo("pipe")  # to open it is to wait
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        list(run(open, [Task("pipe", "rb")] * 3, 2))
-
-
-def test_whoever_stops_listening_ends_the_workers(folder: Path, no_workers_left: None) -> None:
-    os.mkfifo("pipe")
-    waiting = run(open, [Task("none", "rb"), Task("pipe", "rb")], 2)
-    assert next(waiting) == Failure("none: No such file or directory")
-    waiting.close()

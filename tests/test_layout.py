@@ -38,6 +38,7 @@ ORDER = [
     "metrics",
     "files",
     "coding",
+    "workers",
     "batch",
     "rd",
     "train",
@@ -45,7 +46,7 @@ ORDER = [
     "__main__",
 ]
 PACKAGES = {"rd", "train"}  # whose modules may import one another
-LIGHT = [*ORDER[:5], "files", "coding", "batch", "cli", "__main__"]
+LIGHT = [*ORDER[:5], "files", "coding", "workers", "batch", "cli", "__main__"]
 WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]
 
 

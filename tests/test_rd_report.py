@@ -115,6 +115,27 @@ def test_a_killed_run_goes_on(tiny_data: Path, tiny_weights: Path, folder: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["report", "report/parts/measurements.jsonl"])
+def test_an_interrupt_is_one_line_and_leaves_no_pieces(
+    tiny_data: Path, tiny_weights: Path, folder: Path, moment: str
+) -> None:
+    """Once the workers start, and once they measure."""
+    command = _command(tiny_data / "val", "-o", "report", "-j", 2, "--weights", tiny_weights, "--threads", 1)
+    with subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (folder / moment).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.endswith("vqcodec: error: interrupted\n")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
 def test_one_image_one_quality_no_anchors(rd_curve: Callable[..., Result], tiny_data: Path, folder: Path) -> None:
     image = min((tiny_data / "val").iterdir())
     run = rd_curve(image, "-o", "r", "-q", 50, "--anchors", "none", "--json")

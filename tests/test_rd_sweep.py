@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
@@ -30,7 +31,8 @@ QUALITY = [{"quality": 20}, {"quality": 80}]
 def plan(tiny_data: Path, tiny_weights: Path, tiny_codec: Codec) -> Plan:
     images, *_ = gather([tiny_data / "val"], beside=tiny_data / "report")
     settings = {OWN: QUALITY, "jpeg": ANCHORS["jpeg"].settings[2:5], "jpeg2000": ANCHORS["jpeg2000"].settings[6:7]}
-    return Plan(images, settings, ["psnr"], tiny_weights, tiny_codec.fingerprint.hex(), "cpu", 1)
+    # With as many threads as this process, with whose results theirs are compared.
+    return Plan(images, settings, ["psnr"], tiny_weights, tiny_codec.fingerprint.hex(), "cpu", torch.get_num_threads())
 
 
 def _anchors_only(plan: Plan, **changes: Any) -> Plan:

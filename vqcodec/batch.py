@@ -11,27 +11,19 @@ The outcome of a task is what the work on it returned, or a :class:`Failure`, wh
 from.
 """
 
-import concurrent.futures
-import contextlib
-import multiprocessing
 import os
-import signal
-import threading
-import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vqcodec.coding import Coder
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError, explain
+from vqcodec.workers import at_work
 
 __all__ = ["Failure", "Task", "plan", "run"]
-
-_GRACE = 2.0  # seconds in which a worker may leave by itself
 
 _T = TypeVar("_T")
 
@@ -88,24 +80,9 @@ def run(work: Callable[[str, str], _T], tasks: Sequence[Task], processes: int) -
         for task in tasks:
             yield _attempt(work, task)
         return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), _start_worker, (work,)
-    )
-    try:
-        with _interrupts_ignored():  # and by the workers too, which inherit that, from their first moment
-            waiting = [pool.submit(_attempt_here, task) for task in tasks]
-        for future in waiting:
-            yield future.result()
-    except BrokenProcessPool:
-        raise VqcodecError(
-            "a worker process ended early, perhaps for want of memory; what is written is complete"
-        ) from None
-    except BaseException:
-        with _interrupts_ignored():
-            _end_workers()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with at_work(partial(_attempt, work), tasks, processes) as outcomes:
+        for outcome in outcomes:
+            yield outcome.result()
 
 
 def _tasks(sources: Sequence[str], output: str | None, coder: Coder) -> Iterator[Task]:
@@ -160,58 +137,3 @@ def _attempt(work: Callable[[str, str], _T], task: Task) -> _T | Failure:
         reason = explain(error)
         named = isinstance(error, VqcodecError) or reason.startswith(f"{task.source}: ")
         return Failure(reason if named else f"{task.source}: {reason}")
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _end_workers() -> None:
-    """Let the workers tidy up and leave; those that are deep in a computation are not waited for."""
-    workers = multiprocessing.active_children()
-    for worker in workers:
-        worker.terminate()
-    deadline = time.monotonic() + _GRACE
-    for worker in workers:
-        worker.join(max(0.0, deadline - time.monotonic()))
-        worker.kill()
-
-
-# --- in a worker process ----------------------------------------------------------------------------------------
-
-_work: Callable[[str, str], Any]
-
-
-def _start_worker(work: Callable[[str, str], Any]) -> None:
-    global _work
-    _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent deals with it
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    signal.signal(signal.SIGTERM, _leave)
-
-
-def _follow_parent() -> None:
-    """End with the process that gives the tasks, however that ends: no one would tell a worker."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os._exit(1)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Handler of SIGTERM: leave, but through the ``except`` and ``finally`` of whatever is being written."""
-    raise SystemExit
-
-
-def _attempt_here(task: Task) -> Any:
-    try:
-        return _attempt(_work, task)
-    except SystemExit:
-        os._exit(1)  # the pool would go on with the next task

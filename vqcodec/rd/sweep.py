@@ -18,13 +18,9 @@ import functools
 import hashlib
 import json
 import math
-import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +40,7 @@ from vqcodec.images import image_files, read_image, write_atomic
 from vqcodec.metrics import METRICS, Metric
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.provenance import cores, package_version
+from vqcodec.workers import at_work
 
 __all__ = ["OWN", "Contents", "Image", "Measurement", "Plan", "gather", "sweep"]
 
@@ -324,26 +321,11 @@ def _work(plan: Plan, tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[_Task
     """Outcomes as they come: a measurement, or why there is none."""
     if not tasks:
         return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(jobs, len(tasks)),
-        multiprocessing.get_context("spawn"),
-        _start,
-        (str(plan.weights), plan.device, plan.threads),
-    )
-    try:
-        waiting = {pool.submit(_measure, task): task for task in tasks}
-        for future in concurrent.futures.as_completed(waiting):
-            yield waiting[future], future.result()
-    except BrokenProcessPool:
-        raise VqcodecError(
-            "a worker process ended early, perhaps for want of memory; what it measured is kept"
-        ) from None
-    except BaseException:
-        for worker in multiprocessing.active_children():  # what they are at would take seconds yet
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    prepare = functools.partial(_prepare, str(plan.weights), plan.device, plan.threads)
+    with at_work(_measure, tasks, min(jobs, len(tasks)), prepare) as outcomes:
+        found = dict(zip(outcomes, tasks, strict=True))
+        for outcome in concurrent.futures.as_completed(outcomes):
+            yield found[outcome], outcome.result()
 
 
 # --- in a worker process ----------------------------------------------------------------------------------------
@@ -351,20 +333,10 @@ def _work(plan: Plan, tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[_Task
 _model = ("", "cpu")
 
 
-def _start(weights: str, device: str, threads: int) -> None:
+def _prepare(weights: str, device: str, threads: int) -> None:
     global _model
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent deals with it
-    threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _model = (weights, device)
-
-
-def _follow_parent() -> None:
-    """End with the process that gives the tasks, however that ends: no one would tell a worker."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 @functools.cache
