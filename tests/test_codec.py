@@ -239,10 +239,10 @@ def test_bitstreams_cut_and_mended(tiny_codec: Codec, small: bytes, cut: int, le
 def test_compress_checks_its_own_bytes(tiny_codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = entropy.decode
 
-    def off_by_one(*arguments: Any, **options: Any) -> list[NDArray[np.int16]]:
-        codes = honest(*arguments, **options)
+    def off_by_one(*arguments: Any, **options: Any) -> list[list[NDArray[np.int16]]]:
+        (codes,) = honest(*arguments, **options)
         codes[-1][-1, -1, -1] ^= 1
-        return codes
+        return [codes]
 
     monkeypatch.setattr(entropy, "decode", off_by_one)
     with pytest.raises(RuntimeError, match="does not decode to its own codes"):
@@ -259,7 +259,7 @@ def test_threads_and_batches_change_no_code(
         threads(count)
         monkeypatch.setattr(fixed_prior, "CHUNK", chunk)  # how many positions the encoder computes in one go
         assert [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)] == bitstreams
-        back = entropy.decode(tiny_codec.prior, bitstreams, [(4, 5), (8, 10), (8, 10)], 75)
+        (back,) = entropy.decode(tiny_codec.prior, [bitstreams], [(4, 5), (8, 10), (8, 10)], [75])
         assert all(np.array_equal(a, b) for a, b in zip(codes, back, strict=True))
 
 
@@ -275,7 +275,7 @@ def test_a_file_made_here_is_read_by_another_process_with_plain_arithmetic(
         "data = Path('photo.vq').read_bytes()\n"
         "codec = Codec.load(sys.argv[1], device='cpu'); file = parse(data)\n"
         "shapes = codec._shapes(file.height, file.width)\n"
-        "numpy.savez('codes', *entropy.decode(codec.prior, list(file.levels), shapes, file.quality))\n"
+        "numpy.savez('codes', *entropy.decode(codec.prior, [file.levels], shapes, [file.quality])[0])\n"
         "numpy.save('pixels', codec.decompress(data)); print(torch.backends.cpu.get_cpu_capability())"
     )
     environment = {"ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": str(root), "PATH": "", "OMP_NUM_THREADS": "1"}
@@ -329,7 +329,7 @@ def test_gpu_and_cpu_read_each_others_files(tiny_codec: Codec, tiny_weights: Pat
         data = writer.compress(photograph, 80)
         file = parse(data)
         shapes = reader._shapes(file.height, file.width)
-        there = entropy.decode(reader.prior, list(file.levels), shapes, 80)
+        (there,) = entropy.decode(reader.prior, [file.levels], shapes, [80])
         assert all(np.array_equal(a, b) for a, b in zip(writer.codes(photograph, 80), there, strict=True))
         assert np.abs(reader.decompress(data).astype(int) - writer.decompress(data)).max() <= 1
 
@@ -438,6 +438,61 @@ def test_work_can_be_cancelled_anywhere(tiny_codec: Codec, photograph: Pixels, m
     grids = [grid.shape[1:] for grid in tiny_codec.read(data)[1]]
     steps = sum(width + 2 * (height - 1) for height, width in grids)
     assert asked == steps + sum(2 * height + height * width for height, width in grids[:-1])
+
+
+def test_many_pictures_at_once(tiny_codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several sizes, upright and not, grey and in colour, with and without codes at the level of pixels."""
+    grey = photograph[:, :, :1]
+    pictures = [
+        *(photograph[top : top + 40, :56] for top in range(0, 60, 10)),
+        photograph[:56, 60:100],
+        grey[:40, 80:136],
+        photograph[:33, 40:95],
+        photograph[:17, :31],
+        np.full((40, 56, 3), 99, np.uint8),
+    ]
+    qualities = [1, 20, 40, 60, 80, 100, 50, 70, 90, 30, 10]
+    files = [tiny_codec.compress(np.ascontiguousarray(p), q) for p, q in zip(pictures, qualities, strict=True)]
+    for i in (1, 4, 7):
+        codes = tiny_codec.codes(pictures[i], qualities[i])
+        codes[-1][:] = 0
+        levels = entropy.encode(tiny_codec.prior, codes, qualities[i])
+        files[i] = forge(files[i], levels=tuple(level.bitstream for level in levels))
+    assert [not parse(data).levels[-1] for data in files].count(True) == 3
+    together: list[int] = []
+    honest = entropy.decode
+
+    def count(prior: Any, bitstreams: list[Any], *others: Any, **options: Any) -> Any:
+        together.append(len(bitstreams))
+        return honest(prior, bitstreams, *others, **options)
+
+    for only in (None, 1, 2):
+        monkeypatch.setattr(entropy, "decode", honest)
+        expected = [tiny_codec.decompress(data, levels=only) for data in files]
+        monkeypatch.setattr(entropy, "decode", count)
+        found = tiny_codec.decompress_many(files, levels=only)
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert together == [10, 1] * 3  # 33×55 and 40×56 have grids of one size
+    assert tiny_codec.decompress_many([]) == []
+    assert np.array_equal(tiny_codec.decompress_many([memoryview(files[0])])[0], tiny_codec.decompress(files[0]))
+    together.clear()
+    monkeypatch.setattr(tiny_codec, "max_memory", 3 * tiny_codec.memory(40, 56) + 1)
+    tiny_codec.decompress_many(files[:7])
+    assert together == [3, 3, 1]
+
+
+def test_one_of_many_that_is_wrong(tiny_codec: Codec, small: bytes, photograph: Pixels) -> None:
+    foreign, cut = forge(small, fingerprint=b"\1\2\3\4"), small[:-1]
+    odd = forge(small, levels=(*parse(small).levels[:1], b"\1" * 40, b""))
+    for wrong, refusal in ((foreign, UnknownModelError), (cut, FormatError), (odd, FormatError)):
+        with pytest.raises(refusal):
+            tiny_codec.decompress_many([small, wrong, small])
+    with pytest.raises(Cancelled):
+        tiny_codec.decompress_many([small, small], cancelled=lambda: True)
+    with pytest.raises(LimitError, match="too many pixels"):
+        tiny_codec.decompress_many([small], max_pixels=1)
+    with pytest.raises(ValueError, match="levels is 0"):
+        tiny_codec.decompress_many([small], levels=0)
 
 
 def test_pictures_beyond_the_memory_limit_are_refused(tiny_weights: Path, photograph: Pixels) -> None:

@@ -86,14 +86,14 @@ def likely_codes(prior: FixedPrior, height: int, width: int, quality: int, seed:
     codes = []
     state = None
     for index, shape in enumerate(shapes_of(prior.model, height, width)):
-        grid, state = prior.code_level(index, *shape, quality, state, draw)
+        (grid,), state = prior.code_level(index, *shape, [quality], state, draw)
         codes.append(grid.astype(np.int64))
     return codes
 
 
 def assert_round_trip(prior: FixedPrior, codes: list[Codes], quality: int) -> list[bytes]:
     bitstreams = [level.bitstream for level in encode(prior, codes, quality)]
-    decoded = decode(prior, bitstreams, [grid.shape[1:] for grid in codes], quality)
+    (decoded,) = decode(prior, [bitstreams], [grid.shape[1:] for grid in codes], [quality])
     for grid, again in zip(codes, decoded, strict=True):
         assert again.dtype == np.int16
         np.testing.assert_array_equal(again, grid)
@@ -270,7 +270,7 @@ def frequencies_seen(prior: FixedPrior, codes: list[Codes], quality: int) -> lis
             return codes
 
         look_up = functools.partial(choose, grid=grid, raster=Wavefront(height, width).raster, seen=seen)
-        _, state = prior.code_level(index, height, width, quality, state, look_up)
+        _, state = prior.code_level(index, height, width, [quality], state, look_up)
         levels.append(seen)
     return levels
 
@@ -405,7 +405,7 @@ model, config = {TWO!r}, {PRIORS[TWO]!r}
 integers, codes = torch.load(sys.argv[1])
 prior, codes = FixedPrior(integers, model, config), [grid.numpy() for grid in codes]
 bitstreams = [level.bitstream for level in entropy.encode(prior, codes, 10)]
-decoded = entropy.decode(prior, bitstreams, [grid.shape[1:] for grid in codes], 10)
+(decoded,) = entropy.decode(prior, [bitstreams], [grid.shape[1:] for grid in codes], [10])
 assert all((a == b).all() for a, b in zip(codes, decoded, strict=True))
 print(*(bitstream.hex() for bitstream in bitstreams))
 """
@@ -503,7 +503,7 @@ def test_bytes_that_a_writer_leaves_out_or_never_makes_are_refused() -> None:
 def attempt(model: ModelConfig, bitstreams: list[bytes], height: int, width: int) -> list[NDArray[np.int16]] | str:
     """Codes, or the message of a FormatError; anything else fails the test."""
     try:
-        return decode(prior_of(model), bitstreams, shapes_of(model, height, width), 50)
+        return decode(prior_of(model), [bitstreams], shapes_of(model, height, width), [50])[0]
     except FormatError as error:
         return str(error)
 
@@ -537,7 +537,7 @@ def test_an_empty_level_of_pixels_is_code_0_everywhere_by_the_long_way_too(heigh
     coded = [level.bitstream for level in entropy.encode(prior_of(THREE), codes, 50)]
     assert coded[2] == b""
     both = [
-        entropy.decode(FixedPrior(integers(THREE), model, PRIORS[THREE]), coded, shapes_of(THREE, height, 4), 50)
+        entropy.decode(FixedPrior(integers(THREE), model, PRIORS[THREE]), [coded], shapes_of(THREE, height, 4), [50])[0]
         for model in (THREE, short)
     ]
     for grid, long_way, short_way in zip(codes, *both, strict=True):

@@ -75,9 +75,9 @@ def visit(prior: FixedPrior, codes: list[Codes], quality: int = 50, *, known: bo
     for index, grid in enumerate(codes):
         recorder = Recorder(grid, prior.model.levels[index].stages)
         _, height, width = grid.shape
-        given_codes = grid if known else None
-        found, state = prior.code_level(index, height, width, quality, state, recorder.choose, known=given_codes)
-        np.testing.assert_array_equal(found, grid)
+        given_codes = grid[None] if known else None
+        found, state = prior.code_level(index, height, width, [quality], state, recorder.choose, known=given_codes)
+        np.testing.assert_array_equal(found, grid[None])
         recorders.append(recorder)
     return recorders
 

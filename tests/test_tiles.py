@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqcodec.tiles import tiles
+from vqcodec.tiles import BATCH, BATCH_PIXELS, batch_size, tiles
 
 
 @given(
@@ -38,3 +38,11 @@ def test_tiles(height: int, width: int, largest: int, halo: int, multiple: int, 
 def test_tiles_are_of_about_equal_size(length: int, parts: list[int]) -> None:
     cut = tiles(16, length // 8 * 8, largest=1024, halo=128, multiple=8)
     assert [tile.columns.stop - tile.columns.start for tile in cut] == pytest.approx(parts, abs=16)
+
+
+@given(height=st.integers(1, 65535), width=st.integers(1, 65535))
+def test_batches(height: int, width: int) -> None:
+    count = batch_size(height, width)
+    assert 1 <= count <= BATCH
+    assert count == 1 or count * height * width <= BATCH_PIXELS
+    assert count == BATCH or (count + 1) * height * width > BATCH_PIXELS

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,22 @@ def test_wavefront(height: int, width: int) -> None:
         for tap, (dx, dy) in zip(wave.neighbours[row], [(-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0)], strict=True):
             inside = 0 <= x + dx < width and 0 <= y + dy < height
             assert (positions[tap] == (x + dx, y + dy)) if inside else (tap == height * width)
+
+
+@given(height=st.integers(1, 7), width=st.integers(1, 7), count=st.integers(1, 4))
+def test_several_grids_together(height: int, width: int, count: int) -> None:
+    one, wave, size = Wavefront(height, width), Wavefront(height, width, count), height * width
+    assert wave.spans == [(count * first, count * last) for first, last in one.spans]
+    assert (wave.raster[wave.rank] == np.arange(count * size)).all()
+    for (first, last), (a, b) in zip(wave.spans, one.spans, strict=True):
+        for i, rows in enumerate(np.split(np.arange(first, last), count)):
+            # The rows of a step are those of the first grid, then those of the next …
+            assert (wave.raster[rows] == i * size + one.raster[a:b]).all()
+            # … and each grid's neighbours are its own.
+            outside = one.neighbours[a:b] == size
+            assert ((wave.neighbours[rows] == count * size) == outside).all()
+            theirs, its_own = wave.neighbours[rows][~outside], one.neighbours[a:b][~outside]
+            assert (wave.raster[theirs] == i * size + one.raster[its_own]).all()
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1), size=st.integers(1, 20))

@@ -64,7 +64,7 @@ def encode(
         _, height, width = grid.shape
         writer = _Writer(grid, Wavefront(height, width), prior.model.levels[index].stages, measure=measure)
         _, state = prior.code_level(
-            index, height, width, quality, state, writer.choose, known=grid, poll=partial(stop_if, cancelled)
+            index, height, width, [quality], state, writer.choose, known=grid[None], poll=partial(stop_if, cancelled)
         )
         coded.append(Coded(writer.bitstream(), writer.cross_entropy))
     return coded
@@ -72,31 +72,46 @@ def encode(
 
 def decode(
     prior: FixedPrior,
-    bitstreams: list[bytes],
-    shapes: list[tuple[int, int]],
-    quality: int,
+    bitstreams: Sequence[Sequence[bytes]],
+    shapes: Sequence[tuple[int, int]],
+    qualities: Sequence[int],
     *,
     cancelled: Callable[[], bool] | None = None,
-) -> list[Codes]:
-    """The codes ``[G_l, H_l, W_l]`` of each bitstream; ``shapes`` are (H_l, W_l), coarsest first.
+) -> list[list[Codes]]:
+    """The codes ``[G_l, H_l, W_l]`` of each of B pictures, each level of which has a bitstream, coarsest first.
+
+    Their grids have one size: ``shapes`` are (H_l, W_l). The prior sees to all pictures in one go.
 
     Raises Cancelled as :func:`encode` does, and FormatError when the bytes cannot be a bitstream of this model;
     damage that still decodes to some codes is for the container's checksums to find.
     """
-    codes: list[Codes] = []
+    codes: list[list[Codes]] = [[] for _ in bitstreams]
     state = None
-    for index, (bitstream, (height, width)) in enumerate(zip(bitstreams, shapes, strict=True)):
+    for index, (height, width) in enumerate(shapes):
         level = prior.model.levels[index]
-        if not bitstream and level.pixels and index == len(prior.model.levels) - 1:
-            # Nothing but zeros is read from it, and a range coder's zeros stand for code 0 whatever the frequencies.
-            codes.append(np.zeros((level.groups, height, width), np.int16))
-            continue
-        reader = _Reader(bitstream, f"level {index}")
-        grid, state = prior.code_level(
-            index, height, width, quality, state, reader.choose, poll=partial(stop_if, cancelled)
-        )
-        reader.finish()
-        codes.append(grid)
+        present = list(range(len(bitstreams)))
+        if level.pixels and index == len(prior.model.levels) - 1:
+            # Of an empty bitstream, only zeros are read, which stand for code 0 whatever the frequencies.
+            present = [i for i in present if bitstreams[i][index]]
+            if state is not None and len(present) < len(state):
+                state = state[present]
+        found = iter(())
+        if present:
+            readers = [_Reader(bitstreams[i][index], f"level {index}") for i in present]
+            grids, state = prior.code_level(
+                index,
+                height,
+                width,
+                [qualities[i] for i in present],
+                state,
+                partial(_choose, readers),
+                poll=partial(stop_if, cancelled),
+            )
+            for reader in readers:
+                reader.finish()
+            found = iter(grids)
+        for i, picture in enumerate(codes):
+            picture.append(next(found) if i in present else np.zeros((level.groups, height, width), np.int16))
     return codes
 
 
@@ -166,3 +181,15 @@ class _Reader:
     def finish(self) -> None:
         if not self.decoder.maybe_exhausted():
             raise FormatError(f"{self.name} has bytes left after its last code")
+
+
+def _choose(
+    readers: Sequence[_Reader], first: int, last: int, stage: int, frequencies: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    """What each reader reads for its share of the rows."""
+    if len(readers) == 1:
+        return readers[0].choose(first, last, stage, frequencies)
+    shares = frequencies.reshape(len(readers), -1, *frequencies.shape[1:])
+    return np.concatenate(
+        [reader.choose(first, last, stage, share) for reader, share in zip(readers, shares, strict=True)]
+    )

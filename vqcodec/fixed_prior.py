@@ -16,7 +16,7 @@ whose network this is. Rows of every buffer are in the order of :mod:`vqcodec.wa
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,34 +152,35 @@ class FixedPrior:
         index: int,
         height: int,
         width: int,
-        quality: int,
+        qualities: Sequence[int],
         coarser: Tensor | None,
         choose: Choose,
         *,
         known: NDArray[np.integer[Any]] | None = None,
         poll: Callable[[], None] = lambda: None,
     ) -> tuple[Codes, Tensor | None]:
-        """Visit every position of a level, in coding order, and learn its codes from ``choose``.
+        """Visit every position of a level of B pictures, in coding order, and learn its codes from ``choose``.
 
         Args:
             index: the level, 0 the coarsest.
-            height, width: of its grid.
-            quality: 1..100.
+            height, width: of its grid, the same for all pictures.
+            qualities: of the B pictures, 1..100.
             coarser: the state that this function returned for the level before, which is used up; None for level 0.
             choose: given the frequencies of a stage's codes at some rows, returns the codes: the encoder
                 looks them up, the decoder reads them from the bitstream. The frequencies are overwritten after the
                 call for the last stage of these rows.
-            known: the codes ``[G, H, W]``, where the caller has them. The same sums are then done for many
+            known: the codes ``[B, G, H, W]``, where the caller has them. The same sums are then done for many
                 wavefront steps in one go, which changes no integer.
             poll: called every few milliseconds; what it raises ends the work.
 
-        Returns the codes ``[G, H, W]`` and, for the next finer level if there is one, the level's state ``[H, W, C]``.
+        Returns the codes ``[B, G, H, W]`` and, for the next finer level if there is one, the level's state
+        ``[B, H, W, C]``.
         Raises VqcodecError where torch was told to multiply with less precision than the integers need.
         """
         # Nor may a caller's autocast round the integers.
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             self._check_products()
-            return self._code_level(index, height, width, quality, coarser, choose, known, poll)
+            return self._code_level(index, height, width, qualities, coarser, choose, known, poll)
 
     def _make_probe(self) -> Linear:
         inputs = 512
@@ -205,20 +206,20 @@ class FixedPrior:
         index: int,
         height: int,
         width: int,
-        quality: int,
+        qualities: Sequence[int],
         coarser: Tensor | None,
         choose: Choose,
         known: NDArray[np.integer[Any]] | None,
         poll: Callable[[], None],
     ) -> tuple[Codes, Tensor | None]:
         level, ceiling = self._levels[index], self.arithmetic.activation_max
-        wavefront = Wavefront(height, width)
-        positions = height * width
-        context = self._context(level, wavefront, quality, coarser, poll)
+        wavefront = Wavefront(height, width, len(qualities))
+        positions = len(qualities) * height * width
+        context = self._context(level, wavefront, qualities, coarser, poll)
         codes = np.zeros((positions, level.groups), dtype=np.int16)
         spans = wavefront.spans
         if known is not None:
-            codes[:] = known.reshape(level.groups, -1).T[wavefront.raster]
+            codes[:] = known.swapaxes(0, 1).reshape(level.groups, -1).T[wavefront.raster]
             spans = merge(spans, CHUNK)
         longest, steps = _plan(wavefront, spans, self.device)
         ring = 4 * longest + 1, self.config.channels
@@ -245,7 +246,7 @@ class FixedPrior:
         grid = np.empty_like(codes)
         grid[wavefront.raster] = codes
         del codes
-        found = grid.T.reshape(level.groups, height, width)
+        found = grid.reshape(-1, height, width, level.groups).transpose(0, 3, 1, 2)
         if index + 1 == len(self._levels):
             return found, None
         state = torch.empty(context.shape, dtype=STATE, device=self.device)
@@ -253,7 +254,7 @@ class FixedPrior:
         for first, last in chunks(positions, CHUNK):
             poll()
             state[raster[first:last]] = context[first:last].clamp_(-ceiling, ceiling).to(STATE)
-        return found, state.view(height, width, -1)
+        return found, state.view(len(qualities), height, width, -1)
 
     def _choose_codes(
         self, level: "_Level", step: "_Step", h: Tensor, choose: Choose, scratch: "_Scratch", codes: Codes
@@ -287,27 +288,35 @@ class FixedPrior:
         self,
         level: "_Level",
         wavefront: Wavefront,
-        quality: int,
+        qualities: Sequence[int],
         coarser: Tensor | None,
         poll: Callable[[], None],
     ) -> Tensor:
-        """Context ``[N, C]`` in coding order, from the coarser level's state ``[H/f, W/f, C]``, which is used up."""
-        own = level.quality[quality - QUALITY_MIN]
-        rank = torch.from_numpy(wavefront.rank).to(self.device)
-        if coarser is None:
-            return own.repeat(len(rank), 1)
+        """Context ``[B·N, C]`` in coding order, from the coarser state ``[B, H/f, W/f, C]``, which is used up."""
+        own = level.quality[[quality - QUALITY_MIN for quality in qualities]]
+        ranks = torch.from_numpy(wavefront.rank).to(self.device).view(len(qualities), -1)
+        context = own.new_empty(ranks.numel(), own.shape[1])
+        for i, rank in enumerate(ranks):
+            if coarser is None:
+                context[rank] = own[i]
+            else:
+                self._fill(level, context, rank, own[i], coarser[i], poll)
+        return context
+
+    def _fill(
+        self, level: "_Level", context: Tensor, rank: Tensor, own: Tensor, coarser: Tensor, poll: Callable[[], None]
+    ) -> None:
+        """The rows ``rank`` of ``context``: those of one picture, whose coarser state is ``[H/f, W/f, C]``."""
         assert level.spread is not None
         for layer in level.context:
             self._convolve(layer, coarser, poll)
         height, width, _ = coarser.shape
         factor, row = level.factor, width * level.factor**2  # positions that a row of the coarser grid becomes
-        context = own.new_empty(len(rank), len(own))
         for first, last in chunks(height, max(1, CHUNK // width)):
             poll()
             spread = level.spread(coarser[first:last].flatten(0, 1).to(own.dtype))
             spread = spread.view(last - first, width, -1, factor, factor).permute(0, 3, 1, 4, 2)
             context[rank[first * row : last * row]] = spread.reshape(-1, len(own)) + own
-        return context
 
     def _convolve(self, layer: Linear, x: Tensor, poll: Callable[[], None]) -> None:
         """A 3×3 layer and its clamp on ``x [H, W, C]``, in place."""

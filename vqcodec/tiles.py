@@ -1,4 +1,5 @@
 """Tiles with halos: what a large picture is cut into so that the memory of the float half does not grow with it.
+And batches: how many small ones go together.
 
 ::
 
@@ -17,7 +18,10 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Span", "Tile", "tiles"]
+__all__ = ["Span", "Tile", "batch_size", "tiles"]
+
+BATCH = 16  # pictures
+BATCH_PIXELS = 2**22  # of all of them
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ def tiles(height: int, width: int, *, largest: int, halo: int, multiple: int) ->
         _spans(height, largest, halo, multiple), _spans(width, largest, halo, multiple)
     ):
         yield Tile(rows, columns)
+
+
+def batch_size(height: int, width: int) -> int:
+    """How many pictures of this size are worth decoding together: more would gain little time for their memory."""
+    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
 
 
 def _spans(length: int, largest: int, halo: int, multiple: int) -> list[Span]:

@@ -22,15 +22,21 @@ __all__ = ["Wavefront", "chunks", "merge"]
 class Wavefront:
     """The order in which a grid's positions are coded, and where their neighbours are in that order.
 
+    Several grids of one size go together: a step has the rows of the first grid, then those of the second, and so on.
+
+    Args:
+        height, width: H and W of each grid.
+        count: B, how many there are.
+
     Attributes:
         spans: ``(first, last + 1)`` rows of each sequential step; there are W + 2(H−1) of them.
-        raster: ``[N]`` raster index of each row.
-        rank: ``[N]`` row of each raster index.
-        neighbours: ``[N, 5]`` rows of the positions up-left, up, up-right, left and the position itself; N
+        raster: ``[B·N]`` raster index of each row, B·N = B·H·W, in the first grid and then the next ones.
+        rank: ``[B·N]`` row of each raster index.
+        neighbours: ``[B·N, 5]`` rows of the positions up-left, up, up-right, left and the position itself; B·N
             stands for a position outside the grid.
     """
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, count: int = 1) -> None:
         y, x = np.divmod(np.arange(height * width), width)
         step = x + 2 * y
         order = np.lexsort((y, step))
@@ -44,6 +50,24 @@ class Wavefront:
         ends = np.cumsum(np.bincount(step, minlength=width + 2 * (height - 1))).tolist()
         # A grid one column wide has no position at the odd indices.
         self.spans = [(a, b) for a, b in itertools.pairwise([0, *ends]) if a < b]
+        if count > 1:
+            self._repeat(count)
+
+    def _repeat(self, count: int) -> None:
+        """Make of the order of one grid that of ``count``."""
+        positions = len(self.rank)
+        starts, sizes = (np.array(numbers) for numbers in zip(*((a, b - a) for a, b in self.spans), strict=True))
+        before, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+        # Row r of one grid's order becomes row rows[i, r] for grid i; a last entry stands for what is outside.
+        rows = np.full((count, positions + 1), count * positions)
+        rows[:, :-1] = count * before + np.arange(count)[:, None] * size + np.arange(positions) - before
+        self.rank = rows[:, self.rank].flatten()
+        neighbours = rows[:, self.neighbours].reshape(-1, 5)
+        self.raster = np.empty_like(self.rank)
+        self.raster[self.rank] = np.arange(count * positions)
+        self.neighbours = np.empty_like(neighbours)
+        self.neighbours[rows[:, :-1].flatten()] = neighbours
+        self.spans = [(count * a, count * b) for a, b in self.spans]
 
 
 def chunks(count: int, size: int) -> Iterator[tuple[int, int]]:
