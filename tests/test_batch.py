@@ -1,14 +1,18 @@
 """Many files: their names, and the processes that work on them. The command line's part is in test_cli."""
 
+import itertools
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from vqcodec.batch import Failure, Task, plan, run
-from vqcodec.coding import Decoder, Encoder, Models
+from vqcodec.batch import Failure, plan, run
+from vqcodec.coding import Decoder, Encoder, Models, Task
+from vqcodec.container import Container, pack
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError
+from vqcodec.tiles import BATCH
 
 MODELS = Models(None, "cpu", None)
 ENCODER = Encoder(MODELS, 75, psnr=False)
@@ -112,13 +116,20 @@ def test_outputs_that_cannot_be(folder: Path) -> None:
         plan(["in"], "taken", ENCODER, force=True)
 
 
+def copy(batch: Sequence[Task]) -> list[str]:
+    """Work that ends at the first file that is not there."""
+    return [shutil.copyfile(task.source, task.target) for task in batch]
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_outcomes_come_in_order_whatever_fails(folder: Path, processes: int) -> None:
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1, 1], [2, 3], [5], [1, 4]])
+def test_outcomes_come_in_order_whatever_fails(folder: Path, processes: int, sizes: list[int]) -> None:
     for number in range(5):
         Path(f"{number}.in").write_text(str(number))
     os.remove("2.in")
-    tasks = [Task(f"{number}.in", f"{number}.out") for number in range(5)]
-    outcomes = list(run(shutil.copyfile, tasks, processes))
+    tasks = iter([Task(f"{number}.in", f"{number}.out") for number in range(5)])
+    batches = [list(itertools.islice(tasks, size)) for size in sizes]
+    outcomes = list(run(copy, batches, processes))
     assert outcomes.pop(2) == Failure("2.in: No such file or directory")
     assert outcomes == ["0.out", "1.out", "3.out", "4.out"]
     assert [Path(f"{number}.out").read_text() for number in (0, 1, 3, 4)] == ["0", "1", "3", "4"]
@@ -128,16 +139,50 @@ def test_what_no_other_task_can_do_without_ends_it_all(folder: Path) -> None:
     done: list[str] = []
     faults = {"b": UnknownModelError("b: made with others"), "c": VqcodecError("c: bad")}
 
-    def work(source: str, target: str) -> None:
-        done.append(source)
-        if source in faults:
-            raise faults[source]
+    def work(batch: Sequence[Task]) -> list[None]:
+        for task in batch:
+            done.append(task.source)
+            if task.source in faults:
+                raise faults[task.source]
+        return [None] * len(batch)
 
-    tasks = [Task(name, name) for name in "abcd"]
-    assert list(run(work, tasks, 1)) == [None, Failure("b: made with others"), Failure("c: bad"), None]
+    alone = [[Task(name, name)] for name in "abcd"]
+    together = [[task for (task,) in alone]]
+    for batches, order in ((alone, ["a", "b", "c", "d"]), (together, ["a", "b", "a", "b", "c", "d"])):
+        done.clear()
+        assert list(run(work, batches, 1)) == [None, Failure("b: made with others"), Failure("c: bad"), None]
+        assert done == order
     for fault in (WeightsError("w: damaged"), DeviceError("no cuda")):
         faults["b"] = fault
-        done.clear()
-        with pytest.raises(type(fault), match=str(fault)):
-            list(run(work, tasks, 1))
-        assert done == ["a", "b"]
+        for batches in (alone, together):
+            with pytest.raises(type(fault), match=str(fault)):
+                list(run(work, batches, 1))
+
+
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+def vq(name: str, width: int, height: int, fingerprint: bytes = b"1234") -> Task:
+    """The task of decoding such a file."""
+    Path(name).write_bytes(pack(Container(width, height, False, 50, fingerprint, (b"1",))))
+    return Task(name, f"{name}.png")
+
+
+def test_files_of_one_size_and_model_go_together(folder: Path) -> None:
+    tasks = [vq(f"{i}.vq", *sides) for i, sides in enumerate([(30, 20), (20, 30), (30, 20), (30, 21), (30, 20)])]
+    tasks += [vq("5.vq", 30, 20, b"5678"), vq("6.vq", 30, 20, b"5678"), Task("none.vq", "none.png")]
+    Path("damaged.vq").write_bytes(Path("6.vq").read_bytes()[:-1])
+    tasks += [Task("damaged.vq", "damaged.png"), vq("9.vq", 30, 20, b"5678"), vq("10.vq", 30, 20, b"5678")]
+    lengths = [len(batch) for batch in DECODER.batches(tasks, 1)]
+    assert lengths == [3, 1, 1, 2, 1, 1, 2]
+    assert [task for batch in DECODER.batches(tasks, 1) for task in batch] == tasks
+    assert ENCODER.batches(tasks, 1) == [[task] for task in tasks]
+
+
+def test_batches_are_short_enough_for_the_memory_and_for_all_processes(folder: Path) -> None:
+    small = [vq(f"small{i}.vq", 30, 20) for i in range(40)]
+    assert [len(batch) for batch in DECODER.batches(small, 1)] == [BATCH, BATCH, 40 - 2 * BATCH]
+    assert [len(batch) for batch in DECODER.batches(small, 2)] == [7] * 5 + [5]
+    assert [len(batch) for batch in DECODER.batches(small[:3], 8)] == [1, 1, 1]
+    large = [vq(f"large{i}.vq", 2048, 1024) for i in range(5)]
+    assert [len(batch) for batch in DECODER.batches(large, 1)] == [2, 2, 1]

@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks import contexts, exactness, options, speed, speed_codecs, speed_plot, speed_profile, throughput, trials
+from benchmarks import (
+    contexts,
+    exactness,
+    options,
+    speed,
+    speed_codecs,
+    speed_plot,
+    speed_profile,
+    throughput,
+    together,
+    trials,
+)
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
 from vqcodec.prior import LevelPrior, PixelCNN
 from vqcodec.train.vae import rate_distortion
@@ -458,3 +469,21 @@ def test_throughput(tiny_data: Path, folder: Path) -> None:
         assert measured["pixels_per_second"] == pytest.approx(2 * 64 * 64 / measured["seconds"])
         assert 0 < measured["flop_per_second"] < 1e15
     assert run.stdout == throughput.markdown(result) + "\n"
+
+
+@pytest.mark.slow
+def test_together(root: Path, tiny_weights: Path, folder: Path) -> None:
+    before = torch.get_num_threads()
+    command = [str(root / "examples" / "chelsea.png"), "--weights", str(tiny_weights), "--repeats", "1", "-o", "t.json"]
+    run = CliRunner().invoke(together.main, [*command, "--threads", str(before)])
+    assert run.exit_code == 0, run.output
+    result = json.loads(Path("t.json").read_text(encoding="utf-8"))
+    assert [(size["height"], size["width"], size["batch"]) for size in result["sizes"]] == [
+        (96, 128, 16),
+        (256, 256, 16),
+        (512, 768, 10),
+    ]
+    for size in result["sizes"]:
+        times = size["milliseconds"]
+        assert size["ratio"] == pytest.approx(times["alone"] / times["together"])
+    assert run.stdout == together.markdown(result) + "\n"

@@ -69,6 +69,12 @@ class FakeCodec:
             raise self.fault
         return self._pixels(parse(data))
 
+    def decompress_many(
+        self, files: list[bytes], *, levels: int | None = None, max_pixels: int | None = None
+    ) -> list[NDArray[np.uint8]]:
+        self.calls.append(("together", len(files)))
+        return [self.decompress(data, levels=levels, max_pixels=max_pixels) for data in files]
+
     def salvage(self, data: bytes, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], str | None]:
         left = salvage(data)
         return self._pixels(left.container), left.damage
@@ -339,7 +345,7 @@ def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], 
     ]
     assert summary.startswith(f"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, ")
     np.testing.assert_array_equal(np.asarray(Image.open("back/photo.png")), picture)
-    assert fake.calls == [("load", None, "auto"), ("for_fingerprint", None, "auto")]
+    assert fake.calls == [("load", None, "auto"), ("for_fingerprint", None, "auto"), ("together", 2)]
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 ::
 
-    INPUTS, files and folders ──plan──▶ tasks: source ▶ target ──run──▶ outcomes, in the order of the tasks
-                                 │                                │
-                  names that clash, outputs that exist       here, one by one, or in N worker processes,
-                  end it before there is any work            each of which loads what it needs
+    INPUTS, files and folders ──plan──▶ tasks: source ▶ target, in batches ──run──▶ outcomes, in the order of the tasks
+                                 │                                            │
+                  names that clash, outputs that exist                   here, one by one, or in N worker processes,
+                  end it before there is any work                        each of which loads what it needs
 
 The outcome of a task is what the work on it returned, or a :class:`Failure`, which the other tasks do not suffer
 from.
 """
 
+import contextlib
 import os
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -19,21 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from vqcodec.coding import Coder
+from vqcodec.coding import Coder, Task
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError, explain
 from vqcodec.workers import at_work
 
-__all__ = ["Failure", "Task", "plan", "run"]
+__all__ = ["Failure", "plan", "run"]
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A file to read and the one to write."""
-
-    source: str
-    target: str
 
 
 @dataclass(frozen=True)
@@ -67,22 +60,24 @@ def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: boo
     return list(tasks.values())
 
 
-def run(work: Callable[[str, str], _T], tasks: Sequence[Task], processes: int) -> Generator[_T | Failure, None, None]:
-    """Call ``work(source, target)`` for each of ``tasks``; outcomes as they come, in order.
+def run(
+    work: Callable[[Sequence[Task]], Sequence[_T]], batches: Sequence[Sequence[Task]], processes: int
+) -> Generator[_T | Failure, None, None]:
+    """Call ``work(batch)`` for each of ``batches``; outcomes of the tasks as they come, in order.
 
-    More than one process are spawned, to which ``work`` is sent. They end with this generator and with the process
-    that runs it.
+    If that raises anything, it is called for each task of the batch by itself. More than one process are spawned, to
+    which ``work`` is sent. They end with this generator and with the process that runs it.
 
     Raises WeightsError and DeviceError as ``work`` does, as there are no other weights for the other tasks either,
     and VqcodecError if a worker process is gone.
     """
     if processes == 1:
-        for task in tasks:
-            yield _attempt(work, task)
+        for batch in batches:
+            yield from _attempt(work, batch)
         return
-    with at_work(partial(_attempt, work), tasks, processes) as outcomes:
+    with at_work(partial(_attempt, work), batches, processes) as outcomes:
         for outcome in outcomes:
-            yield outcome.result()
+            yield from outcome.result()
 
 
 def _tasks(sources: Sequence[str], output: str | None, coder: Coder) -> Iterator[Task]:
@@ -126,14 +121,19 @@ def _identity(name: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _attempt(work: Callable[[str, str], _T], task: Task) -> _T | Failure:
+def _attempt(work: Callable[[Sequence[Task]], Sequence[_T]], batch: Sequence[Task]) -> list[_T | Failure]:
+    if len(batch) > 1:
+        # What is wrong with one file, or too much for the memory in all, is not so for each by itself.
+        with contextlib.suppress(Exception):
+            return [*work(batch)]
+        return [outcome for task in batch for outcome in _attempt(work, [task])]
     try:
-        return work(task.source, task.target)
+        return [*work(batch)]
     except Exception as error:
         if isinstance(error, DeviceError | WeightsError) and not isinstance(error, UnknownModelError):
             raise
         if os.environ.get("VQCODEC_DEBUG"):
             traceback.print_exc()
-        reason = explain(error)
-        named = isinstance(error, VqcodecError) or reason.startswith(f"{task.source}: ")
-        return Failure(reason if named else f"{task.source}: {reason}")
+        reason, source = explain(error), batch[0].source
+        named = isinstance(error, VqcodecError) or reason.startswith(f"{source}: ")
+        return [Failure(reason if named else f"{source}: {reason}")]

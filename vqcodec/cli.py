@@ -33,7 +33,7 @@ from typing import Any, Self, TypeVar
 import click
 
 from vqcodec import __version__
-from vqcodec.coding import Coded, Coder, Decoder, Encoder, Models
+from vqcodec.coding import Coded, Coder, Decoder, Encoder, Models, Task
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
 from vqcodec.container import Container
 from vqcodec.errors import TrainingPaused, VqcodecError, explain, printable
@@ -251,7 +251,8 @@ def decode(
     of the same size with less detail.
 
     The time reported is that of decompressing, with the model loaded; of several files in the
-    end, that from the first to the last, with reading and writing.
+    end, that from the first to the last, with reading and writing. Pictures of one size that
+    follow each other are decoded together, and have equal shares of that time.
     """
     if preview and levels is not None:
         raise click.UsageError("--preview is --levels 1, and goes with no other --levels")
@@ -535,7 +536,7 @@ def _code(coder: Coder, sources: Sequence[str], output: str | None, *, force: bo
         raise click.UsageError("-o is needed when INPUT is standard input")
     target = output_name(source, output, coder.suffix, force)
     with _Progress(f"{coder.verb} {printable(source)}", quiet=quiet):
-        coded = coder(source, target)
+        (coded,) = coder([Task(source, target)])
     if not quiet:
         _report(coder, coded)
     if coded.damage:
@@ -554,11 +555,12 @@ def _code_many(
     if output is not None and os.path.exists(output) and not os.path.isdir(output):
         raise click.UsageError(f"-o {output} is a file, expected a folder for several outputs")
     tasks = plan(sources, output, coder, force=force)
-    coder.models.processes = min(jobs, len(tasks))
+    batches = coder.batches(tasks, jobs)
+    coder.models.processes = min(jobs, len(batches))
     done: list[Coded] = []
     with (
         _Progress(coder.verb, quiet=quiet) as progress,
-        contextlib.closing(run(coder, tasks, coder.models.processes)) as outcomes,
+        contextlib.closing(run(coder, batches, coder.models.processes)) as outcomes,
     ):
         for number in range(1, len(tasks) + 1):
             progress.task = f"{coder.verb} {number} of {len(tasks)}"

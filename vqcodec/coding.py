@@ -1,5 +1,7 @@
 """One file to another: what ``encode`` and ``decode`` do with each, be it the only one or one of many.
 
+Of many, the decoder takes those of one size together.
+
 ::
 
     Encoder   photo.png ──files──▶ pixels ──Codec.compress──▶ bytes ──files──▶ photo.vq
@@ -11,19 +13,33 @@ Encoder and Decoder can be sent to another process, which then loads models of i
 the first model, when the first file has been read.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from vqcodec.container import Container
 from vqcodec.errors import VqcodecError, naming
 from vqcodec.files import STREAM, read_container, read_pixels, read_salvage, write_bytes, write_pixels
+from vqcodec.tiles import batch_size
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vqcodec.codec import Codec
 
-__all__ = ["Coded", "Coder", "Decoder", "Encoder", "Models"]
+__all__ = ["Coded", "Coder", "Decoder", "Encoder", "Models", "Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to read and the one to write."""
+
+    source: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Coded:
         source, target: names of the input and of the output.
         width, height, quality: of the picture.
         size: bytes of the ``.vq`` file.
-        seconds: that compressing or decompressing took, with the model loaded.
+        seconds: that compressing or decompressing took, with the model loaded; a share of that of its batch.
         start, end: from before reading to after writing, on ``time.perf_counter``, which is one clock for all
             processes. The time that loading the model took is left out.
         psnr: in dB; None unless it was asked for.
@@ -125,15 +141,22 @@ class Encoder:
 
         return image_files(folder)
 
-    def __call__(self, source: str, target: str) -> Coded:
-        """Encode ``source`` to ``target``; raises VqcodecError, and then nothing is written."""
+    def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
+        """Each by itself: the encoder, which knows all codes, has enough to do at a time."""
+        return [[task] for task in tasks]
+
+    def __call__(self, batch: Sequence[Task]) -> list[Coded]:
+        """Encode each; raises VqcodecError, and then nothing more is written."""
+        return [self._encode(task) for task in batch]
+
+    def _encode(self, task: Task) -> Coded:
         from vqcodec.images import has_image_extension
 
-        if has_image_extension(target):
-            raise VqcodecError(f"{target}: has the extension of an image, expected {self.suffix}")
+        if has_image_extension(task.target):
+            raise VqcodecError(f"{task.target}: has the extension of an image, expected {self.suffix}")
         begun = time.perf_counter()
-        pixels, warnings = read_pixels(source, max_pixels=self.max_pixels)
-        with naming(source):
+        pixels, warnings = read_pixels(task.source, max_pixels=self.max_pixels)
+        with naming(task.source):
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
@@ -144,12 +167,21 @@ class Encoder:
                 from vqcodec.metrics import psnr
 
                 decibels = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
-        write_bytes(target, data)
+        write_bytes(task.target, data)
         height, width = pixels.shape[:2]
-        end = time.perf_counter()
         begun += start - read
         return Coded(
-            source, target, width, height, self.quality, len(data), seconds, begun, end, decibels, tuple(warnings)
+            task.source,
+            task.target,
+            width,
+            height,
+            self.quality,
+            len(data),
+            seconds,
+            begun,
+            time.perf_counter(),
+            decibels,
+            tuple(warnings),
         )
 
 
@@ -177,20 +209,63 @@ class Decoder:
             raise VqcodecError(f"{folder}: holds no .vq files")
         return files
 
-    def __call__(self, source: str, target: str) -> Coded:
-        """Decode ``source`` to ``target``; raises VqcodecError, and then nothing is written."""
+    def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
+        """``tasks`` in their order; files of one model and size that follow each other go together.
+
+        Each of several ``processes`` gets some batches, so that they end at about the same time. A file that cannot be
+        read is alone.
+        """
+        batches: list[list[Task]] = []
+        share = len(tasks) if processes == 1 else -(-len(tasks) // (3 * processes))
+        before, longest = None, 1
+        for task in tasks:
+            kind = None
+            with contextlib.suppress(VqcodecError):
+                container = read_container(task.source, max_pixels=self.max_pixels)[1]
+                short, long = sorted((container.height, container.width))
+                kind = (container.fingerprint, short, long)
+                longest = min(batch_size(short, long), share)
+            if kind is not None and kind == before and len(batches[-1]) < longest:
+                batches[-1].append(task)
+            else:
+                batches.append([task])
+            before = kind
+        return batches
+
+    def __call__(self, batch: Sequence[Task]) -> list[Coded]:
+        """Decode all, or raise VqcodecError for one, and then nothing is written."""
+        return [self._decode(*batch)] if len(batch) == 1 else self._decode_many(batch)
+
+    def _decode_many(self, tasks: Sequence[Task]) -> list[Coded]:
+        begun = time.perf_counter()
+        files = [read_container(task.source, max_pixels=self.max_pixels) for task in tasks]
+        read = time.perf_counter()
+        codec = self.models.to_decode(files[0][1].fingerprint)
+        start = time.perf_counter()
+        datas = [data for data, _ in files]
+        pictures = codec.decompress_many(datas, levels=self.levels, max_pixels=self.max_pixels)
+        seconds = (time.perf_counter() - start) / len(tasks)
+        begun += start - read
+        return [
+            self._write(task, container, len(data), pixels, seconds, begun)
+            for task, (data, container), pixels in zip(tasks, files, pictures, strict=True)
+        ]
+
+    def _decode(self, task: Task) -> Coded:
         from vqcodec.images import output_format
 
-        if target != STREAM:
-            output_format(target)
+        if task.target != STREAM:
+            output_format(task.target)
         begun = time.perf_counter()
         damage = None
         if self.salvage:
-            data, left = read_salvage(source, max_pixels=self.max_pixels)
-            container, damage = left.container, left.damage
+            data, left = read_salvage(task.source, max_pixels=self.max_pixels)
+            container = left.container
+            if left.damage:
+                damage = f"{left.damage}; the picture is made of {len(container.levels)} of {left.level_count} levels"
         else:
-            data, container = read_container(source, max_pixels=self.max_pixels)
-        with naming(source):
+            data, container = read_container(task.source, max_pixels=self.max_pixels)
+        with naming(task.source):
             read = time.perf_counter()
             codec = self.models.to_decode(container.fingerprint)
             start = time.perf_counter()
@@ -199,24 +274,33 @@ class Decoder:
             else:
                 pixels = codec.decompress(data, levels=self.levels, max_pixels=self.max_pixels)
             seconds = time.perf_counter() - start
-        write_pixels(target, pixels)
-        preview = None
-        if damage:
-            damage = f"{damage}; the picture is made of {len(container.levels)} of {left.level_count} levels"
-        elif self.levels is not None and self.levels < len(container.levels):
-            preview = f"{self.levels} of {len(container.levels)} levels"
-        end = time.perf_counter()
         begun += start - read
+        return self._write(task, container, len(data), pixels, seconds, begun, damage)
+
+    def _write(
+        self,
+        task: Task,
+        container: Container,
+        size: int,
+        pixels: "NDArray[np.uint8]",
+        seconds: float,
+        begun: float,
+        damage: str | None = None,
+    ) -> Coded:
+        write_pixels(task.target, pixels)
+        preview = None
+        if self.levels is not None and self.levels < len(container.levels):
+            preview = f"{self.levels} of {len(container.levels)} levels"
         return Coded(
-            source,
-            target,
+            task.source,
+            task.target,
             container.width,
             container.height,
             container.quality,
-            len(data),
+            size,
             seconds,
             begun,
-            end,
+            time.perf_counter(),
             preview=preview,
             damage=damage,
         )
