@@ -233,7 +233,7 @@ class Decoder:
         return batches
 
     def __call__(self, batch: Sequence[Task]) -> list[Coded]:
-        """Decode all, or raise VqcodecError for one, and then nothing is written."""
+        """Decode all, or raise VqcodecError for one; nothing is written unless all can be decoded."""
         return [self._decode(*batch)] if len(batch) == 1 else self._decode_many(batch)
 
     def _decode_many(self, tasks: Sequence[Task]) -> list[Coded]:
@@ -242,8 +242,7 @@ class Decoder:
         read = time.perf_counter()
         codec = self.models.to_decode(files[0][1].fingerprint)
         start = time.perf_counter()
-        datas = [data for data, _ in files]
-        pictures = codec.decompress_many(datas, levels=self.levels, max_pixels=self.max_pixels)
+        pictures = codec.decompress_many([data for data, _ in files], levels=self.levels, max_pixels=self.max_pixels)
         seconds = (time.perf_counter() - start) / len(tasks)
         begun += start - read
         return [
