@@ -75,7 +75,10 @@ class FakeCodec:
         self.calls.append(("together", len(files)))
         return [self.decompress(data, levels=levels, max_pixels=max_pixels) for data in files]
 
-    def salvage(self, data: bytes, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], str | None]:
+    def salvage(
+        self, data: bytes, *, levels: int | None = None, max_pixels: int | None = None
+    ) -> tuple[NDArray[np.uint8], str | None]:
+        self.calls += [("levels", levels)] if levels else []
         left = salvage(data)
         return self._pixels(left.container), left.damage
 
@@ -485,6 +488,20 @@ def test_fewer_levels_on_purpose(
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.endswith(said)
     assert fake.calls[1:] == [("levels", levels)]
+
+
+def test_fewer_levels_of_a_file_that_has_not_arrived(fake: type[FakeCodec], packed: bytes) -> None:
+    Path("cut.vq").write_bytes(packed[:-25])
+    result = vq("decode", "cut.vq", "-o", "out.png", "--preview")
+    damage = f"truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}"
+    assert result.stderr == f"vqcodec: warning: cut.vq: {damage}; the levels asked for are whole\n"
+    assert (result.exit_code, result.stdout[-17:]) == (0, "s, 1 of 2 levels\n")
+    assert fake.calls[1:] == [("levels", 1)]
+    assert vq("decode", "cut.vq", "-o", "out.png", "-f", "--preview", "--quiet").output == ""
+    fails(vq("decode", "cut.vq", "-o", "2.png", "--levels", "2"), f"cut.vq: {damage}")
+    assert vq("decode", "-", "-o", "3.png", "--levels", "1", stdin=packed[:-25]).exit_code == 0
+    fails(vq("decode", "-", "-o", "4.png", "--levels", "2", stdin=packed[:-25]), f"standard input: {damage}")
+    assert sorted(path.name for path in Path().glob("?.png")) == ["3.png"]
 
 
 def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes) -> None:

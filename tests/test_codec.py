@@ -394,6 +394,12 @@ def test_fewer_levels_and_salvage(tiny_codec: Codec, photograph: Pixels) -> None
         assert damage is not None
         assert damage.startswith("truncated: ")
         np.testing.assert_array_equal(left, tiny_codec.decompress(data, levels=levels))
+    for levels in (1, 2, 9):
+        left, damage = tiny_codec.salvage(data[:-1], levels=levels)
+        assert damage is not None
+        np.testing.assert_array_equal(left, tiny_codec.decompress(data, levels=min(levels, 2)))
+    with pytest.raises(ValueError, match="levels is 0"):
+        tiny_codec.salvage(data, levels=0)
     with pytest.raises(FormatError, match=r"truncated: .*; not even level 0 is whole"):
         tiny_codec.salvage(data[: -sum(len(level) + 4 for level in file.levels)])
     with pytest.raises(FormatError, match="2 levels, expected 3"):

@@ -222,7 +222,12 @@ def encode(
     metavar="PATH",
     help="Output image, or the folder for several.  [default: INPUT with .png]",
 )
-@click.option("--levels", type=click.IntRange(min=1), metavar="N", help="Decode only the N coarsest levels.")
+@click.option(
+    "--levels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Decode only the N coarsest levels, the rest may be missing.",
+)
 @click.option("--preview", is_flag=True, help="Decode only the coarsest level: --levels 1.")
 @click.option("--salvage", is_flag=True, help="Of a damaged file, show the levels before the damage; exit code 1.")
 @_max_pixels
@@ -247,8 +252,8 @@ def decode(
     gives a .png: next to it, or below the folder that -o names. A name with a slash at its end
     is always that of a folder.
 
-    A file with fewer levels, by --levels or for damage that --salvage gets over, gives a picture
-    of the same size with less detail.
+    Fewer levels, by --levels or for damage that --salvage gets over, give a picture of the same
+    size with less detail. With --levels, a file may end after these levels.
 
     The time reported is that of decompressing, with the model loaded; of several files in the
     end, that from the first to the last, with reading and writing. Pictures of one size that

@@ -250,16 +250,19 @@ class Codec:
         self,
         data: BytesLike,
         *,
+        levels: int | None = None,
         max_pixels: int | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[NDArray[np.uint8], str | None]:
         """The picture as far as the levels before the first damage go, and what is damaged; None if nothing is.
 
+        With ``levels``, no more than so many are decoded, as of a file whose end has not arrived yet.
         Raises as :meth:`decompress` does, FormatError where not even the coarsest level is left.
         """
+        _check_levels(levels)
         left = container.salvage(data, max_pixels=max_pixels)
         self._check(left.container, left.level_count)
-        (codes,) = self._decode([left.container], None, cancelled)
+        (codes,) = self._decode([left.container], levels, cancelled)
         return self._reconstruct(codes, left.container, cancelled), left.damage
 
     @_fork_safe
@@ -277,8 +280,7 @@ class Codec:
         return file, codes
 
     def _open_file(self, data: BytesLike, levels: int | None, max_pixels: int | None) -> Container:
-        if levels is not None and levels < 1:
-            raise ValueError(f"levels is {levels}, expected at least 1")
+        _check_levels(levels)
         file = container.parse(data, max_pixels=max_pixels)
         self._check(file, len(file.levels))
         return file
@@ -409,6 +411,11 @@ class Codec:
 
     def _lmbda(self, quality: int) -> Tensor:
         return torch.tensor([self.model.lmbda(quality)], device=self.device)
+
+
+def _check_levels(levels: int | None) -> None:
+    if levels is not None and levels < 1:
+        raise ValueError(f"levels is {levels}, expected at least 1")
 
 
 def _multiplies_bfloat16() -> bool:

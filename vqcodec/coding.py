@@ -16,13 +16,13 @@ the first model, when the first file has been read.
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from vqcodec.container import Container
-from vqcodec.errors import VqcodecError, naming
-from vqcodec.files import STREAM, read_container, read_pixels, read_salvage, write_bytes, write_pixels
+from vqcodec.errors import FormatError, VqcodecError, naming
+from vqcodec.files import STREAM, read_container, read_pixels, read_salvage, shown, write_bytes, write_pixels
 from vqcodec.tiles import batch_size
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Coded:
         start, end: from before reading to after writing, on ``time.perf_counter``, which is one clock for all
             processes. The time that loading the model took is left out.
         psnr: in dB; None unless it was asked for.
-        warnings: one line each, what reading the image has dropped or converted.
+        warnings: one line each, what reading the image has dropped or converted, or damage that does not matter.
         preview: how many levels of how many it shows, if fewer were asked for.
         damage: what is wrong with the ``.vq`` file, if only some of its levels could be used.
     """
@@ -190,7 +190,7 @@ class Decoder:
     """Makes an image of a ``.vq`` file.
 
     Attributes:
-        levels: decode only so many, coarsest first; None for all.
+        levels: decode only so many, coarsest first, and mind no damage after them; None for all.
         salvage: of a damaged file, take the levels before the damage.
         max_pixels: that a file may have; see :func:`vqcodec.container.parse`.
     """
@@ -246,7 +246,7 @@ class Decoder:
         seconds = (time.perf_counter() - start) / len(tasks)
         begun += start - read
         return [
-            self._write(task, container, len(data), pixels, seconds, begun)
+            self._write(task, container, len(container.levels), len(data), pixels, seconds, begun)
             for task, (data, container), pixels in zip(tasks, files, pictures, strict=True)
         ]
 
@@ -256,40 +256,42 @@ class Decoder:
         if task.target != STREAM:
             output_format(task.target)
         begun = time.perf_counter()
-        damage = None
-        if self.salvage:
-            data, left = read_salvage(task.source, max_pixels=self.max_pixels)
-            container = left.container
-            if left.damage:
-                damage = f"{left.damage}; the picture is made of {len(container.levels)} of {left.level_count} levels"
-        else:
-            data, container = read_container(task.source, max_pixels=self.max_pixels)
+        data, left = read_salvage(task.source, max_pixels=self.max_pixels)
+        container, whole = left.container, len(left.container.levels)
+        if left.damage and not self.salvage and (self.levels is None or whole < self.levels):
+            raise FormatError(f"{shown(task.source, 'input')}: {left.damage}")
         with naming(task.source):
             read = time.perf_counter()
             codec = self.models.to_decode(container.fingerprint)
             start = time.perf_counter()
-            if damage:
-                pixels, _ = codec.salvage(data, max_pixels=self.max_pixels)
+            if left.damage:
+                pixels, _ = codec.salvage(data, levels=self.levels, max_pixels=self.max_pixels)
             else:
                 pixels = codec.decompress(data, levels=self.levels, max_pixels=self.max_pixels)
             seconds = time.perf_counter() - start
         begun += start - read
-        return self._write(task, container, len(data), pixels, seconds, begun, damage)
+        coded = self._write(task, container, left.level_count, len(data), pixels, seconds, begun)
+        if not left.damage:
+            return coded
+        if self.salvage:
+            made_of = f"the picture is made of {whole} of {left.level_count} levels"
+            return replace(coded, damage=f"{left.damage}; {made_of}")
+        return replace(coded, warnings=[f"{left.damage}; the levels asked for are whole"])
 
     def _write(
         self,
         task: Task,
         container: Container,
+        level_count: int,
         size: int,
         pixels: "NDArray[np.uint8]",
         seconds: float,
         begun: float,
-        damage: str | None = None,
     ) -> Coded:
         write_pixels(task.target, pixels)
         preview = None
-        if self.levels is not None and self.levels < len(container.levels):
-            preview = f"{self.levels} of {len(container.levels)} levels"
+        if self.levels is not None and self.levels < level_count:
+            preview = f"{self.levels} of {level_count} levels"
         return Coded(
             task.source,
             task.target,
@@ -301,7 +303,6 @@ class Decoder:
             begun,
             time.perf_counter(),
             preview=preview,
-            damage=damage,
         )
 
 
