@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import options
 from vqcodec.codec import Codec
-from vqcodec.images import read_image, write_image
+from vqcodec.files.images import read_image, write_image
 from vqcodec.metrics import bpp, psnr
 from vqcodec.rd.anchors import ANCHORS
 

@@ -27,14 +27,14 @@ from benchmarks import options
 from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig, PhaseConfig, PriorConfig
 from vqcodec.errors import VqcodecError
-from vqcodec.images import image_files
-from vqcodec.prior import LevelPrior, PixelCNN
+from vqcodec.files.images import image_files
+from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.rd.provenance import provenance, write_json
 from vqcodec.train.data import Photographs
 from vqcodec.train.optim import Average, Optimizer, schedule
 from vqcodec.train.prior import draw_quality_lambda
 from vqcodec.train.vae import EVALUATED_QUALITIES
-from vqcodec.vqvae import VQVAE
 from vqcodec.weights import find_weights
 
 __all__ = ["VARIANTS", "Supply", "Variant", "built", "main", "markdown", "measure", "static_bits", "train"]

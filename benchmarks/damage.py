@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.codec import Codec
-from vqcodec.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse, salvage
 from vqcodec.errors import FormatError, LimitError, UnknownModelError
+from vqcodec.files.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse, salvage
 
 __all__ = ["CLASSES", "Class", "Good", "Kind", "Outcome", "examine", "forged_mutations", "reseal"]
 

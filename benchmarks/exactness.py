@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import vqcodec.fixed_prior
+import vqcodec.exact.prior
 from benchmarks import options
 from benchmarks.decoder import fresh_process, loaded
-from vqcodec import entropy
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
-from vqcodec.fixed_prior import Codes
-from vqcodec.images import read_image
+from vqcodec.exact import entropy
+from vqcodec.exact.prior import Codes
+from vqcodec.files.images import read_image
 from vqcodec.rd.provenance import image_facts, provenance, write_json
 from vqcodec.weights import find_weights
 
@@ -95,7 +95,7 @@ def make(image: Path, quality: int, file: Path) -> Seen:
 def see(file: Path, batch: int = 0) -> Seen:
     """Decode ``file`` and code its codes again, in such a process."""
     if batch:
-        vqcodec.fixed_prior.CHUNK = batch
+        vqcodec.exact.prior.CHUNK = batch
     codec, data = loaded(), file.read_bytes()
     contents, codes = codec.read(data)
     again = entropy.encode(codec.prior, codes, contents.quality)

@@ -19,8 +19,8 @@ import torch
 with atheris.instrument_imports(include=["vqcodec", "benchmarks.damage"], enable_loader_override=False):
     from benchmarks.damage import examine, reseal
     from vqcodec.codec import Codec
-    from vqcodec.container import pack, parse
     from vqcodec.errors import FormatError, LimitError
+    from vqcodec.files.container import pack, parse
 
 
 def _main(max_pixels: int, seconds: float, weights: Path, arguments: list[str]) -> None:

@@ -23,7 +23,7 @@ from benchmarks.decoder import fresh_process, loaded
 from benchmarks.speed_codecs import Settings
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
 from vqcodec.rd.provenance import provenance, write_json
 from vqcodec.weights import find_weights
 

@@ -33,12 +33,12 @@ from benchmarks.speed_codecs import AGAINST, COMPRESSAI, Coder, Settings, Vqcode
 from benchmarks.speed_plot import plot
 from vqcodec.codec import DEFAULT_QUALITY
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
-from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import VqcodecError
-from vqcodec.images import read_image, write_image
+from vqcodec.exact.wavefront import Wavefront
+from vqcodec.files.container import MAX_PIXELS
+from vqcodec.files.images import read_image, write_image
 from vqcodec.metrics import bpp
 from vqcodec.rd.provenance import image_facts, package_version, provenance, write_json
-from vqcodec.wavefront import Wavefront
 from vqcodec.weights import find_weights
 
 __all__ = ["alternate", "main", "markdown", "sized", "slope"]

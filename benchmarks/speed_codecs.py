@@ -99,7 +99,7 @@ class VqcodecCoder(Coder):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from vqcodec.arithmetic import ONEDNN
+        from vqcodec.exact.arithmetic import ONEDNN
 
         def linear(x: tuple[int, int], weight: tuple[int, int], *_: object, **__: object) -> int:
             return 2 * x[0] * x[1] * weight[0]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch.profiler import ProfilerActivity
 
 from benchmarks.speed_codecs import VqcodecCoder
-from vqcodec import entropy
+from vqcodec.exact import entropy
 
 __all__ = ["KINDS", "kind", "profile", "table"]
 

@@ -23,9 +23,10 @@ from benchmarks import options
 from vqcodec.codec import pick_device
 from vqcodec.config import Config, PhaseConfig
 from vqcodec.errors import VqcodecError
-from vqcodec.images import image_files
-from vqcodec.layers import Conv
-from vqcodec.prior import PixelCNN
+from vqcodec.files.images import image_files
+from vqcodec.networks.layers import Conv
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.rd.provenance import surroundings, write_json
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
@@ -33,7 +34,6 @@ from vqcodec.train.loop import Phase, Run
 from vqcodec.train.optim import Average, Optimizer
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.vqvae import VQVAE
 
 __all__ = ["bare_convolution", "main", "markdown", "measure"]
 

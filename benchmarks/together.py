@@ -21,9 +21,9 @@ from benchmarks import options
 from vqcodec import Codec
 from vqcodec.codec import DEFAULT_QUALITY
 from vqcodec.errors import VqcodecError
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
+from vqcodec.geometry import batch_size
 from vqcodec.rd.provenance import provenance, write_json
-from vqcodec.tiles import batch_size
 from vqcodec.weights import find_weights
 
 __all__ = ["main", "markdown", "measure"]

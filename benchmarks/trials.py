@@ -29,14 +29,14 @@ from torch import Tensor, nn
 from benchmarks import options
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig
 from vqcodec.errors import VqcodecError
-from vqcodec.images import image_files
-from vqcodec.layers import Conv, ResidualBlock
-from vqcodec.quantize import VectorQuantizer
+from vqcodec.files.images import image_files
+from vqcodec.networks.layers import Conv, ResidualBlock
+from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.vqvae import VQVAE, Level, gaussian_bits
 from vqcodec.rd.provenance import surroundings, write_json
 from vqcodec.train.data import Photographs
 from vqcodec.train.optim import Average, Optimizer, schedule
 from vqcodec.train.vae import draw_lambda, rate_distortion
-from vqcodec.vqvae import VQVAE, Level, gaussian_bits
 
 __all__ = ["SETS", "Trial", "built", "main", "markdown", "measure", "no_mean", "train"]
 

@@ -31,9 +31,9 @@ from benchmarks import (
     trials,
 )
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
-from vqcodec.prior import LevelPrior, PixelCNN
+from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
+from vqcodec.networks.vqvae import VQVAE, Level
 from vqcodec.train.vae import rate_distortion
-from vqcodec.vqvae import VQVAE, Level
 
 ROOT = Path(__file__).resolve().parents[1]
 

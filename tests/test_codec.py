@@ -16,11 +16,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vqcodec import entropy, fixed_prior
 from vqcodec.codec import Codec, pick_device
-from vqcodec.container import MAX_PIXELS, MAX_SIDE, PIXELS_A_BYTE, Container, pack, parse
 from vqcodec.errors import Cancelled, DeviceError, FormatError, ImageError, LimitError, UnknownModelError, VqcodecError
-from vqcodec.images import read_image
+from vqcodec.exact import entropy
+from vqcodec.exact import prior as fixed_prior
+from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, PIXELS_A_BYTE, Container, pack, parse
+from vqcodec.files.images import read_image
 from vqcodec.metrics import psnr
 from vqcodec.weights import load_weights
 
@@ -271,7 +272,8 @@ def test_a_file_made_here_is_read_by_another_process_with_plain_arithmetic(
     Path("photo.vq").write_bytes(data)
     code = (
         "import sys, numpy, torch; from pathlib import Path\n"
-        "from vqcodec import entropy; from vqcodec.codec import Codec; from vqcodec.container import parse\n"
+        "from vqcodec.codec import Codec; from vqcodec.exact import entropy\n"
+        "from vqcodec.files.container import parse\n"
         "data = Path('photo.vq').read_bytes()\n"
         "codec = Codec.load(sys.argv[1], device='cpu'); file = parse(data)\n"
         "shapes = codec._shapes(file.height, file.width)\n"
@@ -530,7 +532,7 @@ import re, sys
 from pathlib import Path
 import numpy as np
 from vqcodec import Codec
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
 def peak(): return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 pixels, _ = read_image(sys.argv[1])
 pixels = np.tile(pixels, (4, 4, 1))
@@ -558,7 +560,7 @@ import concurrent.futures, os, sys
 import numpy as np
 import torch
 from vqcodec import Codec
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
 
 whole, _ = read_image(sys.argv[1])
 rng = np.random.default_rng(1)

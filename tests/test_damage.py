@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.damage import CLASSES, Class, Good, examine, forged_mutations, reseal
 from vqcodec.codec import Codec
-from vqcodec.container import pack, parse
 from vqcodec.errors import FormatError, LimitError
+from vqcodec.files.container import pack, parse
 
 CORPUS = Path(__file__).parent / "corpus.zip"  # what benchmarks.fuzz has found
 LIMIT = 2**13  # pixels

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vqcodec import Codec
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
 from vqcodec.metrics import psnr
 
 FOLDER = Path(__file__).parent / "golden"

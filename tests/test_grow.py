@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vqcodec.config import LevelConfig, ModelConfig
 from vqcodec.errors import ConfigError
-from vqcodec.quantize import VectorQuantizer
+from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.grow import grow
-from vqcodec.vqvae import VQVAE
 
 LEVELS = (LevelConfig(16, 2, 2, 8, 1), LevelConfig(8, 4, 2, 8, 1))
 SMALL = ModelConfig(levels=LEVELS, widths=(8, 12, 12), blocks=(1, 1, 1), lambda_min=0.001, lambda_max=0.1)

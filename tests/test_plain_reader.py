@@ -14,12 +14,14 @@ import torch
 
 from tests import plain_reader
 from tests.plain_reader import FormatError, RangeDecoder, Weights, parse, quantise, read_codes
-from vqcodec import Codec, entropy
-from vqcodec.arithmetic import ARITHMETIC
+from vqcodec import Codec
 from vqcodec.config import Config
-from vqcodec.container import Container, pack
-from vqcodec.fixed_prior import FixedPrior, fixed_point
-from vqcodec.prior import PixelCNN
+from vqcodec.exact import entropy
+from vqcodec.exact.arithmetic import ARITHMETIC
+from vqcodec.exact.prior import FixedPrior
+from vqcodec.files.container import Container, pack
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.train.fixed_point import fixed_point
 from vqcodec.weights import save_weights
 
 ROOT = Path(__file__).parents[1]

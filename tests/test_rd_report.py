@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec.cli import main
+from vqcodec.cli.commands import main
 from vqcodec.codec import Codec
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
 from vqcodec.metrics import METRICS, psnr
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.tables import markdown, summary

@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 
 from vqcodec.codec import Codec
 from vqcodec.errors import ReportError
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
 from vqcodec.metrics import psnr
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.sweep import OWN, PARTS, Image, Plan, gather, sweep

@@ -26,15 +26,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 import vqcodec.train
-from vqcodec.cli import main
+from vqcodec.cli.commands import main
 from vqcodec.codec import Codec
 from vqcodec.config import Config, ModelConfig, PhaseConfig, TrainConfig
 from vqcodec.errors import ConfigError, TrainingError, TrainingPaused, WeightsError
-from vqcodec.images import image_files
-from vqcodec.layers import Conv
+from vqcodec.files.images import image_files
 from vqcodec.metrics import bpp, psnr
-from vqcodec.prior import CausalConv, PixelCNN
-from vqcodec.quantize import VectorQuantizer
+from vqcodec.networks.layers import Conv
+from vqcodec.networks.pixelcnn import CausalConv, PixelCNN
+from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
@@ -45,7 +46,6 @@ from vqcodec.train.optim import Average, Optimizer, schedule
 from vqcodec.train.prior import PriorPhase, draw_quality_lambda
 from vqcodec.train.sheet import write_sheet
 from vqcodec.train.vae import VAEPhase, draw_lambda
-from vqcodec.vqvae import VQVAE
 from vqcodec.weights import load_weights
 
 PHASES = ["vae", "codes", "prior", "joint"]
@@ -1024,8 +1024,8 @@ def together(code: str, folder: Path, *arguments: str, timeout: float) -> list[s
 
 EXCHANGES = """
 import torch
-from vqcodec.images import image_files
-from vqcodec.layers import Conv
+from vqcodec.files.images import image_files
+from vqcodec.networks.layers import Conv
 from vqcodec.train import distributed as d
 device = d.start(torch.device("cpu"))
 rank = d.rank()
@@ -1052,7 +1052,7 @@ import hashlib, json, sys
 from pathlib import Path
 import vqcodec.train, vqcodec.train.codes, vqcodec.train.export
 from vqcodec.config import Config
-from vqcodec.quantize import VectorQuantizer
+from vqcodec.networks.quantize import VectorQuantizer
 from vqcodec.train.codes import CodesPhase
 vqcodec.train.EVALUATION_CROP = 64
 vqcodec.train.codes.REVIVE_STEPS = 1

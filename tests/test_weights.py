@@ -20,9 +20,9 @@ from torch import Tensor
 from vqcodec.codec import Codec
 from vqcodec.config import Config, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import UnknownModelError, WeightsError
-from vqcodec.fixed_prior import fixed_point
-from vqcodec.prior import PixelCNN
-from vqcodec.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.train.fixed_point import fixed_point
 from vqcodec.weights import MAX_BYTES, find_weights, folders, load_weights, save_weights
 
 MODEL = ModelConfig(levels=(LevelConfig(4, 2, 1, 4, 2),), widths=(4,), blocks=(1,))

@@ -1,6 +1,6 @@
 """``python -m vqcodec`` is the same as ``vqcodec``."""
 
-from vqcodec.cli import main
+from vqcodec.cli.commands import main
 
 __all__: list[str] = []
 

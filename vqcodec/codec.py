@@ -23,16 +23,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vqcodec import container, entropy
-from vqcodec.arithmetic import ARITHMETIC
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
-from vqcodec.container import BytesLike, Container
 from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
-from vqcodec.fixed_prior import STATE, Codes, FixedPrior
-from vqcodec.images import crop, pad_to_multiple
-from vqcodec.tiles import Tile, batch_size, tiles
-from vqcodec.vqvae import TRAINING_ONLY, VQVAE
-from vqcodec.wavefront import chunks
+from vqcodec.exact import entropy
+from vqcodec.exact.arithmetic import ARITHMETIC
+from vqcodec.exact.prior import STATE, Codes, FixedPrior
+from vqcodec.exact.wavefront import chunks
+from vqcodec.files import container
+from vqcodec.files.container import BytesLike, Container
+from vqcodec.files.images import crop, pad_to_multiple
+from vqcodec.geometry import Tile, batch_size, tiles
+from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import Weights, find_weights, load_weights
 
 __all__ = ["DEFAULT_QUALITY", "Codec", "pick_device"]
@@ -207,7 +208,7 @@ class Codec:
         """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of the bytes of a ``.vq`` file.
 
         With ``levels`` at least 1, only so many are decoded, coarsest first: a preview of the same size.
-        ``max_pixels`` is that of :func:`vqcodec.container.parse`, ``cancelled`` that of :meth:`compress`.
+        ``max_pixels`` is that of :func:`vqcodec.files.container.parse`, ``cancelled`` that of :meth:`compress`.
         Raises FormatError if the bytes are not a ``.vq`` file, UnknownModelError if another model made it, LimitError
         if it is too large or needs more than ``max_memory``, and Cancelled.
         """

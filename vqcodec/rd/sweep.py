@@ -33,10 +33,10 @@ from tqdm import tqdm
 
 from vqcodec import __version__
 from vqcodec.codec import Codec
-from vqcodec.container import Container
 from vqcodec.errors import ImageError, LimitError, ReportError, VqcodecError
-from vqcodec.fixed_prior import Codes
-from vqcodec.images import image_files, read_image, write_atomic
+from vqcodec.exact.prior import Codes
+from vqcodec.files.container import Container
+from vqcodec.files.images import image_files, read_image, write_atomic
 from vqcodec.metrics import METRICS, Metric
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.provenance import cores, package_version

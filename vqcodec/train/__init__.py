@@ -22,8 +22,9 @@ from tqdm import tqdm
 from vqcodec.codec import pick_device
 from vqcodec.config import PHASES, Config
 from vqcodec.errors import ConfigError, ImageError, TrainingError
-from vqcodec.images import image_files, write_atomic
-from vqcodec.prior import PixelCNN
+from vqcodec.files.images import image_files, write_atomic
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
@@ -33,7 +34,6 @@ from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import Run, finite, load_checkpoint, run_phase
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import DEFAULT_NAME, SUFFIX, load_weights
 
 __all__ = ["run"]

@@ -2,11 +2,11 @@
 
 import torch
 
-from vqcodec.quantize import Usage, VectorQuantizer
+from vqcodec.networks.quantize import Usage, VectorQuantizer
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.distributed import broadcast
 from vqcodec.train.loop import Run
 from vqcodec.train.vae import VAEPhase, draw_lambda
-from vqcodec.vqvae import VQVAE
 
 __all__ = ["CodesPhase"]
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.errors import ImageError, LimitError, TrainingError
-from vqcodec.images import read_image
+from vqcodec.files.images import read_image
 
 __all__ = ["Photographs"]
 

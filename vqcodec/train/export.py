@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from vqcodec import __version__
 from vqcodec.codec import DEFAULT_QUALITY, Codec
 from vqcodec.config import Config
-from vqcodec.fixed_prior import fixed_point
-from vqcodec.images import write_atomic
+from vqcodec.files.images import write_atomic
 from vqcodec.metrics import bpp, psnr
-from vqcodec.quantize import VectorQuantizer
+from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.train.fixed_point import fixed_point
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
-from vqcodec.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.weights import SUFFIX, load_weights, save_weights
 
 __all__ = ["distortion_weights", "export_weights", "fixed_point_cost", "quality_scale"]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.errors import ConfigError
-from vqcodec.layers import Conv
-from vqcodec.vqvae import VQVAE, Level, PixelLevel
+from vqcodec.networks.layers import Conv
+from vqcodec.networks.vqvae import VQVAE, Level, PixelLevel
 
 __all__ = ["grow"]
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from vqcodec.prior import PixelCNN
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.loop import Phase, Run
 from vqcodec.train.prior import PriorPhase, draw_quality_lambda
 from vqcodec.train.vae import rate_distortion
-from vqcodec.vqvae import VQVAE
 
 __all__ = ["JointPhase", "Model"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vqcodec.config import PhaseConfig
-from vqcodec.layers import Conv
+from vqcodec.networks.layers import Conv
 
 __all__ = ["Average", "Optimizer", "schedule"]
 

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
-from vqcodec.prior import PixelCNN
-from vqcodec.quantize import VectorQuantizer
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.loop import Phase, Run
 from vqcodec.train.vae import EVALUATED_QUALITIES
-from vqcodec.vqvae import VQVAE
 
 __all__ = ["PriorPhase"]
 

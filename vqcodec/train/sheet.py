@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqcodec.images import write_image
+from vqcodec.files.images import write_image
 
 __all__ = ["write_sheet"]
 

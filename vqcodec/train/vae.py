@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
+from vqcodec.networks.vqvae import VQVAE, Reconstruction
 from vqcodec.train.loop import Phase, Run
 from vqcodec.train.sheet import write_sheet
-from vqcodec.vqvae import VQVAE, Reconstruction
 
 __all__ = ["VAEPhase", "draw_lambda", "rate_distortion"]
 

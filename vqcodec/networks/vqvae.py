@@ -41,8 +41,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.config import LevelConfig, ModelConfig
-from vqcodec.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualStack, Upsample
-from vqcodec.quantize import DISTORTION_WEIGHT, LN2, Quantized, VectorQuantizer
+from vqcodec.networks.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualStack, Upsample
+from vqcodec.networks.quantize import DISTORTION_WEIGHT, LN2, Quantized, VectorQuantizer
 
 __all__ = ["TRAINING_ONLY", "VQVAE", "Level", "PixelLevel", "Reconstruction", "Tell", "gaussian_bits"]
 

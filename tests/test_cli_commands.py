@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
-from vqcodec import cli, files, images
+from vqcodec.cli import commands
 from vqcodec.config import Config
-from vqcodec.container import Container, pack, parse, salvage
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
+from vqcodec.files import images, streams
+from vqcodec.files.container import Container, pack, parse, salvage
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -118,7 +119,7 @@ def packed(picture: NDArray[np.uint8]) -> bytes:
 
 
 def vq(*arguments: str, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(cli.main, list(arguments), input=stdin, prog_name="vqcodec")
+    return CliRunner().invoke(commands.main, list(arguments), input=stdin, prog_name="vqcodec")
 
 
 def fails(result: Result, *parts: str, code: int = 1) -> None:
@@ -229,7 +230,7 @@ def test_errors_about_streams(fake: type[FakeCodec], folder: Path, command: str)
 
 
 def test_streams_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_FILE_BYTES", 3_000_000)
+    monkeypatch.setattr(streams, "MAX_FILE_BYTES", 3_000_000)
     fails(vq("info", "-", stdin=b"\x8f" * 3_000_000), "standard input: not a .vq file")
     fails(vq("info", "-", stdin=b"\x8f" * 3_000_001), "standard input: expected at most 3,000,000 bytes")
 
@@ -577,7 +578,7 @@ def test_standard_output_that_takes_parts(monkeypatch: pytest.MonkeyPatch) -> No
             pass
 
     monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(buffer=Unbuffered()))
-    files.write_bytes("-", b"ten bytes!")
+    streams.write_bytes("-", b"ten bytes!")
     monkeypatch.undo()
     assert taken.getvalue() == b"ten bytes!"
 
@@ -770,7 +771,7 @@ def test_progress_only_for_long_work_on_a_terminal(
 ) -> None:
     stream = make()
     monkeypatch.setattr(sys, "stderr", stream)
-    with cli._Progress("encoding photo.png", quiet=quiet, delay=0.05):
+    with commands._Progress("encoding photo.png", quiet=quiet, delay=0.05):
         time.sleep(seconds)
     text = stream.getvalue()
     assert text.startswith("\r| encoding photo.png, 0 s ") == shown
@@ -781,7 +782,7 @@ def test_progress_only_for_long_work_on_a_terminal(
 def test_results_do_not_mix_with_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with cli._Progress("encoding", quiet=False, delay=0.05) as progress:
+    with commands._Progress("encoding", quiet=False, delay=0.05) as progress:
         progress.task = "encoding 1 of 2"
         time.sleep(0.15)
         progress.task = "encoding 2 of 2"
@@ -822,7 +823,7 @@ def test_a_reader_that_went_away_is_no_error(packed: bytes) -> None:
 
 
 def test_an_interrupt_after_the_work_is_quiet(packed: bytes) -> None:
-    late = "import atexit, os; atexit.register(os.kill, os.getpid(), 2); from vqcodec.cli import main; main()"
+    late = "import atexit, os; atexit.register(os.kill, os.getpid(), 2); from vqcodec.cli.commands import main; main()"
     result = run_module("-c", late, "info", "photo.vq", stdout=subprocess.PIPE)
     assert (result.returncode, result.stderr) == (-2, "")
     assert result.stdout.startswith("photo.vq: ")

@@ -22,9 +22,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike, NDArray
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
-from vqcodec import images
 from vqcodec.errors import ImageError, LimitError
-from vqcodec.images import crop, output_format, pad_to_multiple, read_image, write_atomic, write_image
+from vqcodec.files import images
+from vqcodec.files.images import crop, output_format, pad_to_multiple, read_image, write_atomic, write_image
 from vqcodec.metrics import psnr
 
 Pixels = NDArray[np.uint8]

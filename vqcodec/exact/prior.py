@@ -9,9 +9,10 @@ r"""The prior in integers: the form that codes files, the same on every device.
       ▲                                                                                                      │
       └────────────── choose ◀── frequencies [n, G/S, K] ◀── table ◀── heads ◀── + earlier groups' inner ◀───┘
 
-Legend: N = H·W positions, C channels, G groups, K codewords, S stages, n rows of a step; see :mod:`vqcodec.prior`,
-whose network this is. Rows of every buffer are in the order of :mod:`vqcodec.wavefront`; all layers are those of
-:mod:`vqcodec.arithmetic`, whose bound is proved from Σ|w| when the form is made and again when it is loaded.
+Legend: N = H·W positions, C channels, G groups, K codewords, S stages, n rows of a step; the network is that of
+:mod:`vqcodec.networks.pixelcnn`. Rows of every buffer are in the order of :mod:`vqcodec.exact.wavefront`; all layers
+are those of :mod:`vqcodec.exact.arithmetic`, whose bound is proved from Σ|w| when the form is made and when it is
+loaded.
 """
 
 import functools
@@ -24,92 +25,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from vqcodec.arithmetic import ARITHMETIC, FEW, FREQUENCIES, OCTAVE_BITS, Arithmetic, Linear
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import VqcodecError, WeightsError
-from vqcodec.layers import Conv
-from vqcodec.prior import LevelPrior, PixelCNN
-from vqcodec.wavefront import Wavefront, chunks, merge
+from vqcodec.exact.arithmetic import ARITHMETIC, FEW, FREQUENCIES, OCTAVE_BITS, Arithmetic, Linear
+from vqcodec.exact.wavefront import Wavefront, chunks, merge
 
-__all__ = ["Choose", "Codes", "FixedPrior", "fixed_point"]
+__all__ = ["Choose", "Codes", "FixedPrior", "bound"]
 
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 MAX_SHIFT = 32
-MAX_SCALE_BITS = 24  # of weights so small that they would fit with more
 
 ALIGN = 32  # rows
 CHUNK = 1024  # rows computed in one go where nothing forces single steps; bounds memory
 STATE = torch.int16  # holds every activation in half the memory of a float32
 
 
-@torch.no_grad()
-def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
-    """The integers that :class:`FixedPrior` computes with, named as it expects them.
-
-    Each output channel of a layer gets the largest power-of-two scale at which its weights fit the arithmetic and
-    its sums stay exact. Raises WeightsError where there is none.
-    """
-    tensors: dict[str, Tensor] = {}
-    arithmetic = ARITHMETIC[prior.config.sum_bits]
-
-    def linear(name: str, matrix: Tensor, bias: Tensor) -> None:
-        """``matrix [in, out]``; a channel's shift is how many fraction bits its weights have."""
-        if not bool(matrix.isfinite().all() and bias.isfinite().all()):
-            raise WeightsError(f"prior layer {name} has weights that are not finite")
-        matrix, bias = matrix.double(), bias.double()
-        largest = matrix.abs().amax(0).clamp_min(1e-9)
-        shift = (arithmetic.weight_max / largest).log2().floor().clamp(max=MAX_SCALE_BITS)
-        while True:
-            weight = (matrix * 2**shift).round()
-            integers = (bias * 2 ** (shift + arithmetic.fraction_bits)).round()
-            too_large = _bound(arithmetic, weight, integers, shift) >= arithmetic.exact
-            if not bool((too_large & (shift > 1)).any()):
-                break
-            shift -= too_large.double()
-        tensors[f"{name}.weight"] = weight.to(arithmetic.stored)
-        tensors[f"{name}.bias"] = integers.to(torch.int64)
-        tensors[f"{name}.shift"] = shift.to(torch.int32)
-
-    def table(name: str, values: Tensor) -> None:
-        integers = (values.double() * 2**arithmetic.fraction_bits).round()
-        tensors[name] = integers.clamp(-arithmetic.activation_max, arithmetic.activation_max).to(torch.int16)
-
-    qualities = [prior.model.lmbda(q) for q in range(QUALITY_MIN, QUALITY_MAX + 1)]
-    features = prior.embedding(torch.tensor(qualities, device=next(prior.parameters()).device))
-    for index, level in enumerate(prior.levels):
-        assert isinstance(level, LevelPrior)
-        prefix = f"{index}."
-        table(prefix + "embed", level.embed.table)
-        known = level.groups_a_stage * (level.stages - 1)  # the last stage's codes inform no later stage
-        table(prefix + "inner", level.inner.table[:known])
-        table(prefix + "quality", level.quality(features))
-        for i, layer in enumerate(level.context):
-            linear(f"{prefix}context.{i}", *_matrix(layer, 9))
-        if index > 0:
-            linear(f"{prefix}spread", *_matrix(level.spread, 1))
-        linear(f"{prefix}first", *_matrix(level.first, 4))
-        for i, layer in enumerate(level.layers):
-            linear(f"{prefix}layers.{i}", *_matrix(layer, 5))
-        linear(f"{prefix}hidden", *_matrix(level.hidden, 1))
-        for i, head in enumerate(level.heads):
-            matrix, bias = _matrix(head, 1)
-            linear(f"{prefix}heads.{i}", matrix / math.log(2), bias / math.log(2))  # logits to base 2
-    FixedPrior(tensors, prior.model, prior.config)  # proves the bound
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _bound(arithmetic: Arithmetic, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
+def bound(arithmetic: Arithmetic, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
     """The largest that a sum, or a part of it, of each output ``[out]`` can become for inputs in range."""
     return weight.abs().sum(0) * arithmetic.activation_max + bias.abs() + 2 ** (shift - 1)
-
-
-def _matrix(layer: nn.Module, taps: int) -> tuple[Tensor, Tensor]:
-    """A convolution as ``[taps·in, out]`` and its bias."""
-    assert isinstance(layer, Conv)
-    weight = layer.weight.view(layer.shape[0], layer.shape[1], taps)
-    return weight.permute(2, 1, 0).reshape(-1, layer.shape[0]), layer.bias
 
 
 Codes = NDArray[np.int16]
@@ -120,10 +55,10 @@ Choose = Callable[[int, int, int, NDArray[np.float64]], NDArray[np.integer[Any]]
 
 
 class FixedPrior:
-    """The exact integer form, made by :func:`fixed_point`; codes files.
+    """The exact integer form, made by :func:`vqcodec.train.fixed_point.fixed_point`; codes files.
 
     Args:
-        tensors: integers by name, as :func:`fixed_point` returns them.
+        tensors: integers by name, as ``fixed_point`` returns them.
         model, config: what they belong to.
         device: any; the integers that come out are the same.
 
@@ -391,10 +326,10 @@ class FixedPrior:
         if logits:
             shift += arithmetic.fraction_bits - OCTAVE_BITS
         # Every input of every layer has been clamped to ±activation_max.
-        bound = float(_bound(arithmetic, weight, bias, shift).max())
-        if not bound < arithmetic.exact:
+        largest = float(bound(arithmetic, weight, bias, shift).max())
+        if not largest < arithmetic.exact:
             power = self.config.sum_bits
-            raise WeightsError(f"prior layer {name} can reach {bound:.3g}, beyond the exact integers below 2^{power}")
+            raise WeightsError(f"prior layer {name} can reach {largest:.3g}, beyond the exact integers below 2^{power}")
         dtype = arithmetic.dtype
         scale = 2.0**-shift
         return Linear((weight * scale).to(dtype), (bias * scale + 0.5).to(dtype))

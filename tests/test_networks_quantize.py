@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.quantize import DISTORTION_WEIGHT, LN2, Quantized, Usage, VectorQuantizer
+from vqcodec.networks.quantize import DISTORTION_WEIGHT, LN2, Quantized, Usage, VectorQuantizer
 
 G, K, D = 3, 7, 2
 SHAPE = (2, G * D, 3, 4)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqcodec.wavefront import Wavefront, chunks, merge
+from vqcodec.exact.wavefront import Wavefront, chunks, merge
 
 
 @given(height=st.integers(1, 12), width=st.integers(1, 12))

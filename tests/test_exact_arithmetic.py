@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vqcodec import arithmetic
-from vqcodec.arithmetic import ARITHMETIC, FEW, FREQUENCIES, Linear
+from vqcodec.exact import arithmetic
+from vqcodec.exact.arithmetic import ARITHMETIC, FEW, FREQUENCIES, Linear
 
 
 def test_frequency_table_literally() -> None:

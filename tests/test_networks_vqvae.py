@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqcodec import vqvae
 from vqcodec.config import Config, LevelConfig, ModelConfig
-from vqcodec.layers import ResidualBlock
-from vqcodec.quantize import VectorQuantizer
-from vqcodec.vqvae import TRAINING_ONLY, VQVAE, Level, PixelLevel
+from vqcodec.networks import vqvae
+from vqcodec.networks.layers import ResidualBlock
+from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE, Level, PixelLevel
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 TINY = ModelConfig(

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.container import Container, Salvage, parse, salvage
 from vqcodec.errors import FormatError, ImageError, LimitError, VqcodecError, naming
+from vqcodec.files.container import Container, Salvage, parse, salvage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ def _read_stream() -> bytes:
 
 def read_pixels(source: str, *, max_pixels: int | None = None) -> tuple["NDArray[np.uint8]", list[str]]:
     """The image ``source`` and what was converted or dropped on the way."""
-    from vqcodec.images import read_image
+    from vqcodec.files.images import read_image
 
     if source != STREAM:
         check_input(source)
@@ -133,7 +133,7 @@ def read_pixels(source: str, *, max_pixels: int | None = None) -> tuple["NDArray
 
 
 def write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
-    from vqcodec.images import write_image
+    from vqcodec.files.images import write_image
 
     if target != STREAM:
         write_image(target, pixels)
@@ -145,7 +145,7 @@ def write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
 
 
 def write_bytes(target: str, data: bytes) -> None:
-    from vqcodec.images import write_atomic
+    from vqcodec.files.images import write_atomic
 
     if target != STREAM:
         write_atomic(target, data)

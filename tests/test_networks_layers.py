@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualBlock, ResidualStack, Upsample
+from vqcodec.networks.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualBlock, ResidualStack, Upsample
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from vqcodec.coding import Coder, Task
+from vqcodec.cli.jobs import Coder, Task
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError, explain
 from vqcodec.workers import at_work
 

@@ -2,8 +2,8 @@
 
 ::
 
-    encode   images ──vqcodec.coding, many by vqcodec.batch──▶ .vq files
-    decode   .vq files ──vqcodec.coding, many by vqcodec.batch──▶ images
+    encode   images ──vqcodec.cli.jobs, many by vqcodec.cli.batch──▶ .vq files
+    decode   .vq files ──vqcodec.cli.jobs, many by vqcodec.cli.batch──▶ images
     info     photo.vq ──parse──▶ what its header says
     verify   .vq files ──salvage──▶ whether they are whole
     train    photographs ──vqcodec.train──▶ weights
@@ -33,11 +33,11 @@ from typing import Any, Self, TypeVar
 import click
 
 from vqcodec import __version__
-from vqcodec.coding import Coded, Coder, Decoder, Encoder, Models, Task
+from vqcodec.cli.jobs import Coded, Coder, Decoder, Encoder, Models, Task
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
-from vqcodec.container import Container
 from vqcodec.errors import TrainingPaused, VqcodecError, explain, printable
-from vqcodec.files import STREAM, output_name, read_container, read_salvage, shown
+from vqcodec.files.container import Container
+from vqcodec.files.streams import STREAM, output_name, read_container, read_salvage, shown
 
 __all__ = ["main", "qualities"]
 
@@ -553,7 +553,7 @@ def _code_many(
     coder: Coder, sources: Sequence[str], output: str | None, *, force: bool, jobs: int, quiet: bool
 ) -> None:
     """Each file to one of its own; a file that fails does not keep the others from it."""
-    from vqcodec.batch import Failure, plan, run
+    from vqcodec.cli.batch import Failure, plan, run
 
     if STREAM in (*sources, output):
         raise click.UsageError("- is one INPUT or output file, and goes with neither several nor a folder")

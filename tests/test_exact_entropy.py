@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-import vqcodec.fixed_prior
-from vqcodec import entropy
-from vqcodec.arithmetic import FREQUENCIES
+import vqcodec.exact.prior
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
-from vqcodec.entropy import decode, encode
 from vqcodec.errors import FormatError
-from vqcodec.fixed_prior import FixedPrior, fixed_point
-from vqcodec.prior import PixelCNN
-from vqcodec.wavefront import Wavefront
+from vqcodec.exact import entropy
+from vqcodec.exact.arithmetic import FREQUENCIES
+from vqcodec.exact.entropy import decode, encode
+from vqcodec.exact.prior import FixedPrior
+from vqcodec.exact.wavefront import Wavefront
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.train.fixed_point import fixed_point
 
 Codes = NDArray[np.int64]
 Frequencies = NDArray[np.float64]
@@ -371,7 +372,7 @@ def test_chunks_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = likely_codes(prior_of(TWO), 7, 9, 50)
     whole = assert_round_trip(prior_of(TWO), codes, 50)
     for size in (1, 5, 64):
-        monkeypatch.setattr(vqcodec.fixed_prior, "CHUNK", size)
+        monkeypatch.setattr(vqcodec.exact.prior, "CHUNK", size)
         assert assert_round_trip(prior_of(TWO), codes, 50) == whole
 
 
@@ -397,9 +398,9 @@ def test_another_instruction_set_makes_and_reads_the_same_bytes(tmp_path: Path) 
     torch.save((integers(TWO), [torch.from_numpy(grid) for grid in codes]), tmp_path / "case.pt")
     code = f"""
 import sys, torch
-from vqcodec import entropy
+from vqcodec.exact import entropy
 from vqcodec.config import *
-from vqcodec.fixed_prior import FixedPrior
+from vqcodec.exact.prior import FixedPrior
 assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
 model, config = {TWO!r}, {PRIORS[TWO]!r}
 integers, codes = torch.load(sys.argv[1])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
-from vqcodec.prior import LevelPrior, PixelCNN
+from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
 
 TINY = ModelConfig(
     levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),

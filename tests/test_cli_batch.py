@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from vqcodec.batch import Failure, plan, run
-from vqcodec.coding import Decoder, Encoder, Models, Task
-from vqcodec.container import Container, pack
+from vqcodec.cli.batch import Failure, plan, run
+from vqcodec.cli.jobs import Decoder, Encoder, Models, Task
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError
-from vqcodec.tiles import BATCH
+from vqcodec.files.container import Container, pack
+from vqcodec.geometry import BATCH
 
 MODELS = Models(None, "cpu", None)
 ENCODER = Encoder(MODELS, 75, psnr=False)

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from vqcodec.container import Container
 from vqcodec.errors import FormatError, VqcodecError, naming
-from vqcodec.files import STREAM, read_container, read_pixels, read_salvage, shown, write_bytes, write_pixels
-from vqcodec.tiles import batch_size
+from vqcodec.files.container import Container
+from vqcodec.files.streams import STREAM, read_container, read_pixels, read_salvage, shown, write_bytes, write_pixels
+from vqcodec.geometry import batch_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +137,7 @@ class Encoder:
 
     def inputs(self, folder: Path) -> list[Path]:
         """Every image file under ``folder``, in sorted order; raises ImageError when there is none."""
-        from vqcodec.images import image_files
+        from vqcodec.files.images import image_files
 
         return image_files(folder)
 
@@ -150,7 +150,7 @@ class Encoder:
         return [self._encode(task) for task in batch]
 
     def _encode(self, task: Task) -> Coded:
-        from vqcodec.images import has_image_extension
+        from vqcodec.files.images import has_image_extension
 
         if has_image_extension(task.target):
             raise VqcodecError(f"{task.target}: has the extension of an image, expected {self.suffix}")
@@ -192,7 +192,7 @@ class Decoder:
     Attributes:
         levels: decode only so many, coarsest first, and mind no damage after them; None for all.
         salvage: of a damaged file, take the levels before the damage.
-        max_pixels: that a file may have; see :func:`vqcodec.container.parse`.
+        max_pixels: that a file may have; see :func:`vqcodec.files.container.parse`.
     """
 
     suffix: ClassVar[str] = ".png"
@@ -251,7 +251,7 @@ class Decoder:
         ]
 
     def _decode(self, task: Task) -> Coded:
-        from vqcodec.images import output_format
+        from vqcodec.files.images import output_format
 
         if task.target != STREAM:
             output_format(task.target)

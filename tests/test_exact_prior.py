@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import vqcodec.arithmetic
-import vqcodec.fixed_prior
-from vqcodec.arithmetic import ARITHMETIC, FREQUENCIES, Linear
+import vqcodec.exact.arithmetic
+import vqcodec.exact.prior
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import VqcodecError, WeightsError
-from vqcodec.fixed_prior import FixedPrior, fixed_point
-from vqcodec.prior import LevelPrior, PixelCNN
-from vqcodec.wavefront import Wavefront
+from vqcodec.exact.arithmetic import ARITHMETIC, FREQUENCIES, Linear
+from vqcodec.exact.prior import FixedPrior
+from vqcodec.exact.wavefront import Wavefront
+from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
+from vqcodec.train.fixed_point import fixed_point
 
 TINY = ModelConfig(
     levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),
@@ -115,11 +116,11 @@ def test_encoder_and_decoder_see_the_same_frequencies(
     codes = random_codes(TINY, shapes)
     encoder = visit(prior, codes, known=True)
     if few:
-        monkeypatch.setattr(vqcodec.fixed_prior, "FEW", few)
+        monkeypatch.setattr(vqcodec.exact.prior, "FEW", few)
     decoder = visit(prior, codes, known=False)
     assert_same(encoder, decoder)
     if chunk:
-        monkeypatch.setattr(vqcodec.fixed_prior, "CHUNK", chunk)
+        monkeypatch.setattr(vqcodec.exact.prior, "CHUNK", chunk)
     encoder = visit(prior, codes, known=True)
     assert_same(encoder, decoder)
     for recorder, level in zip(decoder, TINY.levels, strict=True):
@@ -198,12 +199,12 @@ def test_all_ways_to_multiply_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = fixed_point(network())
     ways = []
     for few, onednn in (
-        (vqcodec.arithmetic.FEW, vqcodec.arithmetic.ONEDNN),
-        (0, vqcodec.arithmetic.ONEDNN),
+        (vqcodec.exact.arithmetic.FEW, vqcodec.exact.arithmetic.ONEDNN),
+        (0, vqcodec.exact.arithmetic.ONEDNN),
         (0, False),
     ):
-        monkeypatch.setattr(vqcodec.arithmetic, "FEW", few)
-        monkeypatch.setattr(vqcodec.arithmetic, "ONEDNN", onednn)
+        monkeypatch.setattr(vqcodec.exact.arithmetic, "FEW", few)
+        monkeypatch.setattr(vqcodec.exact.arithmetic, "ONEDNN", onednn)
         ways.append(visit(FixedPrior(tensors, TINY, NARROW), codes, known=False))
     assert_same(ways[0], ways[1])
     assert_same(ways[0], ways[2])

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from vqcodec.container import MAX_PIXELS, MAX_SIDE
 from vqcodec.errors import ImageError, LimitError
+from vqcodec.files.container import MAX_PIXELS, MAX_SIDE
 
 __all__ = [
     "crop",

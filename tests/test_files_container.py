@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqcodec import container
-from vqcodec.container import BytesLike, Container, pack, parse, salvage
 from vqcodec.errors import FormatError, LimitError
+from vqcodec.files import container
+from vqcodec.files.container import BytesLike, Container, pack, parse, salvage
 
 FORMAT = Path(__file__).parents[1] / "docs" / "format.md"
 SAMPLE = Container(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqcodec.tiles import BATCH, BATCH_PIXELS, batch_size, tiles
+from vqcodec.geometry import BATCH, BATCH_PIXELS, batch_size, tiles
 
 
 @given(

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.errors import Cancelled, FormatError
-from vqcodec.fixed_prior import Codes, FixedPrior
-from vqcodec.wavefront import Wavefront
+from vqcodec.exact.prior import Codes, FixedPrior
+from vqcodec.exact.wavefront import Wavefront
 
 __all__ = ["Coded", "decode", "encode", "stop_if"]
 

@@ -17,9 +17,9 @@ r"""The prior: how probable each code is, given the codes that both sides alread
 Legend: B batch, G groups, K codewords, C channels, S stages, H and W grid height and width, N = H·W positions.
 
 Two forms of one network: :class:`PixelCNN` (van den Oord et al. 2016) here is the float form, for training;
-:class:`vqcodec.fixed_prior.FixedPrior` is what codes files. Causal 3×3 masks let position (x, y) depend only on
+:class:`vqcodec.exact.prior.FixedPrior` is what codes files. Causal 3×3 masks let position (x, y) depend only on
 positions with a smaller x + 2y, so a decoder can take all positions of one index together
-(:mod:`vqcodec.wavefront`).
+(:mod:`vqcodec.exact.wavefront`).
 """
 
 import math
@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.arithmetic import ARITHMETIC
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
-from vqcodec.layers import EMBEDDING, Conv, LambdaEmbedding
+from vqcodec.exact.arithmetic import ARITHMETIC
+from vqcodec.networks.layers import EMBEDDING, Conv, LambdaEmbedding
 
 __all__ = ["PixelCNN"]
 

@@ -1,0 +1,3 @@
+"""The ``vqcodec`` command."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Bytes and pixels in files and streams, without torch."""
+
+__all__: list[str] = []
