@@ -30,9 +30,10 @@ from benchmarks import options
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import image_files
+from vqcodec.networks.head import gaussian_bits
 from vqcodec.networks.layers import Conv, ResidualBlock
 from vqcodec.networks.quantize import VectorQuantizer
-from vqcodec.networks.vqvae import VQVAE, Level, gaussian_bits
+from vqcodec.networks.vqvae import VQVAE, Level
 from vqcodec.rd.provenance import surroundings, write_json
 from vqcodec.train.data import Photographs
 from vqcodec.train.optim import Average, Optimizer, schedule

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqcodec.networks.quantize import DISTORTION_WEIGHT, LN2, Quantized, Usage, VectorQuantizer
+from vqcodec.networks.codebooks import Usage
+from vqcodec.networks.head import LN2, RateHead
+from vqcodec.networks.quantize import DISTORTION_WEIGHT, Quantized, VectorQuantizer
 
 G, K, D = 3, 7, 2
 SHAPE = (2, G * D, 3, 4)
@@ -52,7 +54,7 @@ def naive(q: VectorQuantizer, r: Tensor, inverse_variance: Tensor | None = None)
     grid = (len(x), q.groups, *x.shape[2:])
 
     def nats(u: float) -> float:
-        return u * u / 2 if q.tails == "gaussian" else math.sqrt(2) * abs(u)
+        return u * u / 2 if q.head.tails == "gaussian" else math.sqrt(2) * abs(u)
 
     out = Naive(
         np.zeros(grid, np.int64), np.zeros_like(x), np.zeros(grid), np.zeros(grid), np.zeros((*grid, q.codebook_size))
@@ -88,7 +90,7 @@ def test_the_distortion_weight_is_the_slope_of_uniform_quantisation() -> None:
 @TAILS
 @pytest.mark.parametrize("rate_aware", [False, True], ids=["nearest", "rate-aware"])
 def test_codes_and_bits_are_the_naive_ones(rate_aware: bool, variance: bool, tails: str) -> None:
-    q = quantizer(rate_aware=rate_aware, tails=tails)
+    q = quantizer(rate_aware=rate_aware, head=RateHead(tails))
     r, inverse_variance = residuals(variance)
     expected, out = naive(q, r, inverse_variance), q(r, inverse_variance)
     assert out.codes.dtype == torch.int64
@@ -179,7 +181,7 @@ def test_gradients_of_the_bits(learn: str) -> None:
 
 
 def test_gradients_of_the_bits_with_long_tails() -> None:
-    q, (r, precision) = quantizer(tails="laplacian"), residuals(True)
+    q, (r, precision) = quantizer(head=RateHead("laplacian")), residuals(True)
     q(r, precision).bits.sum().backward()
     assert r.grad is not None
     assert precision is not None
@@ -193,7 +195,7 @@ def test_gradients_of_the_bits_with_long_tails() -> None:
 
 def test_other_tails_are_refused() -> None:
     with pytest.raises(ValueError, match="tails is 'fat', expected 'gaussian' or 'laplacian'"):
-        VectorQuantizer(G, K, D, tails="fat")
+        RateHead("fat")
 
 
 @LEARN
@@ -277,8 +279,8 @@ def test_processes_share_one_moving_average(monkeypatch: pytest.MonkeyPatch) -> 
     whole, r = quantizer().train(), torch.randn(2, G * D, 3, 4)
     ours = quantizer().train()
     ours.load_state_dict(whole.state_dict())
-    rows = ours._rows(r[1:])
-    theirs = iter([*ours._statistics(rows, ours._choose(rows, None)), ours.bias.softmax(1)])
+    rows = ours.rows(r[1:])
+    theirs = iter([*ours.statistics(rows, ours.assign(rows, None)), ours.bias.softmax(1)])
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda mine: mine.add_(next(theirs)))
@@ -335,7 +337,7 @@ def test_fit_leaves_codewords_at_centroids_and_a_head_that_expects_what_occurs()
     for group, code in (counts > 0).nonzero().tolist():
         centroid = vectors[group, codes[group] == code].mean(0)
         torch.testing.assert_close(q.codebook[group, code], centroid, atol=0.05, rtol=0)
-    expected = q._logits(q._rows(precision)).softmax(2).sum(1)
+    expected = q.head.logits(q.codebook, q.bias, q.rows(precision)).softmax(2).sum(1)
     torch.testing.assert_close(expected.detach(), counts.float(), rtol=0.1, atol=2)
     torch.testing.assert_close(q.usage, counts / 4096, atol=2e-3, rtol=0)
     torch.testing.assert_close(q.sums, q.codebook * q.usage[:, :, None])
@@ -367,7 +369,7 @@ def test_training_makes_the_head_expect_what_occurs(with_precision: bool) -> Non
     for _ in range(400):
         r, precision = scale * torch.randn_like(scale), scale.pow(-2) if with_precision else None
         codes = q(r, precision).codes
-    p = q._logits(None if precision is None else q._rows(precision)).softmax(2).mean(1)
+    p = q.head.logits(q.codebook, q.bias, None if precision is None else q.rows(precision)).softmax(2).mean(1)
     usage = torch.stack([codes[:, g].flatten().bincount(minlength=6) for g in range(2)]) / codes[:, 0].numel()
     torch.testing.assert_close(p, q.usage, rtol=0.15, atol=0.01)
     torch.testing.assert_close(q.usage, usage, rtol=0.2, atol=0.02)
@@ -434,8 +436,8 @@ def test_other_ways_of_learning_are_refused() -> None:
 
 
 @LEARN
-def test_the_code_for_silence_stays_at_zero(learn: str) -> None:
-    q = VectorQuantizer(G, K, D, learn=learn, silence=True)
+def test_the_zero_code_stays_at_zero(learn: str) -> None:
+    q = VectorQuantizer(G, K, D, learn=learn, zero_code=True)
     r = 3 + torch.randn(4, G * D, 16, 16)  # nothing of it is near zero
     q.fit(r, None)
     adam = torch.optim.Adam(q.parameters(), lr=0.1) if learn == "gradient" else None
@@ -454,6 +456,5 @@ def test_the_code_for_silence_stays_at_zero(learn: str) -> None:
 
 @pytest.mark.parametrize("sigma_min", [1 / 3, 0.2])
 def test_the_head_is_never_surer_than_it_may_be(sigma_min: float) -> None:
-    q = VectorQuantizer(G, K, D, sigma_min=sigma_min)
-    precision = q.precision(torch.tensor([0.0, 1e-30, 0.1, 0.5, 4.0]))
+    precision = RateHead(sigma_min=sigma_min).precision(torch.tensor([0.0, 1e-30, 0.1, 0.5, 4.0]))
     assert precision.tolist() == pytest.approx([sigma_min**-2] * 3 + [4, 1 / 16])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vqcodec.config import Config, LevelConfig, ModelConfig
 from vqcodec.networks import vqvae
+from vqcodec.networks.head import gaussian_bits
 from vqcodec.networks.layers import ResidualBlock
 from vqcodec.networks.quantize import VectorQuantizer
 from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE, Level, PixelLevel
@@ -315,7 +316,7 @@ def test_where_a_level_of_pixels_is_silent_the_trunk_answers_for_the_whole_error
         model.zero_grad()
 
         def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
-            return quantizer(r, quantizer.precision(scale)).z_q  # type: ignore[no-any-return]
+            return quantizer(r, quantizer.head.precision(scale)).z_q  # type: ignore[no-any-return]
 
         (model.top_down(x, lmbda, tell, pixels=pixels) - x).square().mean().backward()  # type: ignore[no-untyped-call]
         gradients.append(model.last.conv.weight.grad)
@@ -354,7 +355,7 @@ SCALES = [0.06, 0.3, 1.0, 2.5]
 @pytest.mark.parametrize("offset", [0.0, 0.25, -0.5])
 def test_the_probabilities_of_all_bins_add_up_to_one(scale: float, offset: float) -> None:
     r = (torch.arange(-5000.0, 5001, dtype=torch.float64) + offset).view(-1, 1, 1, 1)
-    p = (-vqvae.gaussian_bits(r, torch.full_like(r, scale))).exp2()
+    p = (-gaussian_bits(r, torch.full_like(r, scale))).exp2()
     assert p.sum().item() == pytest.approx(1, abs=1e-5)
 
 
@@ -365,7 +366,7 @@ def test_bits_of_the_noise_form(scale: float, r: float) -> None:
     gaussian = normal.cdf(-abs(r) + 0.5) - normal.cdf(-abs(r) - 0.5)
     p = 0.999 * gaussian + 0.001 * 4 / (math.pi * (16 + r * r))
     x = torch.full((2, 3, 1, 1), r, requires_grad=True)
-    bits = vqvae.gaussian_bits(x, torch.full_like(x, scale))
+    bits = gaussian_bits(x, torch.full_like(x, scale))
     assert bits.tolist() == pytest.approx([-3 * math.log2(p)] * 2, rel=1e-3, abs=1e-4)
     bits.sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
@@ -377,7 +378,7 @@ def test_bits_of_the_noise_form(scale: float, r: float) -> None:
 def test_bits_are_those_of_the_best_gaussian_when_the_scale_is_right() -> None:
     torch.manual_seed(0)
     r = 3 * torch.randn(1, 1, 200, 200)
-    bits = [vqvae.gaussian_bits(r, torch.full_like(r, scale)).item() / r.numel() for scale in (2.5, 3.0, 3.5)]
+    bits = [gaussian_bits(r, torch.full_like(r, scale)).item() / r.numel() for scale in (2.5, 3.0, 3.5)]
     assert bits[1] == min(bits)
     assert bits[1] == pytest.approx(math.log2(3 * math.sqrt(2 * math.pi * math.e)), abs=0.02)
 

@@ -41,10 +41,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.config import LevelConfig, ModelConfig
+from vqcodec.networks.head import RateHead, gaussian_bits
 from vqcodec.networks.layers import EMBEDDING, Conv, Downsample, LambdaEmbedding, ResidualStack, Upsample
-from vqcodec.networks.quantize import DISTORTION_WEIGHT, LN2, Quantized, VectorQuantizer
+from vqcodec.networks.quantize import DISTORTION_WEIGHT, Quantized, VectorQuantizer
 
-__all__ = ["TRAINING_ONLY", "VQVAE", "Level", "PixelLevel", "Reconstruction", "Tell", "gaussian_bits"]
+__all__ = ["TRAINING_ONLY", "VQVAE", "Level", "PixelLevel", "Reconstruction", "Tell"]
 
 TRAINING_ONLY = (".usage", ".expected", ".sums")  # endings of the tensors that neither encoding nor decoding needs
 
@@ -142,9 +143,8 @@ class PixelLevel(nn.Module):
             config.codebook_size,
             config.dim,
             learn=learn,
-            tails="laplacian",
-            silence=True,
-            sigma_min=0.1,
+            head=RateHead("laplacian", sigma_min=0.1),
+            zero_code=True,
             distortion_weight=config.distortion_weight,
         )
 
@@ -247,7 +247,7 @@ class VQVAE(nn.Module):
                 r_hat = r + torch.rand_like(r) - 0.5
                 bits.append(gaussian_bits(r_hat, scale))
                 return r_hat
-            q: Quantized = quantizer(r, quantizer.precision(scale))
+            q: Quantized = quantizer(r, quantizer.head.precision(scale))
             quantized.append(q)
             bits.append(q.bits)
             return q.z_q
@@ -267,7 +267,7 @@ class VQVAE(nn.Module):
         codes: list[Tensor] = []
 
         def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
-            codes.append(quantizer.encode(r, quantizer.precision(scale)))
+            codes.append(quantizer.encode(r, quantizer.head.precision(scale)))
             return quantizer.decode(codes[-1])
 
         trunk_only = len(self.stage_of_level) == len(self.levels)
@@ -309,7 +309,7 @@ class VQVAE(nn.Module):
         pairs: list[tuple[Tensor, Tensor]] = []
 
         def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
-            pairs.append((r, quantizer.precision(scale)))
+            pairs.append((r, quantizer.head.precision(scale)))
             if len(pairs) > quantized:
                 return r + torch.rand_like(r) - 0.5
             return quantizer.decode(quantizer.encode(*pairs[-1]))
@@ -385,7 +385,6 @@ class VQVAE(nn.Module):
             gain = pixel_level.gain(lmbda)
             r = pixel_level.residual(x - x_hat, gain)
             told = tell(pixel_level.quantizer, r, gain * pixel_level.scale(f))
-            _mute_silent(r, told, pixel_level.quantizer.dim)
             x_hat = pixel_level.update(x_hat, told, gain)
         return x_hat
 
@@ -396,7 +395,7 @@ class VQVAE(nn.Module):
         def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
             if len(codes) == levels:
                 return torch.zeros_like(r)
-            codes.append(quantizer.encode(r, quantizer.precision(scale)))
+            codes.append(quantizer.encode(r, quantizer.head.precision(scale)))
             return quantizer.decode(codes[-1])
 
         return self.top_down(x, lmbda, tell)
@@ -423,32 +422,7 @@ class VQVAE(nn.Module):
         return self.start.expand(batch, height, width, -1).contiguous().permute(0, 3, 1, 2)
 
 
-def _mute_silent(r: Tensor, told: Tensor, dim: int) -> None:
-    """Let gradients reach ``r [B, G·D, H, W]`` only where the decoder was ``told`` something.
-
-    Straight-through gradients would credit a level of pixels with correcting whatever the trunk gets wrong. Where
-    it is silent it corrects nothing, and the trunk must answer for the whole error.
-    """
-    if r.requires_grad:
-        vectors = told.detach().view(len(told), -1, dim, *told.shape[2:])
-        speaks = vectors.square().sum(2, keepdim=True) > 0.25
-        mask = speaks.expand_as(vectors).reshape(told.shape)
-        r.register_hook(lambda gradient: gradient * mask)  # type: ignore[no-untyped-call]
-
-
 def _snake(channels: Tensor, groups: int) -> Tensor:
     """Deal ``channels`` to ``groups`` there and back; the channels of group 0, then those of group 1, …"""
     hands = [row if i % 2 == 0 else row.flip(0) for i, row in enumerate(torch.split(channels, groups))]
     return torch.stack(hands, 1).flatten()
-
-
-def gaussian_bits(r_hat: Tensor, scale: Tensor) -> Tensor:
-    """Bits ``[B]`` of ``r_hat [B, C, H, W]`` under N(0, scale²) convolved with U(−½, ½).
-
-    One part in a thousand is a Cauchy density four steps wide: outliers keep a finite cost and a gradient.
-    """
-    magnitude = r_hat.abs()  # the density is symmetric, and the lower tail keeps its precision
-    inverse = scale.clamp_min(0.02).reciprocal() * math.sqrt(0.5)
-    gaussian = 0.5 * (torch.erfc((magnitude - 0.5) * inverse) - torch.erfc((magnitude + 0.5) * inverse))
-    cauchy = 1 / (4 * math.pi * (1 + (r_hat / 4).square()))
-    return -(0.999 * gaussian + 0.001 * cauchy).log().sum((1, 2, 3)) / LN2

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vqcodec.config import LevelConfig
 from vqcodec.errors import MissingPackageError
 from vqcodec.metrics import METRICS, bpp, decibels
-from vqcodec.networks.quantize import Usage
+from vqcodec.networks.codebooks import Usage
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.curves import BDResult, Point, bd, steps_that_fall
 from vqcodec.rd.sweep import OWN, Contents, Image, Measurement

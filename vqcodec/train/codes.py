@@ -2,7 +2,8 @@
 
 import torch
 
-from vqcodec.networks.quantize import Usage, VectorQuantizer
+from vqcodec.networks.codebooks import Usage
+from vqcodec.networks.quantize import VectorQuantizer
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.distributed import broadcast
 from vqcodec.train.loop import Run
