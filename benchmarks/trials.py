@@ -30,10 +30,10 @@ from benchmarks import options
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import image_files
-from vqcodec.networks.head import gaussian_bits
+from vqcodec.networks.choices import Round
 from vqcodec.networks.layers import Conv, ResidualBlock
-from vqcodec.networks.quantize import VectorQuantizer
-from vqcodec.networks.vqvae import VQVAE, Level
+from vqcodec.networks.levels import Level
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.rd.provenance import surroundings, write_json
 from vqcodec.train.data import Photographs
 from vqcodec.train.optim import Average, Optimizer, schedule
@@ -44,7 +44,7 @@ __all__ = ["SETS", "Trial", "built", "main", "markdown", "measure", "no_mean", "
 LAMBDAS = (0.001, 0.004, 0.016, 0.064)
 CENTRE = 256  # pixels a side of what is measured of each validation image
 CROP = 128  # of what is trained on
-SURE = 0.11  # no head is believed to be surer than this σ, in steps
+SIGMA_MIN = 0.11  # the smallest σ, in steps, that bits are computed with
 
 
 def _levels(*levels: tuple[int, int, int]) -> tuple[LevelConfig, ...]:
@@ -214,14 +214,9 @@ def measure(model: VQVAE, validation: Photographs) -> list[dict[str, float]]:
         lmbda = torch.tensor([value])
         figures: list[tuple[float, float, float]] = []
         for x in validation.centres():
-            bits: list[Tensor] = []
-
-            def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor, bits: list[Tensor] = bits) -> Tensor:
-                bits.append(gaussian_bits(r.round(), scale.clamp_min(SURE)))
-                return r.round()
-
-            x_hat = model.top_down(x, lmbda, tell)
-            bpp, mse = float(sum(bits)) / (x.shape[2] * x.shape[3]), float((x_hat - x).square().mean())
+            rounded = Round(sigma_min=SIGMA_MIN)
+            x_hat = model.reconstruct(x, lmbda, rounded)
+            bpp, mse = float(sum(rounded.bits)) / (x.shape[2] * x.shape[3]), float((x_hat - x).square().mean())
             figures.append((bpp, -10 * torch.tensor(mse).log10().item(), bpp + value * 255**2 * mse))
         bpp, psnr, cost = (sum(column) / len(column) for column in zip(*figures, strict=True))
         rows.append({"lambda": value, "bpp": bpp, "psnr": psnr, "J": cost})

@@ -31,8 +31,9 @@ from benchmarks import (
     trials,
 )
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
+from vqcodec.networks.levels import Level
 from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
-from vqcodec.networks.vqvae import VQVAE, Level
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.vae import rate_distortion
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqcodec.config import LevelConfig, ModelConfig
 from vqcodec.errors import ConfigError
-from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.levels import Latent
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.grow import grow
 
@@ -31,14 +31,13 @@ def _reconstruct(model: VQVAE, x: Tensor, lmbda: Tensor, channels: list[int]) ->
     """What the model makes of rounded residuals, of the first ``channels`` of each level alone."""
     count = iter(channels)
 
-    def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
-        told = torch.zeros_like(r)
-        first = next(count)
-        told[:, :first] = r[:, :first].round()
-        return told
+    def choose(latent: Latent) -> Tensor:
+        r_hat = latent.residual().round()
+        r_hat[:, next(count) :] = 0
+        return r_hat
 
     with torch.no_grad():
-        return model.top_down(x, lmbda, tell, pixels=False)
+        return model.reconstruct(x, lmbda, choose, pixels=False)
 
 
 @pytest.mark.parametrize(

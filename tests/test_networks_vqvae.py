@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from vqcodec.config import Config, LevelConfig, ModelConfig
-from vqcodec.networks import vqvae
+from vqcodec.networks import choices
+from vqcodec.networks.choices import HardCodes
+from vqcodec.networks.fitting import deal_channels, fit_level, residuals
 from vqcodec.networks.head import gaussian_bits
 from vqcodec.networks.layers import ResidualBlock
-from vqcodec.networks.quantize import VectorQuantizer
-from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE, Level, PixelLevel
+from vqcodec.networks.levels import Level, PixelLevel
+from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
+GOLDEN = Path(__file__).resolve().parent / "golden"
 TINY = ModelConfig(
     levels=(LevelConfig(8, 2, 2, 16, stages=1), LevelConfig(4, 3, 4, 16, stages=1)),
     patch=2,
@@ -89,6 +92,19 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, 0.5))
 
 
+def test_the_names_in_stored_states_stay() -> None:
+    """Checkpoints and weights files name tensors so; the optimiser's state numbers parameters in this order."""
+    model = VQVAE(ModelConfig(), learn="gradient")
+    parameters = {name for name, _ in model.named_parameters()}
+    lines = [
+        f"{name} {list(tensor.shape)}{' parameter' if name in parameters else ''}"
+        for name, tensor in model.state_dict().items()
+    ]
+    order = [line.split()[0] for line in lines if line.endswith("parameter")]
+    assert order == [name for name, _ in model.named_parameters()]
+    assert lines == (GOLDEN / "vqvae-state.txt").read_text().splitlines()
+
+
 @each_config
 def test_shapes(config: ModelConfig) -> None:
     model, x, lmbda = VQVAE(config).eval(), images(), lambdas(config, 20, 90)
@@ -107,7 +123,7 @@ def test_shapes(config: ModelConfig) -> None:
         assert [bits.shape for bits in out.bits] == [(2,) for level in config.levels if hard or not level.pixels]
         assert min(bits.min() for bits in out.bits) > 0
         assert [grid.shape for grid in out.codes] == (grids if hard else [])
-    for (r, precision), grid, level in zip(model.residuals(x, lmbda), grids, config.levels, strict=True):
+    for (r, precision), grid, level in zip(residuals(model, x, lmbda), grids, config.levels, strict=True):
         assert r.shape == precision.shape == (2, level.groups * level.dim, *grid[2:])
         assert precision.min() > 0
 
@@ -192,10 +208,11 @@ def test_residuals_are_those_of_the_noise_form(
         seen.append((r_hat, scale.clamp_min(1 / 3).pow(-2)))
         return r_hat.new_ones(len(r_hat))
 
-    monkeypatch.setattr(vqvae, "gaussian_bits", spy)
+    monkeypatch.setattr(choices, "gaussian_bits", spy)
     model(x, lmbda, hard=False)
-    torch.testing.assert_close(model.residuals(x, lmbda)[: len(seen)], seen)
-    assert len(seen) == len(levels(model))
+    expected = list(seen)
+    assert len(expected) == len(levels(model))
+    torch.testing.assert_close(residuals(model, x, lmbda)[: len(expected)], expected)
 
 
 def test_residuals_below_quantized_levels_are_those_of_the_codes() -> None:
@@ -205,7 +222,7 @@ def test_residuals_below_quantized_levels_are_those_of_the_codes() -> None:
         level.quantizer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     model(x, lmbda, hard=True)
     for quantized in range(4):
-        pairs = model.residuals(x, lmbda, quantized=quantized)
+        pairs = residuals(model, x, lmbda, quantized=quantized)
         torch.testing.assert_close(pairs[: quantized + 1], seen[: quantized + 1])
         assert quantized >= 2 or not torch.allclose(pairs[-1][0], seen[-1][0], atol=0.1)
 
@@ -215,7 +232,7 @@ def test_the_head_is_never_surer_than_a_third_of_a_step() -> None:
     with torch.no_grad():
         for level in levels(model):
             level.predict.bias.fill_(-8)
-    peaks = [precision.max().item() for _, precision in model.residuals(x, lambdas(TINY, 1, 2))]
+    peaks = [precision.max().item() for _, precision in residuals(model, x, lambdas(TINY, 1, 2))]
     assert peaks == pytest.approx([9, 9])
 
 
@@ -227,9 +244,9 @@ def test_the_noise_is_one_step_wide_and_centred(monkeypatch: pytest.MonkeyPatch)
         seen.append(r_hat)
         return scale
 
-    monkeypatch.setattr(vqvae, "gaussian_bits", spy)
+    monkeypatch.setattr(choices, "gaussian_bits", spy)
     model(x, lmbda, hard=False)
-    noise = seen[0] - model.residuals(x, lmbda)[0][0]
+    noise = seen[0] - residuals(model, x, lmbda)[0][0]
     assert noise.abs().max() <= 0.5 + 1e-5
     assert noise.mean().item() == pytest.approx(0, abs=0.05)
     assert noise.var().item() == pytest.approx(1 / 12, rel=0.1)
@@ -237,12 +254,12 @@ def test_the_noise_is_one_step_wide_and_centred(monkeypatch: pytest.MonkeyPatch)
 
 def test_fitting_a_level_renumbers_its_channels_and_fits_its_codebooks() -> None:
     model, x, lmbda = trained(TINY), images(8, 32, 32), lambdas(TINY, *range(10, 90, 10))
-    before, (r, precision) = model(x, lmbda, hard=False), model.residuals(x, lmbda)[0]
-    model.fit_level(0, x, lmbda)
-    r_dealt, precision_dealt = model.residuals(x, lmbda)[0]
+    before, (r, precision) = model(x, lmbda, hard=False), residuals(model, x, lmbda)[0]
+    fit_level(model, 0, x, lmbda)
+    r_dealt, precision_dealt = residuals(model, x, lmbda)[0]
     entropy = (1 + 12 / precision).log2().mean((0, 2, 3)).tolist()
     ranked = sorted(range(len(entropy)), key=lambda channel: -entropy[channel])
-    order = vqvae._snake(torch.tensor(ranked), TINY.levels[0].groups)
+    order = deal_channels(torch.tensor(ranked), TINY.levels[0].groups)
     torch.testing.assert_close(r_dealt, r[:, order], atol=1e-4, rtol=0)
     torch.testing.assert_close(precision_dealt, precision[:, order], atol=0, rtol=1e-4)
     assert not torch.allclose(r_dealt, r, atol=0.1)
@@ -273,7 +290,7 @@ def fitted() -> tuple[VQVAE, Tensor, Tensor]:
     x = torch.nn.functional.avg_pool2d(images(6, 68, 68), 5, 1).repeat(4, 1, 1, 1)
     lmbda = torch.logspace(-3.4, -1, 24)
     for index in range(len(model.levels)):
-        model.fit_level(index, x, lmbda)
+        fit_level(model, index, x, lmbda)
     return model, x, lmbda
 
 
@@ -314,11 +331,8 @@ def test_where_a_level_of_pixels_is_silent_the_trunk_answers_for_the_whole_error
     gradients = []
     for pixels in (True, False):
         model.zero_grad()
-
-        def tell(quantizer: VectorQuantizer, r: Tensor, scale: Tensor) -> Tensor:
-            return quantizer(r, quantizer.head.precision(scale)).z_q  # type: ignore[no-any-return]
-
-        (model.top_down(x, lmbda, tell, pixels=pixels) - x).square().mean().backward()  # type: ignore[no-untyped-call]
+        error = model.reconstruct(x, lmbda, HardCodes(), pixels=pixels) - x
+        error.square().mean().backward()  # type: ignore[no-untyped-call]
         gradients.append(model.last.conv.weight.grad)
     torch.testing.assert_close(*gradients)
     assert gradients[0] is not None
@@ -334,8 +348,8 @@ def test_where_a_level_of_pixels_is_silent_the_trunk_answers_for_the_whole_error
         ([9, 8, 7], 3, [9, 8, 7]),
     ],
 )
-def test_the_snake(channels: list[int], groups: int, expected: list[int]) -> None:
-    assert vqvae._snake(torch.tensor(channels), groups).tolist() == expected
+def test_channels_are_dealt_there_and_back(channels: list[int], groups: int, expected: list[int]) -> None:
+    assert deal_channels(torch.tensor(channels), groups).tolist() == expected
 
 
 def test_the_gain_starts_in_proportion_to_the_root_of_lambda() -> None:
@@ -452,7 +466,7 @@ def test_one_image_is_learnt_with_noise_and_then_with_codes(learn: str) -> None:
     image = torch.stack([x, y, disc.float()])[None]
     noisy = descend(model, image, lmbda, 100, hard=False, lr=0.005)
     assert noisy[-1] < noisy[0] / 20
-    for level, (r, precision) in zip(levels(model), model.residuals(image, lmbda), strict=True):
+    for level, (r, precision) in zip(levels(model), residuals(model, image, lmbda), strict=True):
         level.quantizer.fit(r, precision)
     coded = descend(model, image, lmbda, 80, hard=True, lr=0.001)
     assert coded[0] < 1.3 * noisy[-1]  # codes take over from noise without a break

@@ -879,7 +879,7 @@ def tiny_model(tiny_run: Path, tiny_config: Config) -> Model:
 
 def test_dead_codes_are_moved_only_while_there_is_time(tiny_state: Run, tiny_model: Model) -> None:
     phase = CodesPhase(tiny_state, tiny_model.vqvae)
-    quantizers = phase._quantizers()
+    quantizers = tiny_model.vqvae.quantizers()
     assert len(quantizers) == 3
     for quantizer in quantizers:
         quantizer.usage[0, :3] = 0

@@ -3,7 +3,7 @@
 import torch
 
 from vqcodec.networks.codebooks import Usage
-from vqcodec.networks.quantize import VectorQuantizer
+from vqcodec.networks.fitting import fit_level, residuals
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.distributed import broadcast
 from vqcodec.train.loop import Run
@@ -33,21 +33,18 @@ class CodesPhase(VAEPhase):
         x = torch.cat([self.batch() for _ in range(FIT_BATCHES)])
         lmbda = torch.cat([draw_lambda(self.module.config, self.config.batch, x.device) for _ in range(FIT_BATCHES)])
         for index in range(len(self.module.levels)):
-            self.module.fit_level(index, x, lmbda, seed=self.run.config.seed)
+            fit_level(self.module, index, x, lmbda, seed=self.run.config.seed)
 
     def after_step(self, step: int, progress: float) -> dict[str, float]:
         if step % REVIVE_STEPS:
             return {}
-        quantizers = self._quantizers()
+        quantizers = self.module.quantizers()
         figures = {f"perplexity_{i}": float(Usage.of(q.usage).perplexity.mean()) for i, q in enumerate(quantizers)}
         if progress < REVIVE_UNTIL:
             x = self.batch()
             lmbda = draw_lambda(self.module.config, len(x), x.device)
-            pairs = self.module.residuals(x, lmbda, quantized=len(quantizers))
+            pairs = residuals(self.module, x, lmbda, quantized=len(quantizers))
             for i, (quantizer, (r, _)) in enumerate(zip(quantizers, pairs, strict=True)):
                 figures[f"revived_{i}"] = float(quantizer.revive(r, below=self.run.config.revive_below))
             broadcast(self.module)
         return figures
-
-    def _quantizers(self) -> list[VectorQuantizer]:
-        return [module for module in self.module.modules() if isinstance(module, VectorQuantizer)]

@@ -4,7 +4,7 @@
 
     weights of a narrow one   ──┬─ old inputs → old outputs: copied
                                 ├─ new inputs → old outputs: zero, nothing old changes
-                                └─ new outputs: as drawn, their news faint, so that they cost next to no bits
+                                └─ new outputs: as drawn, their residuals tiny, so that they cost next to no bits
 
 Net2Net's idea (Chen, Goodfellow, Shlens 2016) with zeros in place of copies: Muon gives the new rows of a kernel steps
 as large as the old ones from the first update on. Codebooks and levels of pixels are left alone: phase 1 fits them.
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from vqcodec.errors import ConfigError
 from vqcodec.networks.layers import Conv
-from vqcodec.networks.vqvae import VQVAE, Level, PixelLevel
+from vqcodec.networks.levels import Level, PixelLevel
+from vqcodec.networks.vqvae import VQVAE
 
 __all__ = ["grow"]
 
-FAINT = 0.01  # of a fresh posterior: residuals of new channels start far below a step
-SURE = -6.0  # the log σ that new channels start at
+NEW_GAIN = 0.01  # of a fresh posterior: residuals of new channels start far below a step
+NEW_LOG_SCALE = -6.0  # the log σ that new channels start at
 
 
 @torch.no_grad()
@@ -86,10 +87,10 @@ def _conv(name: str, source: nn.Module | None, new: Conv) -> None:
     fresh = torch.ones(outputs, dtype=torch.bool)
     fresh[rows] = False
     if kind == "posterior":
-        weight[fresh] *= FAINT
+        weight[fresh] *= NEW_GAIN
     if kind == "predict":
         weight[fresh] = 0
-        new.bias[fresh & (torch.arange(outputs) >= outputs // 2)] = SURE
+        new.bias[fresh & (torch.arange(outputs) >= outputs // 2)] = NEW_LOG_SCALE
     weight[rows] = 0
     weight[rows[:, None], columns[None, :]] = source.weight.view(had_outputs, had_inputs, kernel * kernel)
     new.bias[rows] = source.bias

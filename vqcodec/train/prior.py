@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.networks.pixelcnn import PixelCNN
-from vqcodec.networks.quantize import VectorQuantizer
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.loop import Phase, Run
 from vqcodec.train.vae import EVALUATED_QUALITIES
@@ -25,7 +24,7 @@ class PriorPhase(Phase):
         self.module, self.vqvae = prior, vqvae.eval()
 
     def prepare(self) -> None:
-        self.module.start_from([m.usage for m in self.vqvae.modules() if isinstance(m, VectorQuantizer)])
+        self.module.start_from([quantizer.usage for quantizer in self.vqvae.quantizers()])
 
     def loss(self) -> tuple[Tensor, dict[str, float]]:
         x = self.batch()
