@@ -24,7 +24,7 @@ import click
 
 from benchmarks import options
 from vqcodec.codec import Codec
-from vqcodec.files.images import write_atomic
+from vqcodec.files.atomic import write_atomic
 from vqcodec.rd.provenance import provenance, write_json
 from vqcodec.weights import find_weights
 

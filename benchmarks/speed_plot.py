@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from vqcodec.files.images import write_atomic
+from vqcodec.files.atomic import write_atomic
 from vqcodec.rd.plot import STYLES
 
 __all__ = ["plot"]

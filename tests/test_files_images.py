@@ -4,9 +4,7 @@ import concurrent.futures
 import io
 import os
 import re
-import stat
 import struct
-import sys
 import threading
 import warnings
 import zlib
@@ -24,7 +22,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
 from vqcodec.errors import ImageError, LimitError
 from vqcodec.files import images
-from vqcodec.files.images import crop, output_format, pad_to_multiple, read_image, write_atomic, write_image
+from vqcodec.files.images import crop, output_format, pad_to_multiple, read_image, write_image
 from vqcodec.metrics import psnr
 
 Pixels = NDArray[np.uint8]
@@ -36,7 +34,6 @@ OVER_WHITE = "transparency dropped, laid over white"
 NAIVE_CMYK = "converted from CMYK to RGB without a profile, colours are approximate"
 BAD_ICC = "ICC profile cannot be applied and is dropped"
 
-posix = pytest.mark.skipif(os.name != "posix", reason="permissions, links and pipes of POSIX")
 pictures = st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3])).flatmap(
     lambda shape: arrays(np.uint8, shape)
 )
@@ -139,7 +136,7 @@ def srgb(linear: int) -> float:
 
 def test_public_names() -> None:
     assert set(images.__all__) == {
-        "crop", "has_image_extension", "image_files", "output_format", "pad_to_multiple", "read_image", "write_atomic",
+        "crop", "has_image_extension", "image_files", "output_format", "pad_to_multiple", "read_image",
         "write_image",
     }  # fmt: skip
 
@@ -678,106 +675,11 @@ def test_an_encoder_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: 
     assert path.read_bytes() == b"old"
 
 
-@given(st.binary(max_size=200), st.binary(max_size=200))
-def test_write_atomic_replaces_all_bytes(tmp_path_factory: pytest.TempPathFactory, old: bytes, new: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "atomic.vq"
-    for data in (old, new):
-        write_atomic(str(path), data)
-        assert path.read_bytes() == data
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-@pytest.mark.parametrize("old", [None, b"old"])
-@pytest.mark.parametrize(
-    ("fault", "raised"),
-    [(OSError(28, "No space left on device"), ImageError), (KeyboardInterrupt(), KeyboardInterrupt)],
-)
-def test_a_write_that_fails_leaves_no_trace(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    step: str,
-    old: bytes | None,
-    fault: BaseException,
-    raised: type[BaseException],
-) -> None:
-    def fail(*_: Any) -> None:
-        assert len(os.listdir(tmp_path)) == 1 + (old is not None)  # the temporary file is in the same folder
-        raise fault
-
-    path = tmp_path / "x.vq"
-    if old is not None:
-        path.write_bytes(old)
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(raised) as caught:
-        write_atomic(path, b"new")
-    if raised is ImageError:
-        assert str(caught.value) == f"{path}: cannot be written: No space left on device"
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == ([("x.vq", old)] if old else [])
-
-
 def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ImageError, match=r"folder\.png: cannot be written: Is a directory$"):
         write_image(tmp_path / "folder.png", RANDOM)
     assert os.listdir(tmp_path) == ["folder.png"]
-
-
-def test_a_name_too_long(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"cannot be written: File name too long$"):
-        write_atomic(tmp_path / ("x" * 300), b"")
-    write_atomic(tmp_path / ("x" * 255), b"")  # the longest there is leaves no room for a suffix
-    assert os.listdir(tmp_path) == ["x" * 255]
-
-
-@posix
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_permissions_follow_the_umask_then_the_old_file(tmp_path: Path, umask: int, mode: int) -> None:
-    path = tmp_path / "x.vq"
-    before = os.umask(umask)
-    try:
-        write_atomic(path, b"1")
-        assert stat.S_IMODE(path.stat().st_mode) == mode
-        path.chmod(0o640)
-        write_atomic(path, b"2")
-        assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    finally:
-        os.umask(before)
-
-
-@posix
-def test_a_symbolic_link_to_itself(tmp_path: Path) -> None:
-    link = tmp_path / "x.bin"
-    link.symlink_to(link)
-    if sys.version_info >= (3, 13):  # where such a link is like any broken one
-        write_atomic(link, b"new")
-        assert link.read_bytes() == b"new"
-    else:
-        with pytest.raises(ImageError, match=r"x\.bin: cannot be written: too many symbolic links"):
-            write_atomic(link, b"new")
-    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
-
-
-def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    link, target = tmp_path / "link.vq", tmp_path / "there" / "x.vq"
-    link.symlink_to(target)
-    for data in (b"new", b"again"):
-        write_atomic(link, data)
-        assert link.is_symlink()
-        assert target.read_bytes() == data
-
-
-@posix
-def test_a_pipe_is_written_to(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        write_atomic(pipe, b"bytes")
-        assert os.read(reader, 100) == b"bytes"
-    finally:
-        os.close(reader)
-    assert pipe.is_fifo()
 
 
 # Padding and cropping

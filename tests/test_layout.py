@@ -24,6 +24,7 @@ LIGHT = [
     "config",
     "geometry",
     "files",
+    "files.atomic",
     "files.container",
     "files.images",
     "files.streams",

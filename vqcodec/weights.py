@@ -28,8 +28,8 @@ from torch import Tensor
 
 from vqcodec.config import Config, ModelConfig, PriorConfig
 from vqcodec.errors import ConfigError, UnknownModelError, WeightsError
+from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import FINGERPRINT_BYTES
-from vqcodec.files.images import write_atomic
 
 __all__ = ["DEFAULT_NAME", "Weights", "find_weights", "load_weights", "save_weights"]
 

@@ -9,11 +9,8 @@ Pixels are uint8 arrays ``[H, W, 3]`` in sRGB, or ``[H, W, 1]`` for a grey image
 here prints: what was dropped or converted on the way comes back as a list of one-line warnings.
 """
 
-import contextlib
 import io
 import os
-import secrets
-import stat
 import threading
 import warnings
 from pathlib import Path
@@ -24,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from vqcodec.errors import ImageError, LimitError
+from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE
 
 __all__ = [
@@ -33,7 +31,6 @@ __all__ = [
     "output_format",
     "pad_to_multiple",
     "read_image",
-    "write_atomic",
     "write_image",
 ]
 
@@ -201,26 +198,6 @@ def output_format(path: str | os.PathLike[str]) -> str:
 def has_image_extension(path: str | os.PathLike[str]) -> bool:
     """Whether a file of that name would be taken for an image."""
     return Path(path).suffix.lower() in _FORMATS
-
-
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a whole file or nothing: a reader sees the old bytes or the new, also after a crash.
-
-    A new file gets the permissions that the umask leaves, a replaced one keeps its own; a symbolic link is
-    followed. What is no regular file, such as a pipe or ``/dev/stdout``, is written to directly.
-
-    Raises ImageError, ``<path>: cannot be written: <reason>``; no temporary file stays behind.
-    """
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-        else:
-            _replace(path.resolve(), data)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
-    except RuntimeError as error:  # so Python before 3.13 says that links lead in a circle
-        raise ImageError(f"{path}: cannot be written: too many symbolic links") from error
 
 
 def pad_to_multiple(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
@@ -410,22 +387,6 @@ def _metadata(image: Image.Image) -> tuple[int, list[str]]:
     if image.info.get("xmp"):
         kinds.append("XMP")
     return orientation, kinds
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """``write_atomic`` for what is, or will be, a regular file; raises OSError."""
-    temporary = path.with_name(f".vqcodec-{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:  # with the umask's permissions, where tempfile would make it private
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _one_line(message: object) -> str:

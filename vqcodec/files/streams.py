@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqcodec.errors import FormatError, ImageError, LimitError, VqcodecError, naming
+from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import Container, Salvage, parse, salvage
 
 if TYPE_CHECKING:
@@ -145,8 +146,6 @@ def write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
 
 
 def write_bytes(target: str, data: bytes) -> None:
-    from vqcodec.files.images import write_atomic
-
     if target != STREAM:
         write_atomic(target, data)
         return

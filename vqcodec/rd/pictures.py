@@ -19,7 +19,8 @@ from PIL import Image as PillowImage
 from tqdm import tqdm
 
 from vqcodec.codec import Codec
-from vqcodec.files.images import read_image, write_atomic
+from vqcodec.files.atomic import write_atomic
+from vqcodec.files.images import read_image
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.page import Picture
 from vqcodec.rd.sweep import OWN, Image, Measurement

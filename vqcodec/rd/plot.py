@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqcodec.errors import MissingPackageError, ReportError
-from vqcodec.files.images import write_atomic
+from vqcodec.files.atomic import write_atomic
 from vqcodec.metrics import METRICS, Metric
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from PIL import features
 
 from vqcodec import __version__
 from vqcodec.codec import Codec
-from vqcodec.files.images import write_atomic
+from vqcodec.files.atomic import write_atomic
 
 __all__ = ["command_line", "cores", "image_facts", "package_version", "provenance", "surroundings", "write_json"]
 

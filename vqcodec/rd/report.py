@@ -15,7 +15,7 @@ from typing import Any
 
 from vqcodec.codec import Codec, pick_device
 from vqcodec.errors import MissingPackageError, ReportError
-from vqcodec.files.images import write_atomic
+from vqcodec.files.atomic import write_atomic
 from vqcodec.metrics import METRICS, available
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.overlay import read_overlay

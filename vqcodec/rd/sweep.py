@@ -35,8 +35,9 @@ from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.errors import ImageError, LimitError, ReportError, VqcodecError
 from vqcodec.exact.prior import Codes
+from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import Container
-from vqcodec.files.images import image_files, read_image, write_atomic
+from vqcodec.files.images import image_files, read_image
 from vqcodec.metrics import METRICS, Metric
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.provenance import cores, package_version

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from vqcodec.codec import pick_device
 from vqcodec.config import PHASES, Config
 from vqcodec.errors import ConfigError, ImageError, TrainingError
-from vqcodec.files.images import image_files, write_atomic
+from vqcodec.files.atomic import write_atomic
+from vqcodec.files.images import image_files
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.train import distributed

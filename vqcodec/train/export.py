@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vqcodec import __version__
 from vqcodec.codec import DEFAULT_QUALITY, Codec
 from vqcodec.config import Config
-from vqcodec.files.images import write_atomic
+from vqcodec.files.atomic import write_atomic
 from vqcodec.metrics import bpp, psnr
 from vqcodec.networks.quantize import VectorQuantizer
 from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE

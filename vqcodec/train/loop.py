@@ -12,7 +12,6 @@
 import contextlib
 import json
 import math
-import os
 import random
 import sys
 import time
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from vqcodec.config import PhaseConfig, TrainConfig
 from vqcodec.errors import TrainingError, TrainingPaused
+from vqcodec.files.atomic import open_atomic
 from vqcodec.train import distributed
 from vqcodec.train.data import Photographs
 from vqcodec.train.distributed import average_gradients, is_main
@@ -202,13 +202,9 @@ def run_phase(phase: Phase) -> nn.Module:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write under another name, then rename: a kill leaves the old checkpoint or the new one."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
+    """Write a checkpoint whole: a kill leaves the old one or the new one."""
+    with open_atomic(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
