@@ -381,8 +381,8 @@ def test_a_coarse_srgb_profile_is_srgb_but_a_gamma_is_not(tmp_path: Path, mode: 
 @pytest.mark.parametrize(
     ("mode", "profile", "name"),
     [
-        ("RGB", LINEAR_RGB, "Linear [31mRGB" + "!" * 86),  # 100 characters, no control codes
-        ("L", LINEAR_RGB, "Linear [31mRGB" + "!" * 86),
+        ("RGB", LINEAR_RGB, "Linear [31mRGB" + "!" * 85 + "…"),  # 100 characters, no control codes
+        ("L", LINEAR_RGB, "Linear [31mRGB" + "!" * 85 + "…"),
         ("L", LINEAR_GREY, "Linear grey"),
     ],
 )

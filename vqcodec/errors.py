@@ -16,10 +16,13 @@
     ├── ReportError             a curve, a report or a folder of results that cannot be used
     └── MissingPackageError     an optional package that is not installed, and how to install it
 
-Each message is one line that says what was found and what was expected. Functions that
-work on files put the file's name first: ``photo.png: not an image Pillow can read``. :func:`naming`
-does that for errors about what a file holds, :func:`explain` makes one line of any exception, and
-:func:`printable` one that a terminal shows as it is.
+Each message is one line that says what was found and what was expected. Functions that work on files put the file's
+name first: ``photo.png: not an image that Pillow can read``. Four functions serve such messages::
+
+    naming      puts a file's name before the errors of a block
+    explain     any exception ──▶ one line for a user
+    one_line    a library's message, or text from a file ──▶ one line of bounded length
+    printable   a file's name ──▶ the same, with escapes for what a terminal would act on
 """
 
 import contextlib
@@ -41,6 +44,7 @@ __all__ = [
     "WeightsError",
     "explain",
     "naming",
+    "one_line",
     "printable",
 ]
 
@@ -54,7 +58,7 @@ class ConfigError(VqcodecError):
 
 
 class Cancelled(VqcodecError):
-    """The caller's ``cancelled`` said so; nothing of the work is left."""
+    """The caller's function ``cancelled`` returned true; the work leaves nothing behind."""
 
 
 class DeviceError(VqcodecError):
@@ -70,7 +74,7 @@ class FormatError(VqcodecError):
 
 
 class LimitError(VqcodecError):
-    """A picture that has more pixels, or needs more memory, than the caller allows."""
+    """A picture that has more pixels, or needs more memory, than allowed."""
 
 
 class WeightsError(VqcodecError):
@@ -98,7 +102,7 @@ class MissingPackageError(VqcodecError):
 
 
 def explain(error: BaseException) -> str:
-    """What happened, in one line."""
+    """What happened, in one line for a user."""
     if isinstance(error, VqcodecError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
@@ -107,30 +111,47 @@ def explain(error: BaseException) -> str:
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         return ": ".join([*([str(error.filename)] if error.filename else []), error.strerror])
-    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    message = one_line(str(error).strip().partition("\n")[0])  # torch puts stack traces into the lines after the first
+    reason = ": ".join(filter(None, [type(error).__name__, message]))
     return f"unexpected {reason} (VQCODEC_DEBUG=1 shows where)"
 
 
+def one_line(text: object, limit: int = 200) -> str:
+    """``str(text)`` on one line of at most ``limit`` printable characters, cut with ``…``.
+
+    For messages of libraries and texts from files, which may be long and hold line breaks or control characters. An
+    exception without a message gives the name of its type.
+    """
+    printing = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit])
+    line = " ".join(printing.split())
+    if not line and isinstance(text, BaseException):
+        return type(text).__name__
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def printable(text: str) -> str:
-    """``text`` with escapes for line breaks and whatever else a terminal would act on: names of files hold anything."""
+    """``text`` with escapes for line breaks and other characters that a terminal acts on; file names may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch says so in ways of its own."""
+    """Whether memory ran out, for which torch raises errors of its own."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or (
             isinstance(error, RuntimeError)
-            and any(said in str(error) for said in ("can't allocate memory", "could not create a primitive"))
+            and any(sign in str(error) for sign in ("can't allocate memory", "could not create a primitive"))
         )
     )
 
 
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Errors about what the file ``name`` holds start with its name."""
+    """Put ``name`` and a colon before the message of an error about what the file of that name holds.
+
+    That memory ran out becomes a VqcodecError that names the file; any other exception passes through.
+    """
     try:
         yield
     except (FormatError, ImageError, LimitError, UnknownModelError) as error:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from vqcodec.errors import ImageError, LimitError
+from vqcodec.errors import ImageError, LimitError, one_line
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE
 
@@ -146,7 +146,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
             which = f"the limit is {limit}" if limit <= pillows else f"the limit of Pillow is {pillows}"
             raise LimitError(f"{path}: too many pixels, {which}") from error
         except Exception as error:  # on damaged files, Pillow's plugins raise nearly every type there is
-            raise ImageError(f"{path}: damaged image: {_one_line(error)}") from error
+            raise ImageError(f"{path}: damaged image: {one_line(error, 100)}") from error
 
 
 def write_image(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
@@ -175,7 +175,7 @@ def write_image(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None
         image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
         image.save(encoded, name, **_FORMATS[path.suffix.lower()][1])
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SystemError and others
-        raise ImageError(f"{path}: cannot be written as {name}: {_one_line(error)}") from error
+        raise ImageError(f"{path}: cannot be written as {name}: {one_line(error, 100)}") from error
     write_atomic(path, encoded.getvalue())
 
 
@@ -370,7 +370,7 @@ def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
         if np.abs(moved).max() <= _SRGB_TOLERANCE:
             return image, ""
     converted = to_srgb.apply(image.convert(mode)).convert("L" if image.mode == "L" else "RGB")
-    return converted, _one_line(profile.profile.profile_description or f"an unnamed {mode} profile")
+    return converted, one_line(profile.profile.profile_description or f"an unnamed {mode} profile", 100)
 
 
 def _metadata(image: Image.Image) -> tuple[int, list[str]]:
@@ -387,9 +387,3 @@ def _metadata(image: Image.Image) -> tuple[int, list[str]]:
     if image.info.get("xmp"):
         kinds.append("XMP")
     return orientation, kinds
-
-
-def _one_line(message: object) -> str:
-    """A message of Pillow's, or a name out of a file, fit for the end of a line."""
-    printable = "".join(c if c.isprintable() else " " for c in str(message))
-    return " ".join(printable.split())[:100] or type(message).__name__
