@@ -10,7 +10,6 @@ Legend: H and W image height and width; floats live only left of the codes, inte
 
 import functools
 import os
-import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
-from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
+from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError, one_line
 from vqcodec.exact import entropy
 from vqcodec.exact.arithmetic import ARITHMETIC
 from vqcodec.exact.prior import STATE, Codes, FixedPrior
@@ -109,7 +108,7 @@ class Codec:
         try:
             self.vqvae.load_state_dict(weights.vqvae | unused, assign=True)
         except RuntimeError as error:
-            raise WeightsError(f"tensors do not fit the configuration: {textwrap.shorten(str(error), 300)}") from None
+            raise WeightsError(f"tensors do not fit the configuration: {one_line(error, 300)}") from None
         self.vqvae.eval().requires_grad_(False).to(self.device)
         self._bfloat16 = self.device.type == "cpu" and _multiplies_bfloat16()
         self.prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import stat
-import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vqcodec.config import Config, ModelConfig, PriorConfig
-from vqcodec.errors import ConfigError, UnknownModelError, WeightsError
+from vqcodec.errors import ConfigError, UnknownModelError, WeightsError, one_line
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import FINGERPRINT_BYTES
 
@@ -111,7 +110,7 @@ def load_weights(path: str | Path) -> Weights:
         config = Config.from_dict(contents)
         name = metadata.get("name", "?")
     except (SafetensorError, ValueError, ArithmeticError, RecursionError, ConfigError) as error:
-        raise WeightsError(f"{path}: not a vqcodec weights file: {_line(error)}") from None
+        raise WeightsError(f"{path}: not a vqcodec weights file: {one_line(error)}") from None
     parts: dict[str, dict[str, Tensor]] = {"vqvae": {}, "prior": {}}
     for key, tensor in tensors.items():
         part, _, rest = key.partition(".")
@@ -164,11 +163,6 @@ def _in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + rest
 
 
-def _line(error: Exception | str) -> str:
-    """An error of a library, or other text, as one line of bounded length."""
-    return textwrap.shorten(str(error), 200)
-
-
 def _manifest(folder: Path) -> dict[str, str]:
     """SHA-256 in hexadecimal digits of each file that the folder's manifest lists; empty where there is none."""
     path = folder / MANIFEST
@@ -177,7 +171,7 @@ def _manifest(folder: Path) -> dict[str, str]:
     listed: dict[str, str] = {}
     for line in _bytes_of(path).decode(errors="replace").splitlines():
         if not (match := re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line)):
-            raise WeightsError(f"{path}: not a list of SHA-256 sums, as sha256sum writes it: {_line(line)}")
+            raise WeightsError(f"{path}: not a list of SHA-256 sums, as sha256sum writes it: {one_line(line)}")
         listed[match[2]] = match[1]
     return listed
 

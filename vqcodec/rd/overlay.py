@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqcodec.errors import ReportError
+from vqcodec.errors import ReportError, one_line
 from vqcodec.metrics import decibels
 
 __all__ = ["MAX_CURVES", "MAX_FILE_BYTES", "read_overlay"]
@@ -130,7 +130,7 @@ def _load(file: str) -> Any:
     except RecursionError as error:
         raise ReportError(f"{file}: nested too deeply, expected at most {_MAX_DEPTH} levels") from error
     except ValueError as error:
-        raise ReportError(f"{file}: not JSON: {_plain(str(error))}") from error
+        raise ReportError(f"{file}: not JSON: {_plain(error)}") from error
 
 
 def _curves(node: Any, path: tuple[str, ...], name: str, dataset: str) -> Iterator[_Curve]:
@@ -264,11 +264,9 @@ def _ms_ssim(where: str, values: list[float], given: list[float] | None) -> dict
     return {"ms-ssim-rgb-db": given or values}
 
 
-def _plain(text: str) -> str:
+def _plain(text: object) -> str:
     """One short line of characters that can be printed."""
-    line = "".join(character if character.isprintable() else " " for character in text[: 4 * _MAX_NAME])
-    line = " ".join(line.split())
-    return line if len(line) <= _MAX_NAME else line[: _MAX_NAME - 1] + "…"
+    return one_line(text, _MAX_NAME)
 
 
 def _listed(names: list[str]) -> str:

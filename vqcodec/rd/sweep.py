@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from vqcodec import __version__
 from vqcodec.codec import Codec
-from vqcodec.errors import ImageError, LimitError, ReportError, VqcodecError
+from vqcodec.errors import ImageError, LimitError, ReportError, VqcodecError, printable
 from vqcodec.exact.prior import Codes
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import Container
@@ -149,7 +149,7 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
             if true in seen or (path != source and true.is_relative_to(inside)):
                 continue
             seen.add(true)
-            name = _printable(path.relative_to(source).as_posix() if source.is_dir() else path.name)
+            name = printable(path.relative_to(source).as_posix() if source.is_dir() else path.name)
             if found.setdefault(name, path) != path:
                 raise ReportError(f"{path}: has the name of {found[name]}; expected every image to have its own")
     if not found:
@@ -169,12 +169,6 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
     if not images:
         raise ReportError(f"{skipped[0][0]}: {skipped[0][1]}; there is no other image to measure")
     return images, skipped, warnings
-
-
-def _printable(name: str) -> str:
-    """A file's name as text of one line; what it holds besides is shown as an escape."""
-    text = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def sweep(
