@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
+from vqcodec import metrics
 from vqcodec.cli import commands
-from vqcodec.config import Config
+from vqcodec.config import DEFAULT_QUALITY, Config
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.files import images, streams
 from vqcodec.files.container import Container, pack, parse, salvage
@@ -92,11 +93,9 @@ class FakeCodec:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeCodec]:
     codec = types.ModuleType("vqcodec.codec")
-    metrics = types.ModuleType("vqcodec.metrics")
     codec.Codec = type("Codec", (FakeCodec,), {"calls": []})  # type: ignore[attr-defined]
-    metrics.psnr = lambda x, x_hat: 33.118 if np.array_equal(x, x_hat) else 0.0  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vqcodec.codec", codec)
-    monkeypatch.setitem(sys.modules, "vqcodec.metrics", metrics)
+    monkeypatch.setattr(metrics, "psnr", lambda x, x_hat: 33.118 if np.array_equal(x, x_hat) else 0.0)
     return codec.Codec  # type: ignore[no-any-return]
 
 
@@ -677,8 +676,6 @@ def test_wrong_usage_exits_with_2(folder: Path, arguments: list[str]) -> None:
 
 
 def test_both_entry_points_have_the_same_default_quality(picture: NDArray[np.uint8]) -> None:
-    from vqcodec.codec import DEFAULT_QUALITY
-
     assert f"[default: {DEFAULT_QUALITY};" in " ".join(vq("encode", "--help").stdout.split())
 
 

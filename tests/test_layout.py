@@ -29,6 +29,7 @@ LIGHT = [
     "files.images",
     "files.streams",
     "workers",
+    "metrics",
     "cli",
     "cli.jobs",
     "cli.batch",

@@ -22,6 +22,7 @@ from typing import Any, Self
 from vqcodec.errors import ConfigError
 
 __all__ = [
+    "DEFAULT_QUALITY",
     "PHASES",
     "QUALITY_MAX",
     "QUALITY_MIN",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 QUALITY_MIN, QUALITY_MAX = 1, 100
+DEFAULT_QUALITY = 75
 PHASES = ("vae", "codes", "prior", "joint")  # of training, in order
 ENDLESS = 10**9  # steps of a phase that ends by minutes
 

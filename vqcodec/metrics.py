@@ -6,7 +6,8 @@
                                                                          ├─ ms_ssim ─▶ decibels ▶ dB
                                                                          └─ ssimulacra2 ────────▶ ≤ 100
 
-:data:`METRICS` describes the distortions to everything that sweeps, tabulates or draws them.
+:data:`METRICS` describes the distortions to everything that sweeps, tabulates or draws them. What a distortion needs is
+imported with its first value, so that ``vqcodec info`` can say bits per pixel without waiting for numpy.
 """
 
 import importlib.util
@@ -14,12 +15,15 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from vqcodec.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
 
 __all__ = [
     "METRICS",
@@ -51,7 +55,7 @@ def bpp(file_bytes: int, width: int, height: int) -> float:
     return 8 * file_bytes / (width * height)
 
 
-def psnr(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
+def psnr(x: "Pixels", x_hat: "Pixels") -> float:
     """Peak signal-to-noise ratio in dB, over all pixels and channels jointly; ``inf`` if the two are equal.
 
     ``x`` and ``x_hat`` are uint8 arrays of one shape, such as ``[H, W, 3]``; peak is 255.
@@ -59,13 +63,13 @@ def psnr(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
     Raises ValueError for another dtype, unequal shapes, or no pixels.
     """
     _check(x, x_hat)
-    error = x.astype(np.float64).ravel()
+    error = x.astype("float64").ravel()
     error -= x_hat.ravel()  # in place: a picture of the largest size is 1.6 GB here
     mse = float(error @ error) / error.size
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
 
-def ms_ssim(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
+def ms_ssim(x: "Pixels", x_hat: "Pixels") -> float:
     """Multi-scale structural similarity, 0..1, the mean of the three channels of RGB; 1 if the two are equal.
 
     ``x`` and ``x_hat`` are uint8 arrays of one shape, ``[H, W, 3]`` or ``[H, W, 1]`` (grey counts as R = G = B), each
@@ -98,7 +102,7 @@ def decibels(similarity: float) -> float:
     return math.inf if similarity == 1 else 0 - 10 * math.log10(1 - similarity)  # 0 −: no negative zero
 
 
-def ssimulacra2(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
+def ssimulacra2(x: "Pixels", x_hat: "Pixels") -> float:
     """SSIMULACRA2 of ``x_hat`` against the original ``x``: 100 if equal, 90 hardly visible, 30 low, below 0 very bad.
 
     ``x`` and ``x_hat`` are uint8 arrays of one shape, ``[H, W, 3]`` or ``[H, W, 1]`` (grey counts as R = G = B), in
@@ -114,6 +118,8 @@ def ssimulacra2(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
         from ssimulacra2 import compute_ssimulacra2
     except ImportError as error:
         raise _missing("SSIMULACRA2", "ssimulacra2") from error
+    from PIL import Image
+
     files = io.BytesIO(), io.BytesIO()  # the package reads files only
     for file, picture in zip(files, (x, x_hat), strict=True):
         Image.fromarray(_rgb(picture)).save(file, "PPM")
@@ -142,10 +148,10 @@ class Metric:
     unit: str
     smallest: int
     module: str | None
-    compute: Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
+    compute: "Callable[[Pixels, Pixels], dict[str, float]]"
 
 
-def _ms_ssim_values(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> dict[str, float]:
+def _ms_ssim_values(x: "Pixels", x_hat: "Pixels") -> dict[str, float]:
     similarity = ms_ssim(x, x_hat)
     return {"ms-ssim-rgb": similarity, "ms-ssim-rgb-db": decibels(similarity)}
 
@@ -196,14 +202,14 @@ def available(name: str) -> bool:
     raise ValueError(f"no metric {name!r}, expected one of {', '.join(metric.name for metric in METRICS)}")
 
 
-def _check(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> None:
-    if x.dtype != np.uint8 or x_hat.dtype != np.uint8:
+def _check(x: "Pixels", x_hat: "Pixels") -> None:
+    if not x.dtype == x_hat.dtype == "uint8":
         raise ValueError(f"pixels are {x.dtype} and {x_hat.dtype}, expected uint8")
     if x.shape != x_hat.shape or not x.size:
         raise ValueError(f"shapes are {list(x.shape)} and {list(x_hat.shape)}, expected two equal ones with pixels")
 
 
-def _check_picture(x: NDArray[np.uint8], x_hat: NDArray[np.uint8], smallest: int, label: str) -> None:
+def _check_picture(x: "Pixels", x_hat: "Pixels", smallest: int, label: str) -> None:
     _check(x, x_hat)
     if x.ndim != 3 or x.shape[2] not in (1, 3):
         raise ValueError(f"shape is {list(x.shape)}, expected [H, W, 3] or [H, W, 1]")
@@ -212,9 +218,9 @@ def _check_picture(x: NDArray[np.uint8], x_hat: NDArray[np.uint8], smallest: int
         raise ValueError(f"{width}x{height} pixels are too few for {label}: the least side is {smallest}")
 
 
-def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _rgb(picture: "Pixels") -> "Pixels":
     """``[H, W, 3]``, grey repeated."""
-    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+    return picture.repeat(3 // picture.shape[2], axis=2)
 
 
 def _missing(label: str, package: str) -> MissingPackageError:

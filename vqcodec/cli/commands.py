@@ -34,14 +34,13 @@ import click
 
 from vqcodec import __version__
 from vqcodec.cli.jobs import Coded, Coder, Decoder, Encoder, Models, Task
-from vqcodec.config import QUALITY_MAX, QUALITY_MIN, Config
+from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN, Config
 from vqcodec.errors import TrainingPaused, VqcodecError, explain, printable
 from vqcodec.files.container import Container
 from vqcodec.files.streams import STREAM, output_name, read_container, read_salvage, shown
+from vqcodec.metrics import bpp
 
 __all__ = ["main", "qualities"]
-
-_DEFAULT_QUALITY = 75
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -176,7 +175,7 @@ _max_pixels = click.option(
     "-q",
     "--quality",
     type=click.IntRange(QUALITY_MIN, QUALITY_MAX),
-    default=_DEFAULT_QUALITY,
+    default=DEFAULT_QUALITY,
     show_default=True,
     help="Higher is better and bigger.",
 )
@@ -494,11 +493,6 @@ def _check_names(option: str, names: list[str] | None, known: list[str]) -> None
             raise click.BadParameter(f"{name!r}, expected some of {','.join(known)}", param_hint=option)
 
 
-def _bpp(file_bytes: int, width: int, height: int) -> float:
-    """Bits per pixel; ``metrics.bpp`` is the same for those who can wait for numpy."""
-    return 8 * file_bytes / (width * height)
-
-
 def _facts(source: str, file_bytes: int, container: Container) -> dict[str, Any]:
     """What ``info`` shows, in the names and order of its JSON."""
     levels = [len(level) for level in container.levels]
@@ -511,7 +505,7 @@ def _facts(source: str, file_bytes: int, container: Container) -> dict[str, Any]
         "quality": container.quality,
         "fingerprint": container.fingerprint.hex(),
         "bytes": file_bytes,
-        "bpp": _bpp(file_bytes, container.width, container.height),
+        "bpp": bpp(file_bytes, container.width, container.height),
         "levels": levels,
         "chunks": chunks,
     }

@@ -24,6 +24,7 @@ from vqcodec.errors import FormatError, VqcodecError, naming
 from vqcodec.files.container import Container
 from vqcodec.files.streams import STREAM, read_container, read_pixels, read_salvage, shown, write_bytes, write_pixels
 from vqcodec.geometry import batch_size
+from vqcodec.metrics import bpp
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +77,7 @@ class Coded:
     @property
     def bpp(self) -> float:
         """Bits per pixel of the ``.vq`` file."""
-        return 8 * self.size / (self.width * self.height)
+        return bpp(self.size, self.width, self.height)
 
 
 @dataclass
