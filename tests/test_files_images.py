@@ -20,9 +20,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike, NDArray
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
-from vqcodec.errors import ImageError, LimitError
+from vqcodec.errors import ImageError, LimitError, VqcodecError
 from vqcodec.files import images
-from vqcodec.files.images import crop, output_format, pad_to_multiple, read_image, write_image
+from vqcodec.files.container import Container, pack
+from vqcodec.files.images import crop, encode_image, output_format, pad_to_multiple, read_image, write_image
 from vqcodec.metrics import psnr
 
 Pixels = NDArray[np.uint8]
@@ -136,7 +137,7 @@ def srgb(linear: int) -> float:
 
 def test_public_names() -> None:
     assert set(images.__all__) == {
-        "crop", "has_image_extension", "image_files", "output_format", "pad_to_multiple", "read_image",
+        "crop", "encode_image", "has_image_extension", "image_files", "output_format", "pad_to_multiple", "read_image",
         "write_image",
     }  # fmt: skip
 
@@ -238,16 +239,97 @@ def test_16_bit_transparent_grey_is_told_from_its_neighbours(tmp_path: Path) -> 
     assert read(data, tmp_path / "x.png") == ([[[255], [18]]], [REDUCED, OVER_WHITE])
 
 
+@pytest.mark.parametrize(
+    ("depth", "data", "transparent", "row"),
+    [
+        (1, b"\x40", 1, [0, 255]),
+        (1, b"\x40", 0, [255, 255]),
+        (2, b"\x60", 1, [255, 170]),  # samples 1 and 2 of 0..3
+        (2, b"\x60", 2, [85, 255]),
+        (4, b"\x5e", 5, [255, 238]),
+        (4, b"\x5e", 0x105, [255, 238]),  # only the low bits count
+        (4, b"\x0e", 0, [255, 238]),
+        (8, b"\x05\x06", 5, [255, 6]),
+    ],
+)
+def test_a_transparent_grey_level_of_all_depths(
+    tmp_path: Path, depth: int, data: bytes, transparent: int, row: list[int]
+) -> None:
+    trns = struct.pack(">H", transparent)
+    expected = [[[value] for value in row]]
+    assert read(png(2, 1, depth=depth, data=data, trns=trns), tmp_path / "x.png") == (expected, [OVER_WHITE])
+
+
+@pytest.mark.parametrize("transparent", [3, 85])
+def test_a_transparent_grey_level_that_is_not_there(tmp_path: Path, transparent: int) -> None:
+    data = png(2, 1, depth=4, data=b"\x5e", trns=struct.pack(">H", transparent * 0x100 + 3))
+    assert read(data, tmp_path / "x.png") == ([[[85], [238]]], [])
+
+
+@pytest.mark.parametrize(("depth", "data"), [(8, b"\0\1"), (4, b"\1")])
+@pytest.mark.parametrize("trns", [b"", b"\0"])
+def test_a_palette_image_without_a_palette(tmp_path: Path, depth: int, data: bytes, trns: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(png(2, 1, depth=depth, colour=3, data=data, trns=trns))
+    refuse(tmp_path / "x.png", "damaged image: a palette image without its palette")
+
+
 def test_16_bits_of_a_whole_pixel_are_not_a_deep_image(tmp_path: Path) -> None:
     header = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0) + struct.pack("<III", 0xF800, 0x7E0, 0x1F)
     bmp = b"BM" + struct.pack("<IHHI", 70, 0, 0, 66) + header + struct.pack("<HH", 0xF800, 0x1F)  # 5-6-5
     assert read(bmp, tmp_path / "x.bmp") == ([[[255, 0, 0], [0, 0, 255]]], [])
 
 
+@pytest.mark.parametrize(
+    ("ppm", "notes"),
+    [
+        (b"P6 1 1 65535\n\x12\x34\xff\xff\0\x12", [REDUCED]),
+        (b"P6 1 1 1023\n\0\x49\x03\xff\0\0", [REDUCED]),
+        (b"P3 1 1 1023\n73 1023 0", [REDUCED]),
+        (b"P6 1 1 255\n\x12\xff\0", []),
+        (b"P6 1 1 14\n\1\x0e\0", []),
+    ],
+)
+def test_colour_ppm_of_all_depths(tmp_path: Path, ppm: bytes, notes: list[str]) -> None:
+    assert read(ppm, tmp_path / "x.ppm") == ([[[18, 255, 0]]], notes)
+
+
 @pytest.mark.parametrize(("dtype", "kind"), [(np.int32, "integer"), (np.float32, "float")])
 def test_samples_without_an_agreed_range_are_refused(tmp_path: Path, dtype: type, kind: str) -> None:
     Image.fromarray(np.zeros((2, 2), dtype)).save(tmp_path / "x.tif")
     refuse(tmp_path / "x.tif", f"32-bit {kind} samples, expected 8 or 16 bits")
+
+
+def test_bytes_and_file_objects(tmp_path: Path) -> None:
+    data = encoded("PNG")
+    expected = np.tile(RANDOM, (9, 9, 1))
+    (tmp_path / "x.png").write_bytes(data)
+    with (tmp_path / "x.png").open("rb") as file:
+        file.read(3)  # from its start all the same
+        for source in (data, bytearray(data), memoryview(data), io.BytesIO(data), file):
+            pixels, notes = read_image(source)
+            assert np.array_equal(pixels, expected)
+            assert notes == []
+        assert not file.closed
+    for bad, message in [(b"", "empty file"), (b"text", "not an image that Pillow can read")]:
+        with pytest.raises(ImageError, match=f"^{message}$"):
+            read_image(bad)
+    with pytest.raises(LimitError, match=r"^too many pixels: 63x45 is 2835, the limit is 9$"):
+        read_image(data, max_pixels=9)
+
+
+def test_a_vq_file_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(pack(Container(1, 1, False, 50, b"1234", (b"",))))
+    refuse(tmp_path / "x.png", "is a .vq file, expected an image")
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_decode", fail)
+    (tmp_path / "x.png").write_bytes(encoded("PNG"))
+    with pytest.raises(VqcodecError, match=r"x\.png: not enough memory$"):
+        read_image(tmp_path / "x.png")
 
 
 def test_the_array_is_the_callers_own(tmp_path: Path) -> None:
@@ -619,6 +701,17 @@ def test_lossy_formats_are_close(tmp_path: Path, extension: str, channels: int) 
         if isinstance(image, JpegImagePlugin.JpegImageFile) and channels == 3:
             assert JpegImagePlugin.get_sampling(image) == 0
     assert psnr(read_image(path)[0][:, :, :channels], pixels) > 35
+
+
+def test_encode_image() -> None:
+    data = encode_image(RANDOM)
+    assert data.startswith(b"\x89PNG")
+    assert np.array_equal(read_image(data)[0], RANDOM)
+    assert encode_image(RANDOM, ".BMP").startswith(b"BM")
+    with pytest.raises(ImageError, match=r"^unknown image extension \.gif, expected one of "):
+        encode_image(RANDOM, ".gif")
+    with pytest.raises(ImageError, match=r"^pixels are uint8 \[5, 7\], expected "):
+        encode_image(RANDOM[:, :, 0])
 
 
 def test_output_format() -> None:

@@ -1,12 +1,12 @@
-"""Image files in and out: whatever Pillow reads becomes plain uint8 pixels, as a viewer would show them.
+"""Image files in and out: whatever Pillow reads becomes plain uint8 pixels.
 
 ::
 
-    file ──header──▶ size check ──first frame──▶ 8 bits ──ICC──▶ sRGB ──▶ over white ──EXIF──▶ upright ──▶ pixels
+    file ──header──▶ size check ──first frame──▶ EXIF ──▶ upright ──vqcodec.files.colour──▶ 8-bit sRGB ──▶ pixels
     file ◀──write_atomic── bytes ◀──Pillow, by the file's extension── pixels ◀──crop── … ◀──pad_to_multiple── pixels
 
 Pixels are uint8 arrays ``[H, W, 3]`` in sRGB, or ``[H, W, 1]`` for a grey image; H, W ≥ 1. Nothing
-here prints: what was dropped or converted on the way comes back as a list of one-line warnings.
+here prints: the caller gets a list of one-line warnings about what was dropped or converted.
 """
 
 import io
@@ -18,14 +18,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from vqcodec.errors import ImageError, LimitError, one_line
+from vqcodec.errors import ImageError, LimitError, naming, one_line
 from vqcodec.files.atomic import write_atomic
-from vqcodec.files.container import MAX_PIXELS, MAX_SIDE
+from vqcodec.files.colour import raw_mode, to_srgb
+from vqcodec.files.container import MAGIC, MAX_PIXELS, MAX_SIDE, BytesLike
 
 __all__ = [
     "crop",
+    "encode_image",
     "has_image_extension",
     "image_files",
     "output_format",
@@ -50,18 +52,6 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # extension -> Pillow's nam
 _SIDE_LIMITS = {"JPEG": 65_500, "WEBP": 16_383}  # pixels, where a format holds less than MAX_SIDE
 
 _SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # looked for in folders
-
-_GREY_MODES = {"1", "L", "LA"}
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 # Tags that describe how pixels are stored or scanned. Losing them loses nothing a user wrote; a TIFF has them always.
 _LAYOUT_TAGS = {
@@ -99,12 +89,9 @@ _LAYOUT_TAGS = {
     ExifTags.Base.InterColorProfile,
 }
 
-_PROBE = (255 * np.linspace(0, 1, 9) ** 2).astype(np.uint8)  # levels of each channel, denser where curves differ
-_SRGB_TOLERANCE = 3  # grey levels; sRGB profiles of different makers differ by as much, other spaces by far more
-
 
 def image_files(folder: Path) -> list[Path]:
-    """Every image file under ``folder``, in sorted order; ImageError when there is none."""
+    """Every image file under ``folder``, in sorted order; raises ImageError if there are none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: not a folder; expected a folder of images")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
@@ -113,90 +100,84 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], list[str]]:
-    """The pixels of an image file and what was lost in reading them.
+def read_image(
+    source: str | os.PathLike[str] | BytesLike | BinaryIO, *, max_pixels: int | None = None
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """The pixels of an image and warnings about what was lost in reading it.
 
-    Only the first frame is read; EXIF orientation is applied; an embedded ICC profile is converted to sRGB;
-    transparent images are laid over white; samples of 16 bits are scaled to 8. A bilevel or grey file gives
+    ``source`` is the name of a file, the bytes of one, or a binary file object that can seek, which is read from its
+    start. Only the first frame is read; EXIF orientation is applied; an embedded ICC profile is converted to sRGB;
+    transparent images are laid over white; samples of 16 bits are scaled to 8. A bilevel or grey image gives
     ``[H, W, 1]``, any other ``[H, W, 3]``, even if its channels are equal. The array is the caller's own.
 
     Each warning is one line without the file's name, such as ``"EXIF metadata dropped"``.
 
-    Raises ImageError, with the file's name, for a file that cannot be opened, is no image, is damaged or cut
-    short, has samples with no agreed range, or has more than MAX_SIDE pixels on a side, and LimitError for one with
-    more than ``max_pixels`` pixels, by default MAX_PIXELS.
+    Raises ImageError for a file that cannot be opened, is not an image, is damaged or cut short, has samples with no
+    agreed range, or has more than MAX_SIDE pixels on a side; LimitError for an image with more than ``max_pixels``
+    pixels, by default MAX_PIXELS. The message starts with the file's name if ``source`` is one.
     """
-    path = Path(path)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
-    with file, _without_warnings:
+    if isinstance(source, BytesLike):
+        return _read(io.BytesIO(source), limit)
+    if not isinstance(source, str | os.PathLike):
+        return _read(source, limit)
+    path = Path(source)
+    with naming(str(path)):
         try:
-            if not file.peek(1):
-                raise ImageError("empty file")
-            return _decode(file, limit)
-        except (ImageError, LimitError) as error:
-            raise type(error)(f"{path}: {error}") from error
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{path}: not an image that Pillow can read") from error
-        except Image.DecompressionBombError as error:
-            pillows = 2 * (Image.MAX_IMAGE_PIXELS or limit)
-            which = f"the limit is {limit}" if limit <= pillows else f"the limit of Pillow is {pillows}"
-            raise LimitError(f"{path}: too many pixels, {which}") from error
-        except Exception as error:  # on damaged files, Pillow's plugins raise nearly every type there is
-            raise ImageError(f"{path}: damaged image: {one_line(error, 100)}") from error
+            file = path.open("rb")
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from error
+        with file:
+            return _read(file, limit)
 
 
 def write_image(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
     """Write ``pixels``, uint8 ``[H, W, 3]`` or ``[H, W, 1]``, in the format that the file's extension names.
 
-    Lossless but for JPEG and AVIF, which are written at quality 95 without chroma subsampling. A file of the
-    same name is replaced once the new one is complete, else left as it was.
+    Lossless, except for JPEG and AVIF, which are written at quality 95 without chroma subsampling. A file of the
+    same name is replaced once the new one is complete; until then it stays as it was.
 
     Raises ImageError, with the file's name, for an unknown extension, for pixels of another type or shape or
     that the format cannot hold, and if the file cannot be written.
     """
     path = Path(path)
-    name = output_format(path)
+    with naming(str(path)):
+        data = encode_image(pixels, path.suffix)
+    write_atomic(path, data)
+
+
+def encode_image(pixels: NDArray[np.uint8], extension: str = ".png") -> bytes:
+    """The bytes that :func:`write_image` writes to a file with ``extension``; raises ImageError as it does."""
+    name, options = _format(extension)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         found = f"{pixels.dtype} {list(pixels.shape)}"
-        raise ImageError(f"{path}: pixels are {found}, expected uint8 [H, W, 3] or [H, W, 1]")
+        raise ImageError(f"pixels are {found}, expected uint8 [H, W, 3] or [H, W, 1]")
     height, width, channels = pixels.shape
-    if channels == 3 and path.suffix.lower() == ".pgm":
-        raise ImageError(f"{path}: a .pgm file holds grey images only, use .ppm for colour")
+    if channels == 3 and extension.lower() == ".pgm":
+        raise ImageError("a .pgm file holds grey images only, use .ppm for colour")
     limit = _SIDE_LIMITS.get(name, MAX_SIDE)
     if max(height, width) > limit:
-        raise ImageError(f"{path}: too large: {width}x{height}, {name} holds at most {limit} pixels on a side")
-
+        raise ImageError(f"too large: {width}x{height}, {name} holds at most {limit} pixels on a side")
     encoded = io.BytesIO()
     try:
-        image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
-        image.save(encoded, name, **_FORMATS[path.suffix.lower()][1])
+        Image.fromarray(pixels if channels == 3 else pixels[:, :, 0]).save(encoded, name, **options)
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SystemError and others
-        raise ImageError(f"{path}: cannot be written as {name}: {one_line(error, 100)}") from error
-    write_atomic(path, encoded.getvalue())
+        raise ImageError(f"cannot be written as {name}: {one_line(error, 100)}") from error
+    return encoded.getvalue()
 
 
 def output_format(path: str | os.PathLike[str]) -> str:
-    """Pillow's name of the format that ``write_image`` would write to ``path``, to be asked before any work.
+    """Pillow's name of the format that :func:`write_image` would write to ``path``, for a check before any work.
 
     Raises ImageError for an extension that is unknown, missing, or not supported by the Pillow installed here.
     """
     path = Path(path)
-    if (extension := path.suffix.lower()) not in _FORMATS:
-        found = f"unknown image extension {extension}" if extension else "no image extension"
-        raise ImageError(f"{path}: {found}, expected one of {' '.join(_FORMATS)}")
-    name = _FORMATS[extension][0]
-    Image.init()
-    if name not in Image.SAVE:
-        raise ImageError(f"{path}: the Pillow installed here cannot write {name}")
-    return name
+    with naming(str(path)):
+        return _format(path.suffix)[0]
 
 
 def has_image_extension(path: str | os.PathLike[str]) -> bool:
-    """Whether a file of that name would be taken for an image."""
+    """Whether :func:`write_image` knows the extension of ``path``."""
     return Path(path).suffix.lower() in _FORMATS
 
 
@@ -224,10 +205,10 @@ def crop(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8
 
 
 class _WithoutWarnings:
-    """No warnings of Pillow: they tell of sizes below our limit, and of damaged metadata that is not kept anyway.
+    """Silences Pillow's warnings, which are about sizes below our limit and about damaged metadata, dropped anyway.
 
-    Unlike ``warnings.catch_warnings``, threads may be inside together: the first one in sets the filter, the
-    last one out restores what was there.
+    Unlike with ``warnings.catch_warnings``, several threads may be inside at once: the first one in sets the filter,
+    the last one out restores the earlier ones.
     """
 
     def __init__(self) -> None:
@@ -253,38 +234,59 @@ class _WithoutWarnings:
 _without_warnings = _WithoutWarnings()
 
 
+def _format(extension: str) -> tuple[str, dict[str, Any]]:
+    """Pillow's name of a format, and its options for saving; raises ImageError."""
+    if (known := extension.lower()) not in _FORMATS:
+        found = f"unknown image extension {known}" if known else "no image extension"
+        raise ImageError(f"{found}, expected one of {' '.join(_FORMATS)}")
+    name, options = _FORMATS[known]
+    Image.init()
+    if name not in Image.SAVE:
+        raise ImageError(f"the Pillow installed here cannot write {name}")
+    return name, options
+
+
+def _read(file: BinaryIO, max_pixels: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """``read_image`` of an open file; every error is one of ours, or a MemoryError."""
+    with _without_warnings:
+        try:
+            file.seek(0)
+            if not file.read(1):
+                raise ImageError("empty file")
+            return _decode(file, max_pixels)
+        except (ImageError, LimitError, MemoryError):
+            raise
+        except UnidentifiedImageError as error:
+            file.seek(0)
+            ours = file.read(len(MAGIC)) == MAGIC
+            raise ImageError(
+                "is a .vq file, expected an image" if ours else "not an image that Pillow can read"
+            ) from error
+        except Image.DecompressionBombError as error:
+            pillows = 2 * (Image.MAX_IMAGE_PIXELS or max_pixels)
+            which = f"the limit is {max_pixels}" if max_pixels <= pillows else f"the limit of Pillow is {pillows}"
+            raise LimitError(f"too many pixels, {which}") from error
+        except Exception as error:  # on damaged files, Pillow's plugins raise nearly every type there is
+            raise ImageError(f"damaged image: {one_line(error, 100)}") from error
+
+
 def _decode(file: BinaryIO, max_pixels: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """``read_image`` without the file's name; raises whatever Pillow raises."""
-    notes: list[str] = []
+    """``read_image`` of an open file; raises whatever Pillow raises."""
     image = Image.open(file)
     if image.format == "EPS":  # Pillow would run Ghostscript on it
         raise ImageError("EPS is a program that draws, not an image; convert it to PNG first")
     _check_size(image, max_pixels)
-    stored_as = _raw_mode(image)
+    stored_as = raw_mode(image)
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "PSD":  # Pillow counts a PSD's layers, and reads them merged
-        notes.append(f"{frames} frames or pages, only the first is kept")
     image.load()
-
-    eight_bit = _eight_bit(image, stored_as)
-    # Pillow itself has reduced wide colour samples; BGR;16 is 16 bits for the three together.
-    if eight_bit is not image or (";16" in stored_as and not stored_as.startswith("BGR")):
-        notes.append("16 bits per sample reduced to 8")
-    grey = eight_bit.mode in _GREY_MODES or stored_as.startswith("LA;")  # Pillow reads 16-bit grey with alpha as RGBA
-    colours, alpha = _split_alpha(eight_bit, grey)
-    colours, colour_notes = _srgb(colours, image.info.get("icc_profile"))
-    notes += colour_notes
-    if alpha is not None:
-        colours = Image.composite(colours, Image.new(colours.mode, colours.size, "white"), alpha)
-        notes.append("transparency dropped, laid over white")
-
-    orientation, metadata = _metadata(image)
+    metadata = _turn_upright(image)
+    colours, lost = to_srgb(image, stored_as)
+    if frames > 1 and image.format != "PSD":  # Pillow counts a PSD's layers, and reads them merged
+        lost.insert(0, f"{frames} frames or pages, only the first is kept")
     if metadata:
-        notes.append(f"{' and '.join(metadata)} metadata dropped")
-    if orientation in _UPRIGHT:
-        colours = colours.transpose(_UPRIGHT[orientation])
+        lost.append(f"{' and '.join(metadata)} metadata dropped")
     pixels = np.array(colours)
-    return pixels.reshape(*pixels.shape[:2], -1), notes
+    return pixels.reshape(*pixels.shape[:2], -1), lost
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -295,95 +297,15 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise LimitError(f"too many pixels: {width}x{height} is {width * height}, the limit is {max_pixels}")
 
 
-def _raw_mode(image: Image.Image) -> str:
-    """How the file stores samples, in Pillow's words (``"RGB;16B"``); empty where a plugin does not say."""
-    tiles = getattr(image, "tile", [])
-    if not tiles:
-        return ""
-    arguments = tiles[0][3]
-    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
-
-
-def _eight_bit(image: Image.Image, stored_as: str) -> Image.Image:
-    """``image``, its samples scaled to 0..255 if Pillow has left them wider, to the nearest level."""
-    if image.mode.startswith("I;16"):
-        top = 0xFFF if stored_as == "I;12" else 0xFFFF
-    elif image.mode == "I" and image.format == "PPM":  # which Pillow scales to 16 bits, whatever its range
-        top = 0xFFFF
-    elif image.mode in ("I", "F"):
-        raise ImageError(f"32-bit {'float' if image.mode == 'F' else 'integer'} samples, expected 8 or 16 bits")
-    else:
-        return image
-    wide = np.asarray(image).astype(np.uint32)
-    grey = Image.fromarray(((wide * 255 + top // 2) // top).astype(np.uint8))
-    if "transparency" in image.info:
-        visible = Image.fromarray(np.where(wide == image.info["transparency"], 0, 255).astype(np.uint8))
-        grey = Image.merge("LA", (grey, visible))
-    return grey
-
-
-def _split_alpha(image: Image.Image, grey: bool) -> tuple[Image.Image, Image.Image | None]:
-    """The colours of ``image``, of mode L if grey, CMYK or RGB, and its opacity, of mode L, or None if opaque."""
-    if image.mode == "CMYK":
-        return image, None
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        if alpha.getextrema() == (255, 255):
-            alpha = None
-    return image.convert("L" if grey else "RGB"), alpha
-
-
-def _srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, list[str]]:
-    """``image``, of mode L, RGB or CMYK, as sRGB of mode L or RGB, and the warnings this calls for."""
-    notes = []
-    if icc:
-        try:
-            converted, name = _apply_profile(image, icc)
-        except Exception:  # a damaged profile must not cost the picture
-            notes.append("ICC profile cannot be applied and is dropped")
-        else:
-            return converted, [f"converted from {name} to sRGB"] if name else []
-    if image.mode == "CMYK":
-        notes.append("converted from CMYK to RGB without a profile, colours are approximate")
-        image = image.convert("RGB")
-    return image, notes
-
-
-def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
-    """``image`` taken from its ICC profile to sRGB, and the profile's name; no name if it was sRGB all along."""
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    space = profile.profile.xcolor_space.strip()
-    mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[space]
-    if mode != image.mode and (image.mode, mode) != ("L", "RGB"):
-        raise ValueError(f"a profile for {mode} on an image of mode {image.mode}")
-    # What littlecms precomputes for grey is too coarse in the shadows, by up to ten levels for a linear profile.
-    flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
-    to_srgb = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
-
-    if mode != "CMYK":
-        channels = len(mode)
-        samples = np.stack(np.meshgrid(*[_PROBE] * channels), axis=-1).reshape(1, -1, channels)
-        probe = Image.fromarray(samples if channels == 3 else samples[:, :, 0])
-        moved = np.asarray(to_srgb.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
-        if np.abs(moved).max() <= _SRGB_TOLERANCE:
-            return image, ""
-    converted = to_srgb.apply(image.convert(mode)).convert("L" if image.mode == "L" else "RGB")
-    return converted, one_line(profile.profile.profile_description or f"an unnamed {mode} profile", 100)
-
-
-def _metadata(image: Image.Image) -> tuple[int, list[str]]:
-    """The EXIF orientation, 1 if there is none, and which kinds of metadata a loaded image carries besides."""
+def _turn_upright(image: Image.Image) -> list[str]:
+    """Apply the EXIF orientation of a loaded image, in place; returns which other kinds of metadata it carries."""
     kinds = []
     try:
-        exif = image.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-        if set(exif) - _LAYOUT_TAGS:
+        ImageOps.exif_transpose(image, in_place=True)
+        if set(image.getexif()) - _LAYOUT_TAGS:
             kinds.append("EXIF")
     except Exception:  # damaged EXIF must not cost the picture
-        orientation = 1
         kinds.append("damaged EXIF")
     if image.info.get("xmp"):
         kinds.append("XMP")
-    return orientation, kinds
+    return kinds

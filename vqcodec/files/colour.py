@@ -1,0 +1,145 @@
+"""The pixels of any image that Pillow reads, as a viewer would show them: 8 bits, sRGB, opaque.
+
+::
+
+    I;16, PPM … ──to the nearest level──▶ 8 bits ──▶ colours ──ICC profile──▶ sRGB ─┐
+                                                └──▶ opacity ───────────────────────┴──over white──▶ L or RGB
+
+What is lost on the way comes back as a list of one-line warnings.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from vqcodec.errors import ImageError, one_line
+
+__all__ = ["raw_mode", "to_srgb"]
+
+_GREY_MODES = {"1", "L", "LA"}
+_GREY_TOPS = {"L;2": 3, "L;4": 15, "L": 255}  # raw mode of grey ──▶ largest sample that the file can hold
+_PROBE = (255 * np.linspace(0, 1, 9) ** 2).astype(np.uint8)  # levels of each channel, denser where curves differ
+_SRGB_TOLERANCE = 3  # grey levels; sRGB profiles of different makers differ by as much, other spaces by far more
+
+
+def raw_mode(image: Image.Image) -> str:
+    """How the file of a freshly opened ``image`` stores samples, in Pillow's words, such as ``"RGB;16B"``.
+
+    Empty if Pillow does not say; once the image is loaded, it no longer does.
+    """
+    tiles = getattr(image, "tile", [])
+    if not tiles:
+        return ""
+    arguments = tiles[0][3]
+    if not isinstance(arguments, tuple):
+        return str(arguments)
+    if image.format == "PPM" and arguments[1] > 255:  # the largest sample, which the mode does not show
+        return f"{arguments[0]};16"
+    return str(arguments[0])
+
+
+def to_srgb(image: Image.Image, stored_as: str) -> tuple[Image.Image, list[str]]:
+    """A loaded ``image`` in 8-bit sRGB over white, of mode L if it is grey, else RGB, and what was lost.
+
+    ``stored_as`` is its :func:`raw_mode`. Raises ImageError for a palette image without a palette, and for samples
+    with no agreed range.
+    """
+    if image.mode in ("P", "PA") and image.palette is None:
+        raise ImageError("damaged image: a palette image without its palette")
+    warnings = []
+    _scale_transparency(image, stored_as)
+    eight_bit = _eight_bit(image, stored_as)
+    # Pillow itself has reduced wide colour samples; BGR;16 is 16 bits for the three together.
+    if eight_bit is not image or (";16" in stored_as and not stored_as.startswith("BGR")):
+        warnings.append("16 bits per sample reduced to 8")
+    grey = eight_bit.mode in _GREY_MODES or stored_as.startswith("LA;")  # Pillow reads 16-bit grey with alpha as RGBA
+    colours, alpha = _split_alpha(eight_bit, grey)
+    colours, conversions = _convert(colours, image.info.get("icc_profile"))
+    warnings += conversions
+    if alpha is not None:
+        colours = Image.composite(colours, Image.new(colours.mode, colours.size, "white"), alpha)
+        warnings.append("transparency dropped, laid over white")
+    return colours, warnings
+
+
+def _scale_transparency(image: Image.Image, stored_as: str) -> None:
+    """Scale the transparent level of a grey PNG, which Pillow leaves as it is, in the way that Pillow scales samples.
+
+    Only the low bits of the stored number count (PNG specification, 11.3.2.1).
+    """
+    level = image.info.get("transparency")
+    if isinstance(level, int) and stored_as in _GREY_TOPS and image.mode == "L":
+        top = _GREY_TOPS[stored_as]
+        image.info["transparency"] = (level & top) * (255 // top)
+
+
+def _eight_bit(image: Image.Image, stored_as: str) -> Image.Image:
+    """``image`` with its samples scaled to the nearest level of 0..255, if Pillow has left them wider."""
+    if image.mode.startswith("I;16"):
+        top = 0xFFF if stored_as == "I;12" else 0xFFFF
+    elif image.mode == "I" and image.format == "PPM":  # which Pillow scales to 16 bits, whatever its range
+        top = 0xFFFF
+    elif image.mode in ("I", "F"):
+        raise ImageError(f"32-bit {'float' if image.mode == 'F' else 'integer'} samples, expected 8 or 16 bits")
+    else:
+        return image
+    wide = np.asarray(image).astype(np.uint32)
+    grey = Image.fromarray(((wide * 255 + top // 2) // top).astype(np.uint8))
+    if "transparency" in image.info:
+        visible = Image.fromarray(np.where(wide == image.info["transparency"], 0, 255).astype(np.uint8))
+        grey = Image.merge("LA", (grey, visible))
+    return grey
+
+
+def _split_alpha(image: Image.Image, grey: bool) -> tuple[Image.Image, Image.Image | None]:
+    """The colours of ``image``, of mode L if ``grey``, else CMYK or RGB; and its opacity, of mode L, None if opaque."""
+    if image.mode == "CMYK":
+        return image, None
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            alpha = None
+    return image.convert("L" if grey else "RGB"), alpha
+
+
+def _convert(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, list[str]]:
+    """``image``, of mode L, RGB or CMYK, as sRGB of mode L or RGB, and warnings."""
+    warnings = []
+    if icc:
+        try:
+            converted, name = _apply_profile(image, icc)
+        except Exception:  # a damaged profile must not cost the picture
+            warnings.append("ICC profile cannot be applied and is dropped")
+        else:
+            return converted, [f"converted from {name} to sRGB"] if name else []
+    if image.mode == "CMYK":
+        warnings.append("converted from CMYK to RGB without a profile, colours are approximate")
+        image = image.convert("RGB")
+    return image, warnings
+
+
+def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
+    """``image`` converted from its ICC profile to sRGB, and the profile's name, which is empty if it is sRGB itself."""
+    from PIL import ImageCms  # littlecms, which most images do not need
+
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    space = profile.profile.xcolor_space.strip()
+    mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[space]
+    if mode != image.mode and (image.mode, mode) != ("L", "RGB"):
+        raise ValueError(f"a profile for {mode} on an image of mode {image.mode}")
+    # What littlecms precomputes for grey is too coarse in the shadows, by up to ten levels for a linear profile.
+    flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
+    to_srgb = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
+
+    if mode != "CMYK":
+        channels = len(mode)
+        samples = np.stack(np.meshgrid(*[_PROBE] * channels), axis=-1).reshape(1, -1, channels)
+        probe = Image.fromarray(samples if channels == 3 else samples[:, :, 0])
+        moved = np.asarray(to_srgb.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
+        if np.abs(moved).max() <= _SRGB_TOLERANCE:
+            return image, ""
+    converted = to_srgb.apply(image.convert(mode)).convert("L" if image.mode == "L" else "RGB")
+    return converted, one_line(profile.profile.profile_description or f"an unnamed {mode} profile", 100)
