@@ -270,9 +270,35 @@ def test_outputs_that_cannot_be(fake: type[FakeCodec], picture: NDArray[np.uint8
 
 
 def test_inputs_with_the_extension_of_outputs(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes) -> None:
+    os.rename("photo.png", "image.vq")
+    os.rename("photo.vq", "photo.png")
     fails(vq("decode", "photo.png"), "photo.png: has the output's extension .png itself")
-    fails(vq("encode", "photo.vq"), "photo.vq: has the output's extension .vq itself")
+    fails(vq("encode", "image.vq"), "image.vq: has the output's extension .vq itself")
     assert not fake.calls
+
+
+def test_images_to_decode_and_vq_files_to_encode(
+    fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes
+) -> None:
+    image, file = "is a PNG image, expected a .vq file", "is a .vq file, expected an image"
+    fails(vq("decode", "photo.png"), f"photo.png: {image}")
+    fails(vq("decode", "photo.png", "-o", "x.png"), f"photo.png: {image}")
+    fails(vq("decode", "-", "-o", "x.png", stdin=Path("photo.png").read_bytes()), f"standard input: {image}")
+    os.link("photo.png", "image.png")
+    fails(vq("decode", "image.png", "photo.vq"), f"image.png: {image}")
+    fails(vq("info", "photo.png"), f"photo.png: {image}")
+    fails(vq("encode", "photo.vq"), f"photo.vq: {file}")
+    fails(vq("encode", "photo.vq", "-o", "x.vq"), f"photo.vq: {file}")
+    os.link("photo.vq", "file.vq")
+    fails(vq("encode", "file.vq", "photo.png"), f"file.vq: {file}")
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG 2000"])
+def test_images_are_known_by_how_they_begin(folder: Path, kind: str) -> None:
+    Image.new("RGB", (3, 2)).save("x", kind.replace(" ", ""))
+    assert streams.mistaken("x", ".png") == f"is a {kind} image, expected a .vq file"
+    assert streams.mistaken("x", ".vq") is None
 
 
 def test_devices_are_written_to_as_they_are(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from vqcodec.cli.jobs import Coder, Task
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError, explain
+from vqcodec.files.streams import mistaken
 from vqcodec.workers import at_work
 
 __all__ = ["Failure", "plan", "run"]
@@ -104,7 +105,10 @@ def _check_outputs(tasks: Sequence[Task], force: bool) -> None:
         if os.path.isdir(task.target):
             raise VqcodecError(f"{task.target}: is a folder, expected the name of an output file")
         if identity in inputs:
-            raise VqcodecError(f"{task.target}: is an input, expected another name for the output")
+            problem = (
+                mistaken(task.target, Path(task.target).suffix) or "is an input, expected another name for the output"
+            )
+            raise VqcodecError(f"{task.target}: {problem}")
         if os.path.isfile(task.target):
             existing.append(task.target)
     if existing and not force:

@@ -6,20 +6,19 @@
                                                       damaged  ──read_salvage──▶ bytes, and what is left of them
     photo.png or - ◀─write_pixels── pixels            photo.vq or - ◀─write_bytes────── bytes
 
-What is wrong with a name is found before there is any work; a file is never read without a limit, nor
-half written.
+A name that cannot be used is refused before any work. A file is never read without a limit, and never half written.
 """
 
 import os
+import re
 import stat
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.errors import FormatError, ImageError, LimitError, VqcodecError, naming
+from vqcodec.errors import FormatError, VqcodecError, naming
 from vqcodec.files.atomic import write_atomic
-from vqcodec.files.container import Container, Salvage, parse, salvage
+from vqcodec.files.container import MAGIC, Container, Salvage, parse, salvage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +28,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "STREAM",
     "check_input",
+    "mistaken",
     "output_name",
     "read_container",
     "read_pixels",
@@ -38,22 +38,39 @@ __all__ = [
     "write_pixels",
 ]
 
-MAX_FILE_BYTES = 512 * 2**20  # a larger .vq file, or anything larger on standard input, is refused unread
+MAX_FILE_BYTES = 512 * 2**20  # of a .vq file, and of anything on standard input; more is refused unread
 STREAM = "-"  # stands for standard input or output
+
+_IMAGES = {  # how their files begin
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "JPEG": rb"\xff\xd8\xff",
+    "WebP": rb"RIFF....WEBP",
+    "AVIF": rb"....ftypavi[fs]",
+    "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "BMP": rb"BM....\0\0\0\0",
+    "PPM": rb"P[1-6]\s+[\d#]",
+    "JPEG 2000": rb"\0\0\0\x0cjP  ",
+}
+_START_BYTES = 16
 
 
 def shown(name: str, direction: str) -> str:
-    """A file's name in messages."""
+    """A file's name in messages; ``direction`` is ``"input"`` or ``"output"``."""
     return f"standard {direction}" if name == STREAM else name
 
 
 def output_name(source: str, output: str | None, suffix: str, force: bool) -> str:
-    """The output file's name, after checks that it may be written and that the input can be read."""
+    """The output file's name: ``output`` or, if that is None, ``source`` with another ``suffix``.
+
+    Raises VqcodecError if the input cannot be read or the output may not be written.
+    """
     if source != STREAM:
         check_input(source)
     target = str(Path(source).with_suffix(suffix)) if output is None else output
     if output is None and target == source:
-        raise VqcodecError(f"{source}: has the output's extension {suffix} itself (-o names another output)")
+        problem = mistaken(source, suffix) or f"has the output's extension {suffix} itself (-o names another output)"
+        raise VqcodecError(f"{source}: {problem}")
     if target == STREAM:
         return target
     if os.path.isdir(target):
@@ -68,8 +85,28 @@ def output_name(source: str, output: str | None, suffix: str, force: bool) -> st
     return target
 
 
+def mistaken(name: str, suffix: str) -> str | None:
+    """What the input ``name`` is instead of what can be converted to ``suffix``; None if that is not certain."""
+    try:
+        with open(name, "rb") as file:
+            start = file.read(_START_BYTES)
+    except OSError:
+        return None
+    if suffix == ".vq":
+        return "is a .vq file, expected an image" if start.startswith(MAGIC) else None
+    return _image_not_vq(start)
+
+
+def _image_not_vq(data: bytes) -> str | None:
+    """What to say of ``data``, expected to be a .vq file, if an image begins like that."""
+    for name, pattern in _IMAGES.items():
+        if re.match(pattern, data[:_START_BYTES], re.DOTALL):
+            return f"is a {name} image, expected a .vq file"
+    return None
+
+
 def check_input(name: str) -> int:
-    """The size of the regular file ``name``; anything else is refused before a read could hang."""
+    """The size of the regular file ``name``; raises VqcodecError for anything else, since reading it could hang."""
     try:
         status = os.stat(name)
     except OSError as error:
@@ -84,15 +121,23 @@ def check_input(name: str) -> int:
 def read_container(source: str, *, max_pixels: int | None = None) -> tuple[bytes, Container]:
     """The bytes of a .vq file, read once, and what they hold."""
     with naming(shown(source, "input")):
-        data = _read_stream() if source == STREAM else _read_file(source)
+        data = _read_vq(source)
         return data, parse(data, max_pixels=max_pixels)
 
 
 def read_salvage(source: str, *, max_pixels: int | None = None) -> tuple[bytes, Salvage]:
     """The bytes of a .vq file that may be damaged, read once, and what is left of them."""
     with naming(shown(source, "input")):
-        data = _read_stream() if source == STREAM else _read_file(source)
+        data = _read_vq(source)
         return data, salvage(data, max_pixels=max_pixels)
+
+
+def _read_vq(source: str) -> bytes:
+    """The bytes of what may be a .vq file; raises FormatError for an image."""
+    data = _read_stream() if source == STREAM else _read_file(source)
+    if problem := _image_not_vq(data):
+        raise FormatError(problem)
+    return data
 
 
 def _read_file(name: str) -> bytes:
@@ -118,34 +163,28 @@ def _read_stream() -> bytes:
 
 
 def read_pixels(source: str, *, max_pixels: int | None = None) -> tuple["NDArray[np.uint8]", list[str]]:
-    """The image ``source`` and what was converted or dropped on the way."""
+    """The pixels of the image ``source``, and warnings; see :func:`vqcodec.files.images.read_image`."""
     from vqcodec.files.images import read_image
 
     if source != STREAM:
         check_input(source)
         return read_image(source, max_pixels=max_pixels)
-    with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
-        path = Path(folder, "image")
-        path.write_bytes(_read_stream())
-        try:
-            return read_image(path, max_pixels=max_pixels)
-        except (ImageError, LimitError) as error:
-            raise type(error)(f"standard input: {str(error).removeprefix(f'{path}: ')}") from None
+    with naming(shown(STREAM, "input")):
+        return read_image(_read_stream(), max_pixels=max_pixels)
 
 
 def write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
-    from vqcodec.files.images import write_image
+    """Write an image, as PNG to standard output, to a file in the format that its extension names."""
+    from vqcodec.files.images import encode_image, write_image
 
-    if target != STREAM:
+    if target == STREAM:
+        write_bytes(STREAM, encode_image(pixels))
+    else:
         write_image(target, pixels)
-        return
-    with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
-        path = Path(folder, "image.png")
-        write_image(path, pixels)
-        write_bytes(STREAM, path.read_bytes())
 
 
 def write_bytes(target: str, data: bytes) -> None:
+    """Write all of ``data`` to standard output or, whole or not at all, to a file."""
     if target != STREAM:
         write_atomic(target, data)
         return
