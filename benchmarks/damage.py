@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, LimitError, UnknownModelError
-from vqcodec.files.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse, salvage
+from vqcodec.files.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse
 
 __all__ = ["CLASSES", "Class", "Good", "Kind", "Outcome", "examine", "forged_mutations", "reseal"]
 
@@ -77,14 +77,14 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
         same = good is not None and np.array_equal(pixels, good.previews[-1])
         return Outcome("same" if same else "decoded")
     try:
-        left = salvage(data, max_pixels=max_pixels)
+        left = parse(data, intact=1, max_pixels=max_pixels)
         pixels, damage = codec.salvage(data, max_pixels=max_pixels)
     except (FormatError, LimitError, UnknownModelError) as error:
         return Outcome("refused", _clear(str(error)))
     assert damage == refusal, "salvaging names another damage"
-    assert pixels.shape == (left.container.height, left.container.width, 1 if left.container.grey else 3)
+    assert pixels.shape == (left.height, left.width, 1 if left.grey else 3)
     if good is not None:
-        preview = good.previews[len(left.container.levels) - 1]
+        preview = good.previews[len(left.levels) - 1]
         assert np.array_equal(pixels, preview), "what was salvaged is not what the levels before the damage say"
     return Outcome("salvaged", refusal)
 

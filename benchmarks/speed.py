@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 from benchmarks import options, speed_memory, speed_profile
 from benchmarks.speed_codecs import AGAINST, COMPRESSAI, Coder, Settings, VqcodecCoder, open_coder, why_no_compressai
 from benchmarks.speed_plot import plot
-from vqcodec.codec import DEFAULT_QUALITY
-from vqcodec.config import QUALITY_MAX, QUALITY_MIN
+from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import VqcodecError
 from vqcodec.exact.wavefront import Wavefront
 from vqcodec.files.container import MAX_PIXELS

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks import options
 from vqcodec import Codec
-from vqcodec.codec import DEFAULT_QUALITY
+from vqcodec.config import DEFAULT_QUALITY
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import read_image
 from vqcodec.geometry import batch_size

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vqcodec.cli.batch import Failure, plan, run
+from vqcodec.cli.batch import Failure, plan, run_batches
 from vqcodec.cli.jobs import Decoder, Encoder, Models, Task
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.files.container import Container, pack
@@ -129,7 +129,7 @@ def test_outcomes_come_in_order_whatever_fails(folder: Path, processes: int, siz
     os.remove("2.in")
     tasks = iter([Task(f"{number}.in", f"{number}.out") for number in range(5)])
     batches = [list(itertools.islice(tasks, size)) for size in sizes]
-    outcomes = list(run(copy, batches, processes))
+    outcomes = list(run_batches(copy, batches, processes))
     assert outcomes.pop(2) == Failure("2.in: No such file or directory")
     assert outcomes == ["0.out", "1.out", "3.out", "4.out"]
     assert [Path(f"{number}.out").read_text() for number in (0, 1, 3, 4)] == ["0", "1", "3", "4"]
@@ -150,13 +150,13 @@ def test_what_no_other_task_can_do_without_ends_it_all(folder: Path) -> None:
     together = [[task for (task,) in alone]]
     for batches, order in ((alone, ["a", "b", "c", "d"]), (together, ["a", "b", "a", "b", "c", "d"])):
         done.clear()
-        assert list(run(work, batches, 1)) == [None, Failure("b: made with others"), Failure("c: bad"), None]
+        assert list(run_batches(work, batches, 1)) == [None, Failure("b: made with others"), Failure("c: bad"), None]
         assert done == order
     for fault in (WeightsError("w: damaged"), DeviceError("no cuda")):
         faults["b"] = fault
         for batches in (alone, together):
             with pytest.raises(type(fault), match=str(fault)):
-                list(run(work, batches, 1))
+                list(run_batches(work, batches, 1))
 
 
 # --- batches ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.damage import CLASSES, Class, Good, examine, forged_mutations, reseal
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, LimitError
-from vqcodec.files.container import pack, parse
+from vqcodec.files.container import MAX_SIDE, pack, parse
 
 CORPUS = Path(__file__).parent / "corpus.zip"  # what benchmarks.fuzz has found
 LIMIT = 2**13  # pixels
@@ -37,6 +37,16 @@ def test_empty_files_that_claim_many_pixels(tiny_codec: Codec, good: Good) -> No
     bombs = list(CLASSES[-1].damage(good.data, 0, random.Random(0)))
     beyond = [data for data in bombs if examine(tiny_codec, data, max_pixels=LIMIT).kind == "refused"]
     assert 0 < len(beyond) < len(bombs)
+
+
+def test_chunks_and_damaged_levels_earn_no_pixels(tiny_codec: Codec, good: Good) -> None:
+    claim = replace(parse(good.data), width=MAX_SIDE, height=2047, levels=(b"\1", b"", b""))
+    noted = pack(replace(claim, chunks=((b"note", bytes(2100)),)))
+    cut = pack(replace(claim, levels=(b"\1", bytes(3000), b"")))[:-1000]
+    for data in (noted, cut):
+        outcome = examine(tiny_codec, data)
+        assert outcome.kind == "refused"
+        assert outcome.message.endswith("the limit for 1 bytes of levels is 4194304")
 
 
 def test_a_truncated_file_is_salvaged_level_by_level(tiny_codec: Codec, good: Good) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vqcodec.errors import FormatError, LimitError
 from vqcodec.files import container
-from vqcodec.files.container import BytesLike, Container, pack, parse, salvage
+from vqcodec.files.container import BytesLike, Container, pack, parse, parse_header
 
 FORMAT = Path(__file__).parents[1] / "docs" / "format.md"
 SAMPLE = Container(
@@ -91,7 +91,7 @@ def test_examples_of_format_md(number: int, expected: Container) -> None:
         (container.MAX_SIDE, "height | number | of the picture in pixels, 1..{} |"),
         (container.MAX_PIXELS, "reference reader does to {} pixels unless told otherwise"),
         (container.SMALL_PIXELS, "and above {} pixels to"),
-        (container.PIXELS_A_BYTE, "to {} for each\nbyte of the file"),
+        (container.PIXELS_A_BYTE, "to {} for each\nbyte of the intact levels"),
         (container.MAX_LEVEL_BYTES, "without its CRC-32, coarsest first, each at most {} |"),
         (container.MAX_CHUNKS, "there are at most {} of them"),
         (container.MAX_CHUNK_BYTES, "bytes of the payload, at most {} |"),
@@ -211,7 +211,7 @@ REFUSED: list[tuple[bytes, str]] = [
     (file(height=b"\x80\x80\x04"), "the height is 65536 pixels, expected 1..65535"),
     (
         file(width=b"\xff\xff\x03", height=b"\x81\x10"),
-        "too many pixels: 65535x2049 is 134281215, the limit in a file of 27 bytes is 4194304",
+        "too many pixels: 65535x2049 is 134281215, the limit for 2 bytes of levels is 4194304",
     ),
     (file(lengths=b"\x81\x80\x80\x80\x01"), "level 0 has a length of 268435457 bytes, the limit is 268435456"),
     (file(lengths=b"\x80\x80\x80\x80\x01"), "truncated: the file has 28 bytes, its header says 268435482"),
@@ -264,14 +264,15 @@ def test_max_pixels_is_the_callers() -> None:
 def test_anything_like_bytes_is_read(kind: Callable[[bytes], BytesLike]) -> None:
     data = kind(pack(NOTED))
     parsed = parse(data)
-    assert (parsed, salvage(data).container) == (NOTED, NOTED)
+    assert (parsed, parse(data, intact=1)) == (NOTED, NOTED)
     assert all(type(part) is bytes for part in (parsed.fingerprint, *parsed.levels, *parsed.chunks[0]))
     assert b"hi" not in repr(parsed).encode()
 
 
-@pytest.mark.parametrize("data", [None, 40, [143, 86], "text"])
+@pytest.mark.parametrize("data", [None, 40, [143, 86], "text", Path("photo.vq")])
 def test_nothing_else_is_read(data: Any) -> None:
-    with pytest.raises(TypeError, match="bytes-like"):
+    message = f"^expected the bytes of a .vq file, a bytes-like object, found {type(data).__name__}$"
+    with pytest.raises(TypeError, match=message):
         parse(data)
 
 
@@ -280,8 +281,8 @@ def test_nothing_else_is_read(data: Any) -> None:
 
 @given(containers)
 def test_salvage_of_whole_files(c: Container) -> None:
-    left = salvage(pack(c))
-    assert (left.container, left.level_count, left.damage) == (c, len(c.levels), None)
+    file = parse(pack(c), intact=1)
+    assert (file, file.level_count, file.damage) == (c, len(c.levels), None)
 
 
 @pytest.mark.parametrize("sample", [SAMPLE, NOTED, VARIED])
@@ -296,30 +297,86 @@ def test_salvage_of_every_truncation_and_every_flipped_byte(sample: Container) -
         with pytest.raises(FormatError):
             parse(bad)
         whole = sum(end <= first for end in ends)
-        if not whole:
+        for intact in range(whole + 1, 4):
             with pytest.raises(FormatError):
-                salvage(bad)
-            continue
-        left = salvage(bad)
-        assert left.container == replace(sample, levels=sample.levels[:whole], chunks=())
-        assert left.level_count == len(sample.levels)
-        assert left.damage is not None
-        assert len(left.damage.splitlines()) == 1
+                parse(bad, intact=intact)
+        for intact in range(1, whole + 1):
+            left = parse(bad, intact=intact)
+            assert left.damage is not None
+            missing = len(sample.levels) - whole
+            rest = replace(sample, levels=sample.levels[:whole], chunks=(), missing=missing, damage=left.damage)
+            assert left == rest
+            assert left.level_count == len(sample.levels)
+            assert len(left.damage.splitlines()) == 1
+            with pytest.raises(ValueError, match=r"^the container is damaged: "):
+                pack(left)
 
 
 def test_small_files_are_not_trusted_with_many_pixels() -> None:
     small = replace(SAMPLE, width=2048, height=2048)
     assert parse(pack(small)) == small
     bomb = replace(SAMPLE, width=2049, height=2048)
-    with pytest.raises(LimitError, match="2049x2048 is 4196352, the limit in a file of 37 bytes is 4194304"):
+    with pytest.raises(LimitError, match="2049x2048 is 4196352, the limit for 8 bytes of levels is 4194304"):
         parse(pack(bomb))
     assert parse(pack(bomb), max_pixels=container.MAX_PIXELS) == bomb
-    heavier = replace(bomb, levels=(b"x" * 120, b""))
-    assert len(pack(heavier)) > 2049 * 2048 / container.PIXELS_A_BYTE
+    enough = -(-2049 * 2048 // container.PIXELS_A_BYTE)
+    heavier = replace(bomb, levels=(b"x" * 5, b"x" * (enough - 5)))
     assert parse(pack(heavier)) == heavier
+    for lighter in (
+        replace(heavier, levels=(b"x" * 5, b"x" * (enough - 6))),
+        replace(bomb, chunks=((b"note", b"x" * 2100),)),  # a byte of a chunk is no evidence of a large picture,
+    ):
+        with pytest.raises(LimitError, match="2049x2048 is 4196352, the limit for"):
+            parse(pack(lighter))
+    with pytest.raises(LimitError, match="the limit for 5 bytes of levels is 4194304"):
+        parse(pack(heavier)[:-1], intact=1)  # nor is one of a damaged level
     heaviest = replace(SAMPLE, width=65535, height=2049, levels=(b"x" * 5000, b""))
     with pytest.raises(LimitError, match="65535x2049 is 134281215, the limit is 134217728"):
         parse(pack(heaviest))
+
+
+def test_size_is_the_first_damage() -> None:
+    """A wrong size explains all else, such as the levels that are not there."""
+    data = pack(NOTED)
+    for end in range(len(data) - 11, len(data)):
+        file = parse(data[:end], intact=2)
+        assert file.damage == f"truncated: the file has {end} bytes, its header says {len(data)}"
+    file = parse(data + b"more", intact=2)
+    assert file.damage == f"too long: the file has {len(data) + 4} bytes, its header says {len(data)}"
+
+
+@given(containers)
+def test_headers(c: Container) -> None:
+    data = pack(c)
+    header = parse_header(data[: container.MAX_HEADER_BYTES])
+    assert (header.width, header.height, header.grey, header.quality) == (c.width, c.height, c.grey, c.quality)
+    assert (header.fingerprint, header.lengths) == (c.fingerprint, tuple(map(len, c.levels)))
+    assert header.size == len(data)
+
+
+def test_the_longest_header() -> None:
+    longest = file(
+        layout=0x2F,
+        width=varint(65535),
+        height=varint(65535),
+        lengths=varint(2**28) * 15,
+        chunks=varint(2**32 - 1),
+        body=b"",
+    )
+    assert len(longest) == container.MAX_HEADER_BYTES - 2 * 2  # a width and a height need three bytes of the five
+    assert parse_header(longest).chunks_length == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(data, message) for data, message in REFUSED if "level 0 damaged" not in message and "chunk" not in message],
+)
+def test_headers_are_refused_for_the_same_reasons(data: bytes, message: str) -> None:
+    if message.startswith(("too many pixels", "too long")) or "header says" in message:
+        parse_header(data)  # the size of the file and of the picture are not the header's affair
+        return
+    with pytest.raises(FormatError, match=f"^{message}"):
+        parse_header(data)
 
 
 # What pack refuses

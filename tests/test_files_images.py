@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 from vqcodec.errors import ImageError, LimitError, VqcodecError
 from vqcodec.files import images
 from vqcodec.files.container import Container, pack
-from vqcodec.files.images import crop, encode_image, output_format, pad_to_multiple, read_image, write_image
+from vqcodec.files.images import encode_image, output_format, read_image, write_image
 from vqcodec.metrics import psnr
 
 Pixels = NDArray[np.uint8]
@@ -137,8 +137,7 @@ def srgb(linear: int) -> float:
 
 def test_public_names() -> None:
     assert set(images.__all__) == {
-        "crop", "encode_image", "has_image_extension", "image_files", "output_format", "pad_to_multiple", "read_image",
-        "write_image",
+        "encode_image", "has_image_extension", "image_files", "output_format", "read_image", "write_image",
     }  # fmt: skip
 
 
@@ -773,42 +772,6 @@ def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"folder\.png: cannot be written: Is a directory$"):
         write_image(tmp_path / "folder.png", RANDOM)
     assert os.listdir(tmp_path) == ["folder.png"]
-
-
-# Padding and cropping
-
-
-@given(pictures, st.integers(1, 33))
-def test_padding_repeats_the_edge_and_cropping_undoes_it(pixels: Pixels, multiple: int) -> None:
-    height, width, channels = pixels.shape
-    padded = pad_to_multiple(pixels, multiple)
-    assert padded.shape == (-(-height // multiple) * multiple, -(-width // multiple) * multiple, channels)
-    rows, columns = (np.minimum(np.arange(n), last) for n, last in zip(padded.shape, (height - 1, width - 1)))  # noqa: B905
-    assert np.array_equal(padded, pixels[rows][:, columns])
-    assert np.array_equal(crop(padded, height, width), pixels)
-
-
-def test_padding_by_hand() -> None:
-    assert pad_to_multiple(array([[[7]]]), 2).tolist() == [[[7], [7]], [[7], [7]]]
-    assert pad_to_multiple(array([[[1], [2], [3]]]), 2).tolist() == [[[1], [2], [3], [3]]] * 2
-    assert crop(array([[[1], [2]], [[3], [4]]]), 1, 2).tolist() == [[[1], [2]]]
-
-
-@pytest.mark.parametrize("multiple", [0, -8])
-def test_no_multiple(multiple: int) -> None:
-    with pytest.raises(ValueError, match=rf"^multiple is {multiple}, expected at least 1$"):
-        pad_to_multiple(RANDOM, multiple)
-
-
-def test_nothing_to_repeat() -> None:
-    with pytest.raises(ValueError, match=r"^no pixel to repeat in 7x0$"):
-        pad_to_multiple(RANDOM[:0], 4)
-
-
-@pytest.mark.parametrize(("height", "width"), [(0, 1), (1, 0), (-1, 3), (6, 7), (5, 8)])
-def test_cropping_to_what_is_not_there(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=rf"^cannot crop 7x5 pixels to {width}x{height}$"):
-        crop(RANDOM, height, width)
 
 
 def test_image_files(tmp_path: Path) -> None:

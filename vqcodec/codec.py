@@ -2,80 +2,41 @@
 
 ::
 
-    pixels ─ landscape, pad ─▶ x ─ VQVAE.encode ─▶ codes ─ entropy.encode ─▶ bitstreams ─ pack ─▶ bytes
-    pixels ◀ crop, turn back ─ x_hat ◀─ VQVAE.decode ─ codes ◀─ entropy.decode ─ bitstreams ◀─ parse ─ bytes
+    pixels ─ TiledVQVAE.encode ─▶ codes ─ entropy.encode ─▶ bitstreams ─ pack ──▶ bytes
+    pixels ◀ TiledVQVAE.decode ── codes ◀─ entropy.decode ─ bitstreams ◀─ parse ─ bytes
+             (floats)                       (exact integers)              (one policy: what must be intact)
 
-Legend: H and W image height and width; floats live only left of the codes, integers only right of them.
+Legend: H and W image height and width in pixels; G_l groups and H_l × W_l positions of level l, coarsest first.
 """
 
-import functools
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig
-from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError, one_line
+from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
+from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
 from vqcodec.exact import entropy
 from vqcodec.exact.arithmetic import ARITHMETIC
 from vqcodec.exact.prior import STATE, Codes, FixedPrior
 from vqcodec.exact.wavefront import chunks
-from vqcodec.files import container
-from vqcodec.files.container import BytesLike, Container
-from vqcodec.files.images import crop, pad_to_multiple
-from vqcodec.geometry import Tile, batch_size, tiles
-from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, pack, parse
+from vqcodec.forks import fork_safe
+from vqcodec.geometry import batch_size
+from vqcodec.pixels import TiledVQVAE, assemble
 from vqcodec.weights import Weights, find_weights, load_weights
 
-__all__ = ["DEFAULT_QUALITY", "Codec", "pick_device"]
+__all__ = ["Codec", "compress", "decompress", "pick_device"]
 
-DEFAULT_QUALITY = 75
-TILE = 1088  # pixels a side that the float half takes at a time
-HALO = 6  # positions of the coarsest grid around a tile that are computed with it
-_PROCESS = os.getpid()  # that imported torch
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_Cancelled = Callable[[], bool] | None
+_Pixels = NDArray[np.uint8]
+_File = BytesLike | Container
 
-
-def _fork_safe(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """``function``, called in a thread of its own where the process was forked.
-
-    OpenMP's threads stay behind in a fork, and the thread that came along would wait for them without end. A new one
-    starts as many again: with fewer, sums are taken in another order, and a pixel may come out one level off.
-    """
-
-    @functools.wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if os.getpid() == _PROCESS or threading.current_thread() is not threading.main_thread():
-            return function(*args, **kwargs)
-        with ThreadPoolExecutor(1) as executor:
-            return executor.submit(function, *args, **kwargs).result()
-
-    return call
-
-
-class _ShapesOnly(TorchFunctionMode):
-    """Leaves out what gives tensors their first values, as on the device "meta" there are none.
-
-    Torch would import its compiler to find out, which takes longer than torch itself.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in (torch.randn, torch.eye):
-            return torch.empty(args, device="meta")
-        if func in (Tensor.normal_, Tensor.uniform_, Tensor.mul, Tensor.div):
-            return args[0]
-        return func(*args, **(kwargs or {}))
+_codecs: dict[tuple[int, bytes | None], "Codec"] = {}  # by process, and fingerprint or None for the shipped model
 
 
 class Codec:
@@ -83,15 +44,21 @@ class Codec:
 
     Threads may share one, and so may processes forked after it was made, on a CPU.
 
+    Methods that read a file take its bytes, which must be intact (only :meth:`salvage` accepts damage), or what
+    :func:`vqcodec.files.container.parse` made of them, which is decoded as far as it goes. They share these options:
+    ``levels``, at least 1, decodes only that many levels, coarsest first, for a preview of the same size;
+    ``max_pixels`` is that of ``parse``; ``cancelled`` is called between tiles and between wavefront steps, must be
+    quick, and stops the work by returning True. They raise FormatError if the bytes are not an intact ``.vq`` file,
+    UnknownModelError if another model made it, LimitError if the picture is too large or needs more than
+    ``max_memory``, Cancelled, and TypeError if the argument is neither bytes nor a Container.
+
+    ``name``, ``fingerprint`` and ``model`` are those of :class:`Weights`; ``vqvae`` maps pixels to codes and back,
+    ``prior`` gives the probabilities of codes.
+
     Args:
-        weights: as :func:`load_weights` returns them.
+        weights: from :func:`load_weights`.
         device: that computes.
         max_memory: in bytes; pictures for which :meth:`memory` is more are refused.
-
-    Attributes:
-        name, fingerprint, model: of the weights; see :class:`Weights`.
-        vqvae: pixels ↔ codes.
-        prior: how probable codes are.
 
     >>> codec = Codec.load()
     >>> data = codec.compress(pixels, quality=75)
@@ -102,16 +69,9 @@ class Codec:
         self.device, self.max_memory = torch.device(device), max_memory
         self._process = os.getpid()
         self.name, self.fingerprint, self.model = weights.name, weights.fingerprint, weights.model
-        with _ShapesOnly(), torch.device("meta"):  # no memory, and no draw from the caller's random numbers
-            self.vqvae = VQVAE(weights.model)
-        unused = {k: torch.zeros(v.shape) for k, v in self.vqvae.state_dict().items() if k.endswith(TRAINING_ONLY)}
-        try:
-            self.vqvae.load_state_dict(weights.vqvae | unused, assign=True)
-        except RuntimeError as error:
-            raise WeightsError(f"tensors do not fit the configuration: {one_line(error, 300)}") from None
-        self.vqvae.eval().requires_grad_(False).to(self.device)
-        self._bfloat16 = self.device.type == "cpu" and _multiplies_bfloat16()
+        self.vqvae = assemble(weights.model, weights.vqvae).to(self.device)
         self.prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
+        self._tiled = TiledVQVAE(self.vqvae)
 
     @classmethod
     def load(cls, weights: str | Path | None = None, *, device: str = "auto", max_memory: int | None = None) -> Self:
@@ -120,216 +80,114 @@ class Codec:
 
     @classmethod
     def for_file(
-        cls,
-        data: BytesLike,
-        *,
-        weights: str | Path | None = None,
-        device: str = "auto",
-        max_memory: int | None = None,
+        cls, file: _File, *, weights: str | Path | None = None, device: str = "auto", max_memory: int | None = None
     ) -> Self:
-        """The model that a ``.vq`` file names, even if only some of its levels are whole.
+        """The model that a ``.vq`` file names, even if only some of its levels are intact.
 
-        Raises UnknownModelError when it is not installed, FormatError if not even level 0 is whole.
+        Raises UnknownModelError if it is not installed, FormatError if not even level 0 is intact.
         """
-        fingerprint = container.salvage(data, max_pixels=container.MAX_SIDE**2).container.fingerprint
-        return cls.for_fingerprint(fingerprint, weights=weights, device=device, max_memory=max_memory)
+        named = _parsed(file, intact=1, max_pixels=MAX_SIDE**2).fingerprint
+        return cls.for_fingerprint(named, weights=weights, device=device, max_memory=max_memory)
 
     @classmethod
     def for_fingerprint(
-        cls,
-        fingerprint: bytes,
-        *,
-        weights: str | Path | None = None,
-        device: str = "auto",
-        max_memory: int | None = None,
+        cls, named: bytes, *, weights: str | Path | None = None, device: str = "auto", max_memory: int | None = None
     ) -> Self:
-        """The model of that name, or the one in the file ``weights``; raises as :meth:`for_file` does."""
-        return cls._open(find_weights(fingerprint) if weights is None else weights, device, max_memory)
+        """The model of this fingerprint, or the one in the file ``weights``; raises as :meth:`for_file` does."""
+        return cls._open(find_weights(named) if weights is None else weights, device, max_memory)
 
     @classmethod
-    @_fork_safe
+    @fork_safe
     def _open(cls, path: str | Path, device: str, max_memory: int | None) -> Self:
-        weights, place = load_weights(path), pick_device(device)
+        weights = load_weights(path)
         try:
-            return cls(weights, place, max_memory=max_memory)
+            return cls(weights, pick_device(device), max_memory=max_memory)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
-    @_fork_safe
+    @fork_safe
     def compress(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: _Pixels,
         quality: int = DEFAULT_QUALITY,
         *,
         check: bool = False,
         max_pixels: int | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        cancelled: _Cancelled = None,
     ) -> bytes:
-        """The bytes of a ``.vq`` file of ``pixels`` ``[H, W, 3]``, or ``[H, W, 1]`` for grey, at quality 1..100.
+        """The bytes of a ``.vq`` file of ``pixels``: uint8 ``[H, W, 3]``, or ``[H, W, 1]`` or ``[H, W]`` for grey.
 
-        With ``check`` they are decoded again before they are returned: they give the same codes, or RuntimeError.
-        ``max_pixels`` is MAX_PIXELS by default. ``cancelled`` is asked between tiles and between wavefront steps
-        whether to stop, and must be quick.
-        Raises ValueError for another quality, ImageError for an array that is no such image, LimitError if it is too
-        large or needs more than ``max_memory``, and Cancelled.
+        ``quality`` is 1..100, higher for a larger file. With ``check``, the bytes are decoded before they are
+        returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by default.
+
+        Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
+        another quality, LimitError if the picture is too large or needs more than ``max_memory``, and Cancelled.
         """
-        if quality not in range(QUALITY_MIN, QUALITY_MAX + 1):
-            raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
-        quality = int(quality)  # of whatever kind of number
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
-            found = f"{pixels.dtype} {list(pixels.shape)}"
-            raise ImageError(f"pixels are {found}, expected uint8 [H, W, 3] or [H, W, 1], H and W at least 1")
+        pixels, quality = _picture(pixels, max_pixels), _quality(quality)
         height, width, channels = pixels.shape
-        limit = container.MAX_PIXELS if max_pixels is None else max_pixels
-        if height * width > limit or max(height, width) > container.MAX_SIDE:
-            raise LimitError(f"{width}×{height} pixels, expected at most {limit} and {container.MAX_SIDE} a side")
-        self._prepare(height, width)
+        self._admit(height, width)
         codes = self.codes(pixels, quality, cancelled=cancelled)
-        bitstreams = [level.bitstream for level in entropy.encode(self.prior, codes, quality, cancelled=cancelled)]
+        levels = [level.bitstream for level in entropy.encode(self.prior, codes, quality, cancelled=cancelled)]
+        file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels))
         if check:
-            shapes = self._shapes(height, width)
-            (again,) = entropy.decode(self.prior, [bitstreams], shapes, [quality], cancelled=cancelled)
+            (again,) = self._decode([file], None, cancelled)
             if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
                 raise RuntimeError("the bitstream does not decode to its own codes; please report this")
-        return container.pack(
-            Container(width, height, channels == 1, quality, self.fingerprint, levels=tuple(bitstreams))
-        )
+        return pack(file)
 
-    @_fork_safe
     def decompress(
-        self,
-        data: BytesLike,
-        *,
-        levels: int | None = None,
-        max_pixels: int | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of the bytes of a ``.vq`` file.
+        self, file: _File, *, levels: int | None = None, max_pixels: int | None = None, cancelled: _Cancelled = None
+    ) -> _Pixels:
+        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of a ``.vq`` file."""
+        return self.decompress_many([file], levels=levels, max_pixels=max_pixels, cancelled=cancelled)[0]
 
-        With ``levels`` at least 1, only so many are decoded, coarsest first: a preview of the same size.
-        ``max_pixels`` is that of :func:`vqcodec.files.container.parse`, ``cancelled`` that of :meth:`compress`.
-        Raises FormatError if the bytes are not a ``.vq`` file, UnknownModelError if another model made it, LimitError
-        if it is too large or needs more than ``max_memory``, and Cancelled.
-        """
-        file, codes = self.read(data, levels=levels, max_pixels=max_pixels, cancelled=cancelled)
-        return self._reconstruct(codes, file, cancelled)
-
-    @_fork_safe
+    @fork_safe
     def decompress_many(
         self,
-        files: Sequence[BytesLike],
+        files: Sequence[_File],
         *,
         levels: int | None = None,
         max_pixels: int | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> list[NDArray[np.uint8]]:
-        """What :meth:`decompress` gives for each of ``files``, in less time where pictures have the same size.
+        cancelled: _Cancelled = None,
+    ) -> list[_Pixels]:
+        """The pixels of each of ``files``, as :meth:`decompress` gives them; raises the error of the first that fails.
 
-        The prior decodes them together then, upright ones and others. Raises as :meth:`decompress` does if a file
-        does.
+        The prior decodes pictures of the same size together, upright ones and others, which takes less time.
         """
-        opened = [self._open_file(data, levels, max_pixels) for data in files]
-        alike: dict[tuple[tuple[int, int], ...], list[int]] = {}
-        for i, file in enumerate(opened):
-            alike.setdefault(tuple(self._shapes(file.height, file.width)), []).append(i)
-        pixels: dict[int, NDArray[np.uint8]] = {}
-        for members in alike.values():
-            height, width = opened[members[0]].height, opened[members[0]].width
-            together = batch_size(height, width)
-            if self.max_memory is not None:
-                together = min(together, self.max_memory // self.memory(height, width))
-            for first, last in chunks(len(members), together):
-                batch = members[first:last]
-                decoded = self._decode([opened[i] for i in batch], levels, cancelled)
-                for i, codes in zip(batch, decoded, strict=True):
-                    pixels[i] = self._reconstruct(codes, opened[i], cancelled)
+        accepted = [self._accept(file, levels, max_pixels) for file in files]
+        kinds = [(*self._tiled.geometry(f.height, f.width).padded, len(f.levels[:levels])) for f in accepted]
+        pixels: dict[int, _Pixels] = {}
+        for batch in _batches(kinds, self.memory, self.max_memory):
+            for i, codes in zip(batch, self._decode([accepted[i] for i in batch], levels, cancelled), strict=True):
+                f = accepted[i]
+                pixels[i] = self.reconstruct(codes, f.quality, f.height, f.width, grey=f.grey, cancelled=cancelled)
         return [pixels[i] for i in range(len(files))]
 
-    @_fork_safe
     def salvage(
-        self,
-        data: BytesLike,
-        *,
-        levels: int | None = None,
-        max_pixels: int | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> tuple[NDArray[np.uint8], str | None]:
-        """The picture as far as the levels before the first damage go, and what is damaged; None if nothing is.
+        self, file: _File, *, levels: int | None = None, max_pixels: int | None = None, cancelled: _Cancelled = None
+    ) -> tuple[_Pixels, str | None]:
+        """The picture as far as the levels before the first damage go, and the damage; None if there is none.
 
-        With ``levels``, no more than so many are decoded, as of a file whose end has not arrived yet.
-        Raises as :meth:`decompress` does, FormatError where not even the coarsest level is left.
+        ``levels`` limits how many are decoded, as for a file that has not arrived in full. Raises FormatError if not
+        even the coarsest level is intact.
         """
-        _check_levels(levels)
-        left = container.salvage(data, max_pixels=max_pixels)
-        self._check(left.container, left.level_count)
-        (codes,) = self._decode([left.container], levels, cancelled)
-        return self._reconstruct(codes, left.container, cancelled), left.damage
+        file = _parsed(file, intact=1, max_pixels=max_pixels)
+        return self.decompress(file, levels=levels, cancelled=cancelled), file.damage
 
-    @_fork_safe
+    @fork_safe
     def read(
-        self,
-        data: BytesLike,
-        *,
-        levels: int | None = None,
-        max_pixels: int | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        self, file: _File, *, levels: int | None = None, max_pixels: int | None = None, cancelled: _Cancelled = None
     ) -> tuple[Container, list[Codes]]:
-        """What a ``.vq`` file says, and its code grids ``[G_l, H_l, W_l]``; as :meth:`decompress` otherwise."""
-        file = self._open_file(data, levels, max_pixels)
-        (codes,) = self._decode([file], levels, cancelled)
-        return file, codes
+        """The contents of a ``.vq`` file, and its code grids ``[G_l, H_l, W_l]``."""
+        file = self._accept(file, levels, max_pixels)
+        return file, self._decode([file], levels, cancelled)[0]
 
-    def _open_file(self, data: BytesLike, levels: int | None, max_pixels: int | None) -> Container:
-        _check_levels(levels)
-        file = container.parse(data, max_pixels=max_pixels)
-        self._check(file, len(file.levels))
-        return file
+    @fork_safe
+    def codes(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
+        """Code grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
+        return self._tiled.encode(pixels, quality, cancelled=cancelled)
 
-    def _check(self, file: Container, level_count: int) -> None:
-        """Whether this model can decode ``file``, which was written with so many levels."""
-        if file.fingerprint != self.fingerprint:
-            raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {self.fingerprint.hex()}")
-        if level_count != len(self.model.levels):
-            raise FormatError(f"{level_count} levels, expected {len(self.model.levels)} of model {self.name}")
-        self._prepare(file.height, file.width)
-
-    def _decode(
-        self, files: Sequence[Container], levels: int | None, cancelled: Callable[[], bool] | None
-    ) -> list[list[Codes]]:
-        """Code grids of the first ``levels`` of files of one size."""
-        bitstreams, qualities = [file.levels[:levels] for file in files], [file.quality for file in files]
-        shapes = self._shapes(files[0].height, files[0].width)[: len(bitstreams[0])]
-        return entropy.decode(self.prior, bitstreams, shapes, qualities, cancelled=cancelled)
-
-    def _reconstruct(
-        self, codes: list[Codes], file: Container, cancelled: Callable[[], bool] | None
-    ) -> NDArray[np.uint8]:
-        return self.reconstruct(codes, file.quality, file.height, file.width, grey=file.grey, cancelled=cancelled)
-
-    @_fork_safe
-    def codes(
-        self, pixels: NDArray[np.uint8], quality: int, *, cancelled: Callable[[], bool] | None = None
-    ) -> list[Codes]:
-        """Code grids ``[G_l, H_l, W_l]``, coarsest first, of ``pixels``; of the transposed image if it is upright."""
-        height, width, _ = pixels.shape
-        if height > width:
-            # Landscape takes the fewest wavefront steps.
-            pixels = pixels.transpose(1, 0, 2)
-        padded = pad_to_multiple(pixels, self.vqvae.stride)
-        codes = [np.empty((level.groups, *shape), np.int16) for level, shape in self._grids(*padded.shape[:2])]
-        for tile in self._tiles(*padded.shape[:2]):
-            entropy.stop_if(cancelled)
-            part = np.ascontiguousarray(padded[None, tile.rows.computed(), tile.columns.computed()])
-            x = torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2)
-            # Convolutions follow the layout of the image: with channels last, they take half the time on a CPU.
-            x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
-            grids = self.vqvae.encode(x, self._lmbda(quality), bfloat16=self._bfloat16)
-            for whole, grid, level in zip(codes, grids, self.model.levels, strict=True):
-                inside = grid[0, :, tile.rows.inside(level.stride), tile.columns.inside(level.stride)]
-                whole[:, tile.rows.kept(level.stride), tile.columns.kept(level.stride)] = inside.cpu().numpy()
-        return codes
-
-    @_fork_safe
+    @fork_safe
     def reconstruct(
         self,
         codes: Sequence[NDArray[np.integer[Any]]],
@@ -338,90 +196,66 @@ class Codec:
         width: int,
         *,
         grey: bool,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Pixels ``[height, width, 3 or 1]`` of code grids, coarsest first; with fewer levels, a preview."""
-        stride = self.model.levels[0].stride
-        rows, columns = (side * stride for side in codes[0].shape[1:])
-        pixels = np.empty((rows, columns, 1 if grey else 3), np.uint8)
-        for tile in self._tiles(rows, columns):
-            entropy.stop_if(cancelled)
-            grids: list[Tensor] = []
-            for grid, level in zip(codes, self.model.levels, strict=False):
-                part = grid[:, tile.rows.computed(level.stride), tile.columns.computed(level.stride)]
-                grids.append(torch.from_numpy(np.ascontiguousarray(part))[None].to(self.device, torch.int64))
-            x_hat = self.vqvae.decode(grids, self._lmbda(quality))[0, :, tile.rows.inside(), tile.columns.inside()]
-            if grey:
-                x_hat = x_hat.mean(0, keepdim=True)
-            seen = x_hat.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-            pixels[tile.rows.kept(), tile.columns.kept()] = seen
-        if height > width:
-            pixels = pixels.transpose(1, 0, 2)
-        return np.ascontiguousarray(crop(pixels, height, width))
+        cancelled: _Cancelled = None,
+    ) -> _Pixels:
+        """Pixels ``[height, width, C]`` of code grids, coarsest first; of fewer levels, a preview."""
+        return self._tiled.decode(codes, quality, height, width, grey=grey, cancelled=cancelled)
 
-    def memory(self, height: int, width: int) -> int:
-        """Bytes that a picture of this size takes at most, compressed or decompressed, on top of model and pixels.
-
-        An estimate on the safe side. The image is worked on in tiles; grids and what the prior knows are held whole.
-        """
-        stride = self.vqvae.stride
-        height, width = (-(-side // stride) * stride for side in (height, width))
-        tile = max(tile.rows.extent * tile.columns.extent for tile in self._tiles(*sorted((height, width))))
-        strides = [self.model.patch << stage for stage in range(len(self.model.widths))]
-        features = sum(4 * channels / at**2 for channels, at in zip(self.model.widths, strides, strict=True))
-        choices = max(4 * level.groups * level.codebook_size / level.stride**2 for level in self.model.levels)
-        codes = sum(4 * level.groups / level.stride**2 for level in self.model.levels)
-        finest = self.model.levels[-1]
-        numbers = self.prior.config.channels * (ARITHMETIC[self.prior.config.sum_bits].dtype.itemsize + STATE.itemsize)
-        known = (numbers + 4 * finest.groups + 200) / finest.stride**2
-        return round(2**27 + tile * (8 * features + 1.5 * choices) + height * width * (known + codes + 9))
-
-    @_fork_safe
+    @fork_safe
     def cross_entropy(self, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
         return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality, measure=True)]
 
-    def _prepare(self, height: int, width: int) -> None:
-        """What is due before work on a picture of this size."""
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that compressing or decompressing a picture of this size needs at most, beyond model and pixels.
+
+        An estimate on the safe side. The networks work on tiles; grids and the prior's state are held whole.
+        """
+        rows, columns = self._tiled.geometry(height, width).grids[-1]
+        return self._tiled.memory(height, width) + rows * columns * _prior_bytes(self.prior)
+
+    def _accept(self, file: _File, levels: int | None, max_pixels: int | None) -> Container:
+        """The contents of ``file``, which this model can decode."""
+        if levels is not None and levels < 1:
+            raise ValueError(f"levels is {levels}, expected at least 1")
+        file = _parsed(file, max_pixels=max_pixels)
+        if file.fingerprint != self.fingerprint:
+            raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {self.fingerprint.hex()}")
+        if file.level_count != len(self.model.levels):
+            raise FormatError(f"{file.level_count} levels, expected {len(self.model.levels)} of model {self.name}")
+        self._admit(file.height, file.width)
+        return file
+
+    def _admit(self, height: int, width: int) -> None:
+        """Raise LimitError or DeviceError if a picture of this size cannot be worked on here."""
         if self.max_memory is not None and (needed := self.memory(height, width)) > self.max_memory:
-            raise LimitError(
-                f"{width}×{height} pixels take {needed:,} bytes of memory, the limit is {self.max_memory:,}"
-            )
+            limit = f"the limit is {self.max_memory:,}"
+            raise LimitError(f"{width}×{height} pixels take {needed:,} bytes of memory, {limit}")
         if self.device.type == "cuda" and self._process != os.getpid():
             raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
 
-    def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Grid height and width of each level for an image of this size, as it lies after padding."""
-        short, long = (-(-side // self.vqvae.stride) * self.vqvae.stride for side in sorted((height, width)))
-        return [shape for _, shape in self._grids(short, long)]
-
-    def _grids(self, height: int, width: int) -> list[tuple[LevelConfig, tuple[int, int]]]:
-        """Each level, and its grid's height and width for a picture whose sides are multiples of the stride."""
-        return [(level, (height // level.stride, width // level.stride)) for level in self.model.levels]
-
-    def _tiles(self, height: int, width: int) -> Iterator[Tile]:
-        halo = HALO * self.vqvae.stride
-        return tiles(
-            height,
-            width,
-            largest=max(TILE // self.vqvae.stride, 1) * self.vqvae.stride,
-            halo=halo,
-            multiple=self.vqvae.stride,
-        )
-
-    def _lmbda(self, quality: int) -> Tensor:
-        return torch.tensor([self.model.lmbda(quality)], device=self.device)
+    def _decode(self, files: Sequence[Container], levels: int | None, cancelled: _Cancelled) -> list[list[Codes]]:
+        """Code grids of each of ``files``, which are of one kind."""
+        bitstreams, qualities = [file.levels[:levels] for file in files], [file.quality for file in files]
+        shapes = self._tiled.geometry(files[0].height, files[0].width).grids[: len(bitstreams[0])]
+        return entropy.decode(self.prior, bitstreams, shapes, qualities, cancelled=cancelled)
 
 
-def _check_levels(levels: int | None) -> None:
-    if levels is not None and levels < 1:
-        raise ValueError(f"levels is {levels}, expected at least 1")
+def compress(pixels: _Pixels, quality: int = DEFAULT_QUALITY) -> bytes:
+    """The bytes of a ``.vq`` file of ``pixels``, by the shipped model; see :meth:`Codec.compress`.
+
+    The model is loaded by the first call in a process, on a GPU if there is one.
+    """
+    return _installed(None).compress(pixels, quality)
 
 
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor does; without such instructions, bfloat16 is slower than float32."""
-    # Torch has no public name for the question.
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+def decompress(data: BytesLike) -> _Pixels:
+    """The pixels of the ``.vq`` file ``data``, by the model that it names; see :meth:`Codec.decompress`.
+
+    Each model is loaded by the first call in a process that needs it, on a GPU if there is one.
+    """
+    file = parse(data)
+    return _installed(file.fingerprint).decompress(file)
 
 
 def pick_device(name: str) -> torch.device:
@@ -429,3 +263,63 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device cuda was asked for, and this machine has none that torch can use")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _batches(
+    kinds: Sequence[tuple[int, int, int]], memory: Callable[[int, int], int], max_memory: int | None
+) -> Iterator[list[int]]:
+    """Indices of files of one kind, (H', W') and levels to decode; each batch fits ``max_memory``."""
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for i, kind in enumerate(kinds):
+        alike.setdefault(kind, []).append(i)
+    for (height, width, _), members in alike.items():
+        together = batch_size(height, width)
+        if max_memory is not None:
+            together = min(together, max_memory // memory(height, width))
+        for first, last in chunks(len(members), together):
+            yield members[first:last]
+
+
+def _prior_bytes(prior: FixedPrior) -> int:
+    """Bytes that the prior needs at most for each position of the finest grid."""
+    numbers = prior.config.channels * (ARITHMETIC[prior.config.sum_bits].dtype.itemsize + STATE.itemsize)
+    return numbers + 4 * prior.model.levels[-1].groups + 200
+
+
+def _installed(fingerprint: bytes | None) -> Codec:
+    """The codec of this process for an installed model; None for the shipped one."""
+    process = os.getpid()
+    if (process, fingerprint) not in _codecs:
+        codec = Codec.load() if fingerprint is None else Codec.for_fingerprint(fingerprint)
+        _codecs[process, fingerprint] = codec
+        _codecs.setdefault((process, codec.fingerprint), codec)
+    return _codecs[process, fingerprint]
+
+
+def _parsed(file: _File, *, intact: int | None = None, max_pixels: int | None = None) -> Container:
+    """What :func:`parse` accepts, or has accepted."""
+    return file if isinstance(file, Container) else parse(file, intact=intact, max_pixels=max_pixels)
+
+
+def _quality(quality: int) -> int:
+    """``quality`` as Python's int, which may be one of NumPy's; raises ValueError."""
+    if quality not in range(QUALITY_MIN, QUALITY_MAX + 1):
+        raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
+    return int(quality)
+
+
+def _picture(pixels: object, max_pixels: int | None) -> _Pixels:
+    """``pixels`` as ``[H, W, 3]`` or ``[H, W, 1]``; raises TypeError, ImageError and LimitError."""
+    if not isinstance(pixels, np.ndarray):
+        kind = type(pixels)
+        raise TypeError(f"pixels are of type {kind.__module__}.{kind.__qualname__}, expected a numpy array")
+    picture = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3) or not picture.size:
+        found = f"{pixels.dtype} {list(pixels.shape)}"
+        expected = "uint8 [H, W, 3], or [H, W, 1] or [H, W] for grey, H and W at least 1"
+        raise ImageError(f"pixels are {found}, expected {expected}")
+    height, width, _ = picture.shape
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if height * width > limit or max(height, width) > MAX_SIDE:
+        raise LimitError(f"{width}×{height} pixels, expected at most {limit} and {MAX_SIDE} a side")
+    return picture

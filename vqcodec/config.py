@@ -117,6 +117,11 @@ class ModelConfig:
             f"quality_scale is {list(scale)}, expected numbers that rise from 0 to 1",
         )
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per grid position of each level, coarsest first."""
+        return tuple(level.stride for level in self.levels)
+
     def lmbda(self, quality: float) -> float:
         """λ of ``loss = bpp + λ·255²·MSE`` for a quality in 1..100: log λ is linear between the points of the scale."""
         t = (quality - QUALITY_MIN) / (QUALITY_MAX - QUALITY_MIN)

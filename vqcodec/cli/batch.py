@@ -2,7 +2,7 @@
 
 ::
 
-    INPUTS, files and folders ──plan──▶ tasks: source ▶ target, in batches ──run──▶ outcomes, in the order of the tasks
+    INPUTS, files and folders ──plan──▶ tasks: source ▶ target, in batches ──run_batches──▶ outcomes, in their order
                                  │                                            │
                   names that clash, outputs that exist                   here, one by one, or in N worker processes,
                   end it before there is any work                        each of which loads what it needs
@@ -25,7 +25,7 @@ from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, Weights
 from vqcodec.files.streams import mistaken
 from vqcodec.workers import at_work
 
-__all__ = ["Failure", "plan", "run"]
+__all__ = ["Failure", "plan", "run_batches"]
 
 _T = TypeVar("_T")
 
@@ -61,7 +61,7 @@ def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: boo
     return list(tasks.values())
 
 
-def run(
+def run_batches(
     work: Callable[[Sequence[Task]], Sequence[_T]], batches: Sequence[Sequence[Task]], processes: int
 ) -> Generator[_T | Failure, None, None]:
     """Call ``work(batch)`` for each of ``batches``; outcomes of the tasks as they come, in order.

@@ -5,7 +5,7 @@
     encode   images ──vqcodec.cli.jobs, many by vqcodec.cli.batch──▶ .vq files
     decode   .vq files ──vqcodec.cli.jobs, many by vqcodec.cli.batch──▶ images
     info     photo.vq ──parse──▶ what its header says
-    verify   .vq files ──salvage──▶ whether they are whole
+    verify   .vq files ──parse──▶ whether they are whole
     train    photographs ──vqcodec.train──▶ weights
     rd-curve images ──vqcodec.rd──▶ a report of rates and distortions
 
@@ -33,11 +33,11 @@ from typing import Any, Self, TypeVar
 import click
 
 from vqcodec import __version__
-from vqcodec.cli.jobs import Coded, Coder, Decoder, Encoder, Models, Task
+from vqcodec.cli.jobs import Coder, Decoder, Encoder, FileResult, Models, Task
 from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN, Config
 from vqcodec.errors import TrainingPaused, VqcodecError, explain, printable
 from vqcodec.files.container import Container
-from vqcodec.files.streams import STREAM, output_name, read_container, read_salvage, shown
+from vqcodec.files.streams import STREAM, output_name, read_container, shown
 from vqcodec.metrics import bpp
 
 __all__ = ["main", "qualities"]
@@ -291,15 +291,15 @@ def verify(sources: tuple[str, ...], max_pixels: int | None, quiet: bool) -> Non
     broken = 0
     for source in sources:
         try:
-            left = read_salvage(source, max_pixels=max_pixels)[1]
+            file = read_container(source, intact=1, max_pixels=max_pixels)[1]
         except VqcodecError as error:
             _say("error", str(error))
             broken += 1
             continue
         name = shown(source, "input")
-        if left.damage:
-            whole = f"{len(left.container.levels)} of {left.level_count} levels are whole (decode --salvage)"
-            _say("error", f"{name}: {left.damage}; {whole}")
+        if file.damage:
+            whole = f"{len(file.levels)} of {file.level_count} levels are whole (decode --salvage)"
+            _say("error", f"{name}: {file.damage}; {whole}")
             broken += 1
         elif not quiet:
             click.echo(f"{printable(name)}: whole")
@@ -547,7 +547,7 @@ def _code_many(
     coder: Coder, sources: Sequence[str], output: str | None, *, force: bool, jobs: int, quiet: bool
 ) -> None:
     """Each file to one of its own; a file that fails does not keep the others from it."""
-    from vqcodec.cli.batch import Failure, plan, run
+    from vqcodec.cli.batch import Failure, plan, run_batches
 
     if STREAM in (*sources, output):
         raise click.UsageError("- is one INPUT or output file, and goes with neither several nor a folder")
@@ -556,10 +556,10 @@ def _code_many(
     tasks = plan(sources, output, coder, force=force)
     batches = coder.batches(tasks, jobs)
     coder.models.processes = min(jobs, len(batches))
-    done: list[Coded] = []
+    done: list[FileResult] = []
     with (
         _Progress(coder.verb, quiet=quiet) as progress,
-        contextlib.closing(run(coder, batches, coder.models.processes)) as outcomes,
+        contextlib.closing(run_batches(coder, batches, coder.models.processes)) as outcomes,
     ):
         for number in range(1, len(tasks) + 1):
             progress.task = f"{coder.verb} {number} of {len(tasks)}"
@@ -581,7 +581,7 @@ def _code_many(
         click.get_current_context().exit(1)
 
 
-def _say_damage(coded: Coded) -> None:
+def _say_damage(coded: FileResult) -> None:
     _say("warning", f"{shown(coded.source, 'input')}: {coded.damage}")
 
 
@@ -589,7 +589,7 @@ def _files(count: int) -> str:
     return f"{count:,} file" if count == 1 else f"{count:,} files"
 
 
-def _summary(done: Sequence[Coded]) -> str:
+def _summary(done: Sequence[FileResult]) -> str:
     """Totals, and means of what each file has; the time is that from the first file to the last."""
     seconds = max(coded.end for coded in done) - min(coded.start for coded in done)
     pixels = sum(coded.width * coded.height for coded in done)
@@ -606,7 +606,7 @@ def _summary(done: Sequence[Coded]) -> str:
     return ", ".join(facts)
 
 
-def _report(coder: Coder, coded: Coded) -> None:
+def _report(coder: Coder, coded: FileResult) -> None:
     """The result line of a file; on stderr when the file itself goes to stdout."""
     for warning in coded.warnings:
         _say("warning", f"{shown(coded.source, 'input')}: {warning}")

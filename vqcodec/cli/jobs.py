@@ -1,38 +1,33 @@
-"""One file to another: what ``encode`` and ``decode`` do with each, be it the only one or one of many.
-
-Of many, the decoder takes those of one size together.
+"""File jobs: the work of ``encode`` and ``decode`` on one file, or on a batch of them.
 
 ::
 
-    Encoder   photo.png ──files──▶ pixels ──Codec.compress──▶ bytes ──files──▶ photo.vq
-    Decoder   photo.vq ──files──▶ bytes ──Codec.decompress──▶ pixels ──files──▶ photo.png
-                                           ▲
-    Models    weights ──the first time──▶ Codec
+    Encoder   photo.png ──read_pixels──▶ pixels ──Codec.compress──▶ bytes ──write_bytes──▶ photo.vq
+    Decoder   photo.vq ──read_container──▶ Container ──Codec.decompress_many──▶ pixels ──write_pixels──▶ photo.png
+                                                        ▲
+    Models    weights ──loaded once──▶ Codec ───────────┘
 
-Encoder and Decoder can be sent to another process, which then loads models of its own. ``torch`` is imported with
-the first model, when the first file has been read.
+The decoder takes pictures of one size together. Encoder and Decoder can be sent to another process, which then loads
+its own models. ``torch`` is imported with the first model, after the first file has been read.
 """
 
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from vqcodec.errors import FormatError, VqcodecError, naming
+from vqcodec.errors import VqcodecError, naming
 from vqcodec.files.container import Container
-from vqcodec.files.streams import STREAM, read_container, read_pixels, read_salvage, shown, write_bytes, write_pixels
+from vqcodec.files.streams import STREAM, read_container, read_header, read_pixels, write_bytes, write_pixels
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from vqcodec.codec import Codec
 
-__all__ = ["Coded", "Coder", "Decoder", "Encoder", "Models", "Task"]
+__all__ = ["Coder", "Decoder", "Encoder", "FileResult", "Models", "Task"]
 
 
 @dataclass(frozen=True)
@@ -44,19 +39,20 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Coded:
+class FileResult:
     """One file that was encoded or decoded.
 
     Attributes:
         source, target: names of the input and of the output.
-        width, height, quality: of the picture.
+        width, height: of the picture in pixels.
+        quality: 1..100.
         size: bytes of the ``.vq`` file.
-        seconds: that compressing or decompressing took, with the model loaded; a share of that of its batch.
-        start, end: from before reading to after writing, on ``time.perf_counter``, which is one clock for all
-            processes. The time that loading the model took is left out.
+        seconds: duration of compressing or decompressing, with the model loaded; in a batch, an equal share.
+        start, end: before reading and after writing, on ``time.perf_counter``, which is one clock for all processes.
+            Loading the model is left out: start is moved forward by its duration.
         psnr: in dB; None unless it was asked for.
-        warnings: one line each, what reading the image has dropped or converted, or damage that does not matter.
-        preview: how many levels of how many it shows, if fewer were asked for.
+        warnings: one line each, about what reading the image dropped or converted, or damage that does not matter.
+        preview: how many of how many levels the picture shows, if fewer were asked for.
         damage: what is wrong with the ``.vq`` file, if only some of its levels could be used.
     """
 
@@ -85,10 +81,10 @@ class Models:
     """The models that files need, each loaded once.
 
     Attributes:
-        weights: a file that holds the model for everything; None for those installed.
+        weights: the file of the one model for all files; None for the installed models.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        threads: to compute with; None for this process's share of what torch would take.
-        processes: that share the cores.
+        threads: to compute with; None for an equal share of the threads that torch would use.
+        processes: how many processes share the cores.
     """
 
     weights: str | None
@@ -113,7 +109,7 @@ class Models:
         return self._loaded[key]
 
     def _prepare(self) -> type["Codec"]:
-        """Codec, with torch told how many threads to use."""
+        """The class Codec, after torch's number of threads has been set."""
         if self.threads is not None or self.processes > 1:
             import torch
 
@@ -143,14 +139,14 @@ class Encoder:
         return image_files(folder)
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
-        """Each by itself: the encoder, which knows all codes, has enough to do at a time."""
+        """Each by itself: as the encoder knows all codes, the work on one picture fills the processor already."""
         return [[task] for task in tasks]
 
-    def __call__(self, batch: Sequence[Task]) -> list[Coded]:
-        """Encode each; raises VqcodecError, and then nothing more is written."""
+    def __call__(self, batch: Sequence[Task]) -> list[FileResult]:
+        """Encode each file; the first error ends the batch."""
         return [self._encode(task) for task in batch]
 
-    def _encode(self, task: Task) -> Coded:
+    def _encode(self, task: Task) -> FileResult:
         from vqcodec.files.images import has_image_extension
 
         if has_image_extension(task.target):
@@ -171,7 +167,7 @@ class Encoder:
         write_bytes(task.target, data)
         height, width = pixels.shape[:2]
         begun += start - read
-        return Coded(
+        return FileResult(
             task.source,
             task.target,
             width,
@@ -191,9 +187,9 @@ class Decoder:
     """Makes an image of a ``.vq`` file.
 
     Attributes:
-        levels: decode only so many, coarsest first, and mind no damage after them; None for all.
-        salvage: of a damaged file, take the levels before the damage.
-        max_pixels: that a file may have; see :func:`vqcodec.files.container.parse`.
+        levels: decode only this many levels, coarsest first, and accept damage after them; None for all.
+        salvage: accept damage after level 0, and decode the levels before it.
+        max_pixels: limit for a picture; see :func:`vqcodec.files.container.parse`.
     """
 
     suffix: ClassVar[str] = ".png"
@@ -211,10 +207,10 @@ class Decoder:
         return files
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
-        """``tasks`` in their order; files of one model and size that follow each other go together.
+        """``tasks`` in their order; consecutive files of one model and size form a batch.
 
-        Each of several ``processes`` gets some batches, so that they end at about the same time. A file that cannot be
-        read is alone.
+        Only the headers are read. With several ``processes``, batches are short enough for all processes to end at
+        about the same time. A file without a sound header is alone.
         """
         batches: list[list[Task]] = []
         share = len(tasks) if processes == 1 else -(-len(tasks) // (3 * processes))
@@ -222,9 +218,9 @@ class Decoder:
         for task in tasks:
             kind = None
             with contextlib.suppress(VqcodecError):
-                container = read_container(task.source, max_pixels=self.max_pixels)[1]
-                short, long = sorted((container.height, container.width))
-                kind = (container.fingerprint, short, long)
+                header = read_header(task.source)
+                short, long = sorted((header.height, header.width))
+                kind = (header.fingerprint, short, long)
                 longest = min(batch_size(short, long), share)
             if kind is not None and kind == before and len(batches[-1]) < longest:
                 batches[-1].append(task)
@@ -233,77 +229,54 @@ class Decoder:
             before = kind
         return batches
 
-    def __call__(self, batch: Sequence[Task]) -> list[Coded]:
-        """Decode all, or raise VqcodecError for one; nothing is written unless all can be decoded."""
-        return [self._decode(*batch)] if len(batch) == 1 else self._decode_many(batch)
+    def __call__(self, batch: Sequence[Task]) -> list[FileResult]:
+        """Decode files of one model, each of which is read and parsed once.
 
-    def _decode_many(self, tasks: Sequence[Task]) -> list[Coded]:
-        begun = time.perf_counter()
-        files = [read_container(task.source, max_pixels=self.max_pixels) for task in tasks]
-        read = time.perf_counter()
-        codec = self.models.to_decode(files[0][1].fingerprint)
-        start = time.perf_counter()
-        pictures = codec.decompress_many([data for data, _ in files], levels=self.levels, max_pixels=self.max_pixels)
-        seconds = (time.perf_counter() - start) / len(tasks)
-        begun += start - read
-        return [
-            self._write(task, container, len(container.levels), len(data), pixels, seconds, begun)
-            for task, (data, container), pixels in zip(tasks, files, pictures, strict=True)
-        ]
-
-    def _decode(self, task: Task) -> Coded:
+        Raises VqcodecError for the first that cannot be decoded, and writes nothing then. Errors in the pictures
+        name the first file, so whoever gives a longer batch tries its files one by one after an error.
+        """
         from vqcodec.files.images import output_format
 
-        if task.target != STREAM:
-            output_format(task.target)
+        for task in batch:
+            if task.target != STREAM:
+                output_format(task.target)
         begun = time.perf_counter()
-        data, left = read_salvage(task.source, max_pixels=self.max_pixels)
-        container, whole = left.container, len(left.container.levels)
-        if left.damage and not self.salvage and (self.levels is None or whole < self.levels):
-            raise FormatError(f"{shown(task.source, 'input')}: {left.damage}")
-        with naming(task.source):
+        intact = 1 if self.salvage else self.levels
+        files = [read_container(task.source, intact=intact, max_pixels=self.max_pixels) for task in batch]
+        with naming(batch[0].source):
             read = time.perf_counter()
-            codec = self.models.to_decode(container.fingerprint)
+            codec = self.models.to_decode(files[0][1].fingerprint)
             start = time.perf_counter()
-            if left.damage:
-                pixels, _ = codec.salvage(data, levels=self.levels, max_pixels=self.max_pixels)
-            else:
-                pixels = codec.decompress(data, levels=self.levels, max_pixels=self.max_pixels)
-            seconds = time.perf_counter() - start
+            pictures = codec.decompress_many([file for _, file in files], levels=self.levels)
+            seconds = (time.perf_counter() - start) / len(batch)
         begun += start - read
-        coded = self._write(task, container, left.level_count, len(data), pixels, seconds, begun)
-        if not left.damage:
-            return coded
-        if self.salvage:
-            made_of = f"the picture is made of {whole} of {left.level_count} levels"
-            return replace(coded, damage=f"{left.damage}; {made_of}")
-        return replace(coded, warnings=[f"{left.damage}; the levels asked for are whole"])
+        results: list[FileResult] = []
+        for task, (data, file), pixels in zip(batch, files, pictures, strict=True):
+            write_pixels(task.target, pixels)
+            results.append(self._result(task, file, len(data), seconds, begun))
+        return results
 
-    def _write(
-        self,
-        task: Task,
-        container: Container,
-        level_count: int,
-        size: int,
-        pixels: "NDArray[np.uint8]",
-        seconds: float,
-        begun: float,
-    ) -> Coded:
-        write_pixels(task.target, pixels)
-        preview = None
-        if self.levels is not None and self.levels < level_count:
-            preview = f"{self.levels} of {level_count} levels"
-        return Coded(
+    def _result(self, task: Task, file: Container, size: int, seconds: float, begun: float) -> FileResult:
+        preview, damage, warnings = None, None, []
+        if self.levels is not None and self.levels < file.level_count:
+            preview = f"{self.levels} of {file.level_count} levels"
+        if file.damage and self.salvage:
+            damage = f"{file.damage}; the picture is made of {len(file.levels)} of {file.level_count} levels"
+        elif file.damage:
+            warnings = [f"{file.damage}; the levels asked for are whole"]
+        return FileResult(
             task.source,
             task.target,
-            container.width,
-            container.height,
-            container.quality,
+            file.width,
+            file.height,
+            file.quality,
             size,
             seconds,
             begun,
             time.perf_counter(),
+            warnings=warnings,
             preview=preview,
+            damage=damage,
         )
 
 

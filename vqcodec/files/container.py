@@ -3,18 +3,18 @@
 ::
 
     Container ──pack──▶ header · CRC │ level 0 · CRC │ level 1 · CRC │ … │ chunk · CRC │ … ──parse──▶ Container
+                        │                                                                  with what is intact,
+                        ├──parse_header──▶ Header                                          and what is damaged
                         └ states every length that follows, so the exact size of the file
 
-    damaged bytes ──salvage──▶ Container of the levels before the damage, and what is damaged
-
-A container has exactly one form: ``pack(parse(data)) == data`` for all bytes that ``parse`` accepts.
-What the bitstreams say is not known here, only that they are the bytes that were written.
+A container has exactly one form: ``pack(parse(data)) == data`` for all bytes that ``parse`` accepts whole.
+This module does not interpret the bitstreams; it guarantees only that they are the bytes that were written.
 """
 
-import contextlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import FormatError, LimitError
@@ -24,6 +24,7 @@ __all__ = [
     "MAGIC",
     "MAX_CHUNKS",
     "MAX_CHUNK_BYTES",
+    "MAX_HEADER_BYTES",
     "MAX_LEVELS",
     "MAX_LEVEL_BYTES",
     "MAX_PIXELS",
@@ -33,20 +34,21 @@ __all__ = [
     "VERSION",
     "BytesLike",
     "Container",
-    "Salvage",
+    "Header",
     "pack",
     "parse",
-    "salvage",
+    "parse_header",
 ]
 
 MAGIC = b"\x8fVQ\n"  # 8f opens no UTF-8 text and is no cp1252 letter; \n does not survive a change of line ends
 VERSION = 1
 FINGERPRINT_BYTES = 4
 MAX_LEVELS = 15
+MAX_HEADER_BYTES = 105  # the fixed fields, 18 numbers of at most 5 bytes, and the CRC-32
 MAX_SIDE = 65_535  # pixels
-MAX_PIXELS = 2**27  # what parse accepts unless told otherwise; the format itself has no such limit,
-SMALL_PIXELS = 2**22  # nor this one: above so many pixels,
-PIXELS_A_BYTE = 2**16  # a file must have a byte for so many (a plain surface has one for up to 26,000)
+MAX_PIXELS = 2**27  # parse refuses larger pictures by default; the format itself has no such limit
+SMALL_PIXELS = 2**22  # by default, parse also refuses a picture that is larger than this and
+PIXELS_A_BYTE = 2**16  # has more than this many pixels for each byte of its levels (a plain surface has up to 24,000)
 MAX_LEVEL_BYTES = 2**28
 MAX_CHUNKS = 64
 MAX_CHUNK_BYTES = 2**24  # of payload
@@ -62,7 +64,11 @@ _VARINT_MAX = 2**32 - 1
 
 @dataclass(frozen=True)
 class Container:
-    """The contents of a ``.vq`` file; it may hold anything, ``pack`` and ``parse`` check the limits."""
+    """The contents of a ``.vq`` file.
+
+    A container may hold anything; ``pack`` and ``parse`` check the limits. The last two fields describe damage that
+    ``parse`` was asked to accept, and are left alone by everyone who makes a container in order to pack it.
+    """
 
     width: int  # of the picture in pixels, 1..MAX_SIDE
     height: int
@@ -71,16 +77,46 @@ class Container:
     fingerprint: bytes  # FINGERPRINT_BYTES that name the weights
     levels: tuple[bytes, ...] = field(repr=False)  # one bitstream a level, coarsest first; 1..MAX_LEVELS
     chunks: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)  # (tag, payload), in file order
+    missing: int = 0  # levels that the header states after those in ``levels``, but that are damaged or absent
+    damage: str | None = None  # one line about the first damage, None if the file is intact
+
+    @property
+    def level_count(self) -> int:
+        """Levels that the file was written with."""
+        return len(self.levels) + self.missing
+
+
+@dataclass(frozen=True)
+class Header:
+    """The statements of a file before its levels.
+
+    Attributes:
+        width, height, grey, quality, fingerprint: as in :class:`Container`.
+        lengths: bytes of each level's bitstream, coarsest first, without its CRC-32.
+        chunks_length: bytes of all chunks together.
+        size: bytes of the whole file.
+    """
+
+    width: int
+    height: int
+    grey: bool
+    quality: int
+    fingerprint: bytes
+    lengths: tuple[int, ...]
+    chunks_length: int
+    size: int
 
 
 def pack(container: Container) -> bytes:
     """The file that holds ``container``, byte for byte determined by it.
 
-    Raises ValueError for a field that is out of range, or a chunk that no reader would accept.
+    Raises ValueError for a field that is out of range, a chunk that no reader would accept, or a damaged container.
     """
     c = container
     lengths = [len(level) for level in c.levels]
     problem = next(_header_problems(c.width, c.height, c.quality, lengths), None)
+    if problem is None and (c.damage is not None or c.missing):
+        problem = f"the container is damaged: {c.damage}"
     if problem is None and len(c.fingerprint) != FINGERPRINT_BYTES:
         problem = f"the fingerprint has {len(c.fingerprint)} bytes, expected {FINGERPRINT_BYTES}"
     if problem is None and len(c.chunks) > MAX_CHUNKS:
@@ -99,91 +135,70 @@ def pack(container: Container) -> bytes:
     return b"".join([_sealed(header), *(_sealed(level) for level in c.levels), chunks])
 
 
-def parse(data: BytesLike, *, max_pixels: int | None = None) -> Container:
-    """The contents of the whole file ``data``, every byte of it accounted for and checked.
+def parse(data: BytesLike, *, intact: int | None = None, max_pixels: int | None = None) -> Container:
+    """The contents of the file ``data``, each byte of which is accounted for and checked.
 
-    Nothing is sliced or allocated on the word of the file: each length is first held against the
-    bytes that are there. Unknown ancillary chunks are kept, unknown critical ones refused.
+    By default the whole file must be intact. With ``intact``, at least 1, damage is accepted if that many levels
+    before it are intact: the container then holds all levels before the damage, which do not depend on the rest, and
+    no chunks. Unknown ancillary chunks are kept, unknown critical ones count as damage.
 
-    Raises FormatError, with one line that says what was found and what was expected, and LimitError for more than
-    ``max_pixels`` pixels; by default, more than MAX_PIXELS, or more than a file of this size can be trusted to mean.
+    Nothing is sliced or allocated because a file states a length: each length is first compared with the bytes that
+    are there.
+
+    Raises TypeError if ``data`` is not bytes-like, FormatError, with one line that says what was found and what was
+    expected, and LimitError for more than ``max_pixels`` pixels; by default, for more than MAX_PIXELS, and for more
+    than SMALL_PIXELS if the intact levels have less than one byte for every PIXELS_A_BYTE pixels.
     """
-    reader = _Reader(data)
-    header = _read_header(reader, max_pixels)
-    size = reader.at + sum(length + _CRC_BYTES for length in header.lengths) + header.chunks_length
-    if len(reader.data) < size:
-        raise FormatError(f"truncated: the file has {len(reader.data)} bytes, its header says {size}")
-    if len(reader.data) > size:
-        raise FormatError(f"too long: the file has {len(reader.data)} bytes, its header says {size}")
-    levels = [reader.sealed(length, f"level {number}") for number, length in enumerate(header.lengths)]
-    return header.container(levels, _read_chunks(reader))
-
-
-@dataclass(frozen=True)
-class Salvage:
-    """What is left of a file: ``container`` has the levels that are whole, of ``level_count`` that there were.
-
-    ``damage`` says what was found first, None if nothing is wrong at all. Chunks are only there in that case.
-    """
-
-    container: Container
-    level_count: int
-    damage: str | None
-
-
-def salvage(data: BytesLike, *, max_pixels: int | None = None) -> Salvage:
-    """The contents of ``data`` up to the first damage: the finer levels say nothing without the coarser ones.
-
-    Raises FormatError where not even level 0 is left, and as :func:`parse` does for what the header says.
-    """
-    try:
-        whole = parse(data, max_pixels=max_pixels)
-        return Salvage(whole, len(whole.levels), None)
-    except FormatError as error:
-        damage = str(error)
-    reader = _Reader(data)
-    header = _read_header(reader, max_pixels)
+    cursor = _Cursor(data)
+    header = _read_header(cursor)
+    damage = _size_problem(len(cursor.data), header.size)
     levels: list[bytes] = []
-    with contextlib.suppress(FormatError):
+    chunks: list[tuple[bytes, bytes]] = []
+    try:
         for number, length in enumerate(header.lengths):
-            levels.append(reader.sealed(length, f"level {number}"))
-    if not levels:
-        raise FormatError(f"{damage}; not even level 0 is whole")
-    return Salvage(header.container(levels, []), len(header.lengths), damage)
+            levels.append(cursor.sealed(length, f"level {number}"))
+        if damage is None:
+            chunks = _read_chunks(cursor)
+    except FormatError as error:
+        damage = damage or str(error)
+    _check_pixels(header, sum(map(len, levels)), max_pixels)
+    if damage is not None and (intact is None or len(levels) < intact):
+        raise FormatError(damage if intact is None or levels else f"{damage}; not even level 0 is whole")
+    return Container(
+        header.width,
+        header.height,
+        header.grey,
+        header.quality,
+        header.fingerprint,
+        tuple(levels),
+        () if damage else tuple(chunks),
+        missing=len(header.lengths) - len(levels),
+        damage=damage,
+    )
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What a file says before its levels."""
+def parse_header(start: BytesLike) -> Header:
+    """The header of the file that begins with ``start``; MAX_HEADER_BYTES are enough.
 
-    width: int
-    height: int
-    grey: bool
-    quality: int
-    fingerprint: bytes
-    lengths: list[int]
-    chunks_length: int
-
-    def container(self, levels: list[bytes], chunks: list[tuple[bytes, bytes]]) -> Container:
-        return Container(
-            self.width, self.height, self.grey, self.quality, self.fingerprint, tuple(levels), tuple(chunks)
-        )
+    Raises FormatError if the header is damaged or states something out of range.
+    """
+    return _read_header(_Cursor(start))
 
 
-def _read_header(reader: "_Reader", max_pixels: int | None) -> _Header:
-    _check_magic(reader.data)
-    reader.take(len(MAGIC), "the magic number")
-    version = reader.varint("the format version")
+def _read_header(cursor: "_Cursor") -> Header:
+    _check_magic(cursor.data)
+    cursor.take(len(MAGIC), "the magic number")
+    version = cursor.varint("the format version")
     if version > VERSION:
         raise FormatError(f"made by a newer vqcodec: format version {version}, this one reads {VERSION}")
     if version < VERSION:
         raise FormatError(f"format version {version}, which was never in use; this one reads {VERSION}")
-    fingerprint = reader.take(FINGERPRINT_BYTES, "the fingerprint")
-    quality, layout = reader.take(2, "the quality and layout")
-    width, height = reader.varint("the width"), reader.varint("the height")
-    lengths = [reader.varint(f"the length of level {number}") for number in range(layout & _LEVELS)]
-    chunks_length = reader.varint("the length of the chunks") if layout & _CHUNKS else 0
-    reader.check_crc(0, "header")
+    fingerprint = cursor.take(FINGERPRINT_BYTES, "the fingerprint")
+    quality, layout = cursor.take(2, "the quality and layout")
+    width, height = cursor.varint("the width"), cursor.varint("the height")
+    lengths = [cursor.varint(f"the length of level {number}") for number in range(layout & _LEVELS)]
+    chunks_length = cursor.varint("the length of the chunks") if layout & _CHUNKS else 0
+    cursor.check_crc(0, "header")
 
     if layout & _RESERVED:
         raise FormatError(f"reserved bits are set: layout byte is {layout:#04x}, bits {_RESERVED:#04x} must be zero")
@@ -191,23 +206,43 @@ def _read_header(reader: "_Reader", max_pixels: int | None) -> _Header:
         raise FormatError("chunks of 0 bytes in all: a file without chunks must not announce any")
     for problem in _header_problems(width, height, quality, lengths):
         raise FormatError(problem)
+    size = cursor.at + sum(length + _CRC_BYTES for length in lengths) + chunks_length
+    return Header(width, height, bool(layout & _GREY), quality, fingerprint, tuple(lengths), chunks_length, size)
+
+
+def _size_problem(found: int, stated: int) -> str | None:
+    if found == stated:
+        return None
+    return f"{'truncated' if found < stated else 'too long'}: the file has {found} bytes, its header says {stated}"
+
+
+def _check_pixels(header: Header, level_bytes: int, max_pixels: int | None) -> None:
+    """Raise LimitError for a picture with too many pixels. Only bytes of intact levels are evidence of a large one."""
     limit, where = MAX_PIXELS if max_pixels is None else max_pixels, ""
-    trusted = max(SMALL_PIXELS, PIXELS_A_BYTE * len(reader.data))
+    trusted = max(SMALL_PIXELS, PIXELS_A_BYTE * level_bytes)
     if max_pixels is None and trusted < limit:
-        limit, where = trusted, f" in a file of {len(reader.data)} bytes"
-    if width * height > limit:
-        raise LimitError(f"too many pixels: {width}x{height} is {width * height}, the limit{where} is {limit}")
-    return _Header(width, height, bool(layout & _GREY), quality, fingerprint, lengths, chunks_length)
+        limit, where = trusted, f" for {level_bytes} bytes of levels"
+    if header.width * header.height > limit:
+        found = f"{header.width}x{header.height} is {header.width * header.height}"
+        raise LimitError(f"too many pixels: {found}, the limit{where} is {limit}")
 
 
-def _read_chunks(reader: "_Reader") -> list[tuple[bytes, bytes]]:
-    """All that is left."""
+def _read_chunks(cursor: "_Cursor") -> list[tuple[bytes, bytes]]:
+    """The chunks, which fill the rest of the file."""
     chunks: list[tuple[bytes, bytes]] = []
-    while reader.left:
+    while cursor.left:
         if len(chunks) == MAX_CHUNKS:
-            raise FormatError(f"too many chunks: {reader.left} bytes follow the last of {MAX_CHUNKS} allowed")
-        chunks.append(_read_chunk(reader, len(chunks)))
+            raise FormatError(f"too many chunks: {cursor.left} bytes follow the last of {MAX_CHUNKS} allowed")
+        chunks.append(_read_chunk(cursor, len(chunks)))
     return chunks
+
+
+def _as_bytes(data: Any) -> bytes:
+    try:
+        return data if isinstance(data, bytes) else bytes(memoryview(data))
+    except TypeError:
+        found = type(data).__name__
+        raise TypeError(f"expected the bytes of a .vq file, a bytes-like object, found {found}") from None
 
 
 def _check_magic(data: bytes) -> None:
@@ -249,14 +284,14 @@ def _tag_problem(number: int, tag: bytes) -> str | None:
     return None
 
 
-def _read_chunk(reader: "_Reader", number: int) -> tuple[bytes, bytes]:
-    start, name = reader.at, f"chunk {number}"
-    tag = reader.take(_TAG_BYTES, f"the tag of {name}")
-    length = reader.varint(f"the length of {name}")
+def _read_chunk(cursor: "_Cursor", number: int) -> tuple[bytes, bytes]:
+    start, name = cursor.at, f"chunk {number}"
+    tag = cursor.take(_TAG_BYTES, f"the tag of {name}")
+    length = cursor.varint(f"the length of {name}")
     if problem := _length_problem(name, length, MAX_CHUNK_BYTES):
         raise FormatError(problem)
-    payload = reader.take(length, f"the payload of {name}")
-    reader.check_crc(start, name)
+    payload = cursor.take(length, f"the payload of {name}")
+    cursor.check_crc(start, name)
     if problem := _tag_problem(number, tag):
         raise FormatError(problem)
     return tag, payload
@@ -276,11 +311,11 @@ def _sealed(part: bytes) -> bytes:
     return part + zlib.crc32(part).to_bytes(_CRC_BYTES, "little")
 
 
-class _Reader:
-    """A cursor over ``data`` that never passes its end; ``what`` names the field in error messages."""
+class _Cursor:
+    """A position in ``data`` that never passes its end. In error messages, ``what`` names the field being read."""
 
     def __init__(self, data: BytesLike) -> None:
-        self.data = data if isinstance(data, bytes) else bytes(memoryview(data))
+        self.data = _as_bytes(data)
         self.at = 0
 
     @property
@@ -307,7 +342,7 @@ class _Reader:
         raise FormatError(f"{what} does not fit 32 bits")
 
     def check_crc(self, start: int, name: str) -> None:
-        """Read a CRC-32 and hold it against the bytes from ``start`` to it."""
+        """Read a CRC-32 and compare it with that of the bytes from ``start`` to it."""
         actual = zlib.crc32(memoryview(self.data)[start : self.at])
         stored = int.from_bytes(self.take(_CRC_BYTES, f"the CRC-32 of {name}"), "little")
         if actual != stored:

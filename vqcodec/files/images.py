@@ -3,7 +3,7 @@
 ::
 
     file ──header──▶ size check ──first frame──▶ EXIF ──▶ upright ──vqcodec.files.colour──▶ 8-bit sRGB ──▶ pixels
-    file ◀──write_atomic── bytes ◀──Pillow, by the file's extension── pixels ◀──crop── … ◀──pad_to_multiple── pixels
+    file ◀──write_atomic── bytes ◀──Pillow, by the file's extension── pixels
 
 Pixels are uint8 arrays ``[H, W, 3]`` in sRGB, or ``[H, W, 1]`` for a grey image; H, W ≥ 1. Nothing
 here prints: the caller gets a list of one-line warnings about what was dropped or converted.
@@ -26,12 +26,10 @@ from vqcodec.files.colour import raw_mode, to_srgb
 from vqcodec.files.container import MAGIC, MAX_PIXELS, MAX_SIDE, BytesLike
 
 __all__ = [
-    "crop",
     "encode_image",
     "has_image_extension",
     "image_files",
     "output_format",
-    "pad_to_multiple",
     "read_image",
     "write_image",
 ]
@@ -179,29 +177,6 @@ def output_format(path: str | os.PathLike[str]) -> str:
 def has_image_extension(path: str | os.PathLike[str]) -> bool:
     """Whether :func:`write_image` knows the extension of ``path``."""
     return Path(path).suffix.lower() in _FORMATS
-
-
-def pad_to_multiple(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
-    """``[H, W, C]`` grown at the bottom and right to multiples of ``multiple``, by repeating the last row and column.
-
-    Raises ValueError if ``multiple`` is below 1 or there is no pixel to repeat.
-    """
-    if multiple < 1:
-        raise ValueError(f"multiple is {multiple}, expected at least 1")
-    height, width, _ = pixels.shape
-    if not height or not width:
-        raise ValueError(f"no pixel to repeat in {width}x{height}")
-    return np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
-
-
-def crop(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The top left ``[height, width, C]`` of ``[H, W, C]``, a view: what ``pad_to_multiple`` added is gone.
-
-    Raises ValueError unless 1 ≤ height ≤ H and 1 ≤ width ≤ W.
-    """
-    if not (1 <= height <= pixels.shape[0] and 1 <= width <= pixels.shape[1]):
-        raise ValueError(f"cannot crop {pixels.shape[1]}x{pixels.shape[0]} pixels to {width}x{height}")
-    return pixels[:height, :width]
 
 
 class _WithoutWarnings:

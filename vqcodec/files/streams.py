@@ -3,7 +3,7 @@
 ::
 
     photo.png or - ──read_pixels──▶ pixels            photo.vq or - ──read_container──▶ bytes, and what they hold
-                                                      damaged  ──read_salvage──▶ bytes, and what is left of them
+                                                      photo.vq ───────read_header─────▶ what the file says first
     photo.png or - ◀─write_pixels── pixels            photo.vq or - ◀─write_bytes────── bytes
 
 A name that cannot be used is refused before any work. A file is never read without a limit, and never half written.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from vqcodec.errors import FormatError, VqcodecError, naming
 from vqcodec.files.atomic import write_atomic
-from vqcodec.files.container import MAGIC, Container, Salvage, parse, salvage
+from vqcodec.files.container import MAGIC, MAX_HEADER_BYTES, Container, Header, parse, parse_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +31,8 @@ __all__ = [
     "mistaken",
     "output_name",
     "read_container",
+    "read_header",
     "read_pixels",
-    "read_salvage",
     "shown",
     "write_bytes",
     "write_pixels",
@@ -118,18 +118,25 @@ def check_input(name: str) -> int:
     return status.st_size
 
 
-def read_container(source: str, *, max_pixels: int | None = None) -> tuple[bytes, Container]:
-    """The bytes of a .vq file, read once, and what they hold."""
+def read_container(source: str, *, intact: int | None = None, max_pixels: int | None = None) -> tuple[bytes, Container]:
+    """The bytes of a .vq file, read once, and their contents; for the options and errors, see :func:`parse`."""
     with naming(shown(source, "input")):
         data = _read_vq(source)
-        return data, parse(data, max_pixels=max_pixels)
+        return data, parse(data, intact=intact, max_pixels=max_pixels)
 
 
-def read_salvage(source: str, *, max_pixels: int | None = None) -> tuple[bytes, Salvage]:
-    """The bytes of a .vq file that may be damaged, read once, and what is left of them."""
-    with naming(shown(source, "input")):
-        data = _read_vq(source)
-        return data, salvage(data, max_pixels=max_pixels)
+def read_header(name: str) -> Header:
+    """The header of the .vq file ``name``, of which no more is read; raises FormatError if its size is wrong."""
+    with naming(name):
+        size = check_input(name)
+        try:
+            with open(name, "rb") as file:
+                header = parse_header(file.read(MAX_HEADER_BYTES))
+        except OSError as error:
+            raise VqcodecError(f"{name}: cannot be read: {error.strerror}") from None
+        if size != header.size:
+            raise FormatError(f"the file has {size} bytes, its header says {header.size}")
+        return header
 
 
 def _read_vq(source: str) -> bytes:

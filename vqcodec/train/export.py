@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from vqcodec import __version__
-from vqcodec.codec import DEFAULT_QUALITY, Codec
-from vqcodec.config import Config
+from vqcodec.codec import Codec
+from vqcodec.config import DEFAULT_QUALITY, Config
 from vqcodec.files.atomic import write_atomic
 from vqcodec.metrics import bpp, psnr
 from vqcodec.networks.quantize import VectorQuantizer
