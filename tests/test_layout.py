@@ -16,12 +16,14 @@ import pytest
 from packaging.requirements import Requirement
 
 import vqcodec
+from vqcodec import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command as main; main(['--no-cache', '--no-logo'])"
 LIGHT = [
     "errors",
     "config",
+    "forks",
     "geometry",
     "files",
     "files.atomic",
@@ -135,11 +137,19 @@ def test_all_is_sorted_and_true(module: str) -> None:
 
 
 def test_lazy_names_of_the_package() -> None:
-    from vqcodec.codec import Codec
+    from vqcodec import codec
+    from vqcodec.files import images
 
-    assert vqcodec.Codec is Codec
+    assert (vqcodec.Codec, vqcodec.compress, vqcodec.decompress) == (codec.Codec, codec.compress, codec.decompress)
+    assert (vqcodec.read_image, vqcodec.write_image) == (images.read_image, images.write_image)
     with pytest.raises(AttributeError, match="no attribute 'codecs'"):
         _ = vqcodec.codecs
+
+
+def test_every_error_is_exported() -> None:
+    defined = {name for name in errors.__all__ if name[0].isupper()}
+    assert defined <= set(vqcodec.__all__)
+    assert all(getattr(vqcodec, name) is getattr(errors, name) for name in defined)
 
 
 def test_every_module_has_a_docstring_and_no_vague_name() -> None:
@@ -184,7 +194,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_modules_weights_and_licence_and_nothing_else(wheel: Path) -> None:
     files = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
     info = f"vqcodec-{vqcodec.__version__}.dist-info"
-    sources = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    sources = {path.relative_to(ROOT).as_posix() for path in MODULES.values()} | {"vqcodec/py.typed"}
     weights = {f"vqcodec/models/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
     assert weights
     weights.add("vqcodec/models/SHA256SUMS")

@@ -1,53 +1,76 @@
-"""vqcodec: a learned image codec that decodes bit for bit everywhere.
+"""vqcodec: a learned image codec whose codes decode bit for bit on every machine, and pixels within one grey level.
 
 ::
 
-    from vqcodec import Codec
+    from vqcodec import compress, decompress, read_image, write_image
 
-    codec = Codec.load()
-    data = codec.compress(pixels, quality=75)  # uint8 [H, W, 3] or [H, W, 1] -> bytes of a .vq file
-    pixels = Codec.for_file(data).decompress(data)
+    pixels, warnings = read_image("photo.png")  # uint8 [H, W, 3], or [H, W, 1] for grey
+    data = compress(pixels, quality=75)         # the bytes of a .vq file
+    write_image("photo.png", decompress(data))
 
-:class:`Codec` is imported when it is first asked for, since it brings torch, which takes seconds.
+:class:`Codec` is the same with a model, a device and limits of the caller's choice. Every error that vqcodec raises on
+purpose is a :class:`VqcodecError`; :mod:`vqcodec.errors` draws their tree.
+
+The functions and Codec are imported at their first use, because they need torch or numpy: torch takes seconds.
 """
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
 from vqcodec.errors import (
     Cancelled,
     ConfigError,
+    DeviceError,
     FormatError,
     ImageError,
     LimitError,
+    MissingPackageError,
+    ReportError,
     TrainingError,
+    TrainingPaused,
     UnknownModelError,
     VqcodecError,
     WeightsError,
 )
 
 if TYPE_CHECKING:
-    from vqcodec.codec import Codec
+    from vqcodec.codec import Codec, compress, decompress
+    from vqcodec.files.images import read_image, write_image
 
 __all__ = [
     "Cancelled",
     "Codec",
     "ConfigError",
+    "DeviceError",
     "FormatError",
     "ImageError",
     "LimitError",
+    "MissingPackageError",
+    "ReportError",
     "TrainingError",
+    "TrainingPaused",
     "UnknownModelError",
     "VqcodecError",
     "WeightsError",
     "__version__",
+    "compress",
+    "decompress",
+    "read_image",
+    "write_image",
 ]
 
 __version__ = "0.1.0"
 
+_LAZY = {
+    "Codec": "vqcodec.codec",
+    "compress": "vqcodec.codec",
+    "decompress": "vqcodec.codec",
+    "read_image": "vqcodec.files.images",
+    "write_image": "vqcodec.files.images",
+}
 
-def __getattr__(name: str) -> Any:
-    if name == "Codec":
-        from vqcodec.codec import Codec
 
-        return Codec
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
