@@ -18,7 +18,7 @@ from benchmarks import options
 from vqcodec.codec import Codec
 from vqcodec.files.images import read_image, write_image
 from vqcodec.metrics import bpp, psnr
-from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.anchors import ANCHORS, Setting
 
 __all__ = ["main"]
 
@@ -48,9 +48,10 @@ def main(image: Path, output: Path, quality: int, crop: tuple[int, int, int, int
 
 
 def _jpeg(pixels: NDArray[np.uint8], at_least: int) -> bytes:
-    """The smallest JPEG of at least so many bytes."""
+    """The smallest JPEG of at least ``at_least`` bytes, or the largest there is."""
     jpeg = ANCHORS["jpeg"]
-    files = [jpeg.compress(pixels, {**jpeg.settings[0], "quality": quality}) for quality in range(1, 96)]
+    options = jpeg.settings[0].options
+    files = [jpeg.compress(pixels, Setting({**options, "quality": quality})) for quality in range(1, 96)]
     return next((data for data in files if len(data) >= at_least), files[-1])
 
 

@@ -28,9 +28,10 @@ from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig, PhaseConfig, PriorConfig
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import image_files
+from vqcodec.jsonfile import write_json
 from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.rd.provenance import provenance, write_json
+from vqcodec.rd.provenance import provenance
 from vqcodec.train.data import Photographs
 from vqcodec.train.optim import Average, Optimizer, schedule
 from vqcodec.train.prior import draw_quality_lambda

@@ -26,7 +26,8 @@ from vqcodec.errors import VqcodecError
 from vqcodec.exact import entropy
 from vqcodec.exact.prior import Codes
 from vqcodec.files.images import read_image
-from vqcodec.rd.provenance import image_facts, provenance, write_json
+from vqcodec.jsonfile import write_json
+from vqcodec.rd.provenance import image_facts, provenance
 from vqcodec.weights import find_weights
 
 __all__ = ["CUDA", "OTHERS", "REFERENCE", "Seen", "Way", "compare", "digest", "main", "markdown"]

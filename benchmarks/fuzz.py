@@ -25,7 +25,8 @@ import click
 from benchmarks import options
 from vqcodec.codec import Codec
 from vqcodec.files.atomic import write_atomic
-from vqcodec.rd.provenance import provenance, write_json
+from vqcodec.jsonfile import write_json
+from vqcodec.rd.provenance import provenance
 from vqcodec.weights import find_weights
 
 __all__ = ["main"]

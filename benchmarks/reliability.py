@@ -24,7 +24,8 @@ from benchmarks.speed_codecs import Settings
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import read_image
-from vqcodec.rd.provenance import provenance, write_json
+from vqcodec.jsonfile import write_json
+from vqcodec.rd.provenance import provenance
 from vqcodec.weights import find_weights
 
 __all__ = ["damage_table", "main", "measure", "memory_table"]

@@ -36,8 +36,9 @@ from vqcodec.errors import VqcodecError
 from vqcodec.exact.wavefront import Wavefront
 from vqcodec.files.container import MAX_PIXELS
 from vqcodec.files.images import read_image, write_image
+from vqcodec.jsonfile import write_json
 from vqcodec.metrics import bpp
-from vqcodec.rd.provenance import image_facts, package_version, provenance, write_json
+from vqcodec.rd.provenance import image_facts, package_version, provenance
 from vqcodec.weights import find_weights
 
 __all__ = ["alternate", "main", "markdown", "sized", "slope"]

@@ -216,7 +216,7 @@ class PillowCoder(Coder):
         self.anchor = ANCHORS[name]
         self.setting = self.anchor.settings[len(self.anchor.settings) // 2]
         self.label = self.anchor.label
-        self.about = f"{self.anchor.about}, quality {self.setting['quality']}"
+        self.about = f"{self.anchor.about}, {self.setting.label}"
 
     def encode(self, pixels: NDArray[np.uint8]) -> bytes:
         return self.anchor.compress(pixels, self.setting)

@@ -24,10 +24,11 @@ from vqcodec.codec import pick_device
 from vqcodec.config import Config, PhaseConfig
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import image_files
+from vqcodec.jsonfile import write_json
 from vqcodec.networks.layers import Conv
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.rd.provenance import surroundings, write_json
+from vqcodec.rd.provenance import surroundings
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
 from vqcodec.train.loop import Phase, Run

@@ -23,7 +23,8 @@ from vqcodec.config import DEFAULT_QUALITY
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import read_image
 from vqcodec.geometry import batch_size
-from vqcodec.rd.provenance import provenance, write_json
+from vqcodec.jsonfile import write_json
+from vqcodec.rd.provenance import provenance
 from vqcodec.weights import find_weights
 
 __all__ = ["main", "markdown", "measure"]

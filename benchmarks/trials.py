@@ -30,11 +30,12 @@ from benchmarks import options
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import image_files
+from vqcodec.jsonfile import write_json
 from vqcodec.networks.choices import Round
 from vqcodec.networks.layers import Conv, ResidualBlock
 from vqcodec.networks.levels import Level
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.rd.provenance import surroundings, write_json
+from vqcodec.rd.provenance import surroundings
 from vqcodec.train.data import Photographs
 from vqcodec.train.optim import Average, Optimizer, schedule
 from vqcodec.train.vae import draw_lambda, rate_distortion

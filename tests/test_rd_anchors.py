@@ -1,7 +1,6 @@
 """The anchors: real files of Pillow's codecs, at the settings that are stated."""
 
 import io
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from vqcodec.metrics import psnr
-from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.anchors import ANCHORS, Setting
 from vqcodec.rd.curves import Point, steps_that_fall
 
 
@@ -38,7 +37,7 @@ def test_anchors_say_what_they_are(name: str, photograph: NDArray[np.uint8]) -> 
     anchor = ANCHORS[name]
     assert features.version(anchor.library)
     with Image.open(io.BytesIO(anchor.compress(photograph, anchor.settings[3]))) as image:
-        assert image.format == anchor.settings[3]["format"]
+        assert image.format == anchor.settings[3].options["format"]
         assert image.get_format_mimetype() == anchor.mime
 
 
@@ -48,7 +47,19 @@ def test_jpeg_is_the_one_that_is_stated(photograph: NDArray[np.uint8]) -> None:
     with Image.open(io.BytesIO(data)) as image:
         assert image.info["progressive"]
         assert [component[1:3] for component in getattr(image, "layer")] == [(2, 2), (1, 1), (1, 1)]  # noqa: B009
-    plain: dict[str, Any] = {"quality": jpeg.settings[6]["quality"], "subsampling": 2}
     buffer = io.BytesIO()
-    Image.fromarray(photograph).save(buffer, "JPEG", **plain)
+    Image.fromarray(photograph).save(buffer, "JPEG", quality=jpeg.settings[6].quality, subsampling=2)
     assert len(data) < len(buffer.getvalue())  # optimize and progressive are in force
+
+
+@pytest.mark.parametrize(
+    ("setting", "label"), [(ANCHORS["jpeg"].settings[3], "quality 20"), (ANCHORS["jpeg2000"].settings[5], "ratio 48:1")]
+)
+def test_labels(setting: Setting, label: str) -> None:
+    assert setting.label == label
+
+
+def test_only_some_settings_have_a_quality() -> None:
+    assert Setting({"quality": 75}).quality == 75
+    with pytest.raises(TypeError, match="ratio 48:1: expected a quality"):
+        _ = ANCHORS["jpeg2000"].settings[5].quality

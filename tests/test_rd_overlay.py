@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqcodec.errors import ReportError
+from vqcodec.jsonfile import JsonObject
 from vqcodec.metrics import decibels
 from vqcodec.rd import overlay
 from vqcodec.rd.overlay import MAX_CURVES, MAX_FILE_BYTES, read_overlay
+from vqcodec.rd.result import Columns, PublishedCurve
 
 CURVE = {"bpp": [0.2, 0.1, 0.4], "psnr-rgb": [30.0, 28, 33.5]}
 SORTED = {"bpp": [0.1, 0.2, 0.4], "psnr-rgb": [28.0, 30.0, 33.5]}
@@ -25,11 +27,10 @@ def save(folder: Path, content: Any, name: str = "curves.json") -> str:
     return str(path)
 
 
-def results(folder: Path, curve: dict[str, Any]) -> dict[str, list[float]]:
+def results(folder: Path, curve: JsonObject) -> Columns:
     """Those of a file of one curve."""
     (one,) = read_overlay(save(folder, {"name": "x", "results": curve}))
-    found: dict[str, list[float]] = one["results"]
-    return found
+    return one.results
 
 
 def refusal(source: str) -> str:
@@ -51,18 +52,18 @@ def test_compressai_s_shape(tmp_path: Path) -> None:
         "results": {**CURVE, "ms-ssim-rgb": [0.95, 0.9, 0.99], "encoding_time": [1, 2, 3], "decoding_time": [1, 2, 3]},
     }
     assert read_overlay(save(tmp_path, content, "a.json")) == [
-        {
-            "name": "mbt2018-mean",
-            "label": "mbt2018-mean",
-            "description": "Inference (ans)",
-            "dataset": "",
-            "file": "a.json",
-            "results": {
+        PublishedCurve(
+            name="mbt2018-mean",
+            label="mbt2018-mean",
+            description="Inference (ans)",
+            results={
                 **SORTED,
                 "ms-ssim-rgb": [0.9, 0.95, 0.99],
                 "ms-ssim-rgb-db": [decibels(0.9), decibels(0.95), decibels(0.99)],
             },
-        }
+            dataset="",
+            file="a.json",
+        )
     ]
 
 
@@ -70,7 +71,7 @@ def test_a_path_object_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "bare.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(CURVE).encode())
     (curve,) = read_overlay(path)
-    assert (curve["name"], curve["label"], curve["description"], curve["results"]) == ("bare", "bare", "", SORTED)
+    assert (curve.name, curve.label, curve.description, curve.results) == ("bare", "bare", "", SORTED)
 
 
 def test_our_own_report(tmp_path: Path) -> None:
@@ -84,14 +85,14 @@ def test_our_own_report(tmp_path: Path) -> None:
     own = {"name": "vqcodec", "label": "vqcodec", "results": ours, "anchors": anchors, "overlays": []}
     file = save(tmp_path, own)
     (curve,) = read_overlay(file)  # of the several in it, the one that the file is about
-    assert curve["name"] == "vqcodec"
-    assert curve["results"] == {
+    assert curve.name == "vqcodec"
+    assert curve.results == {
         **SORTED,
         "ms-ssim-rgb": [0.9, 0.95, 0.99],
         "ms-ssim-rgb-db": [10.5, 13.5, 20.5],  # a mean of dB is not the dB of a mean
         "ssimulacra2": [-5, 60, 90],
     }
-    assert [curve["name"] for curve in read_overlay(f"{file}#webp,jpeg")] == ["webp", "jpeg"]
+    assert [curve.name for curve in read_overlay(f"{file}#webp,jpeg")] == ["webp", "jpeg"]
 
 
 @pytest.mark.parametrize("shape", ["codecs", "versions"])
@@ -99,40 +100,40 @@ def test_a_collection(shape: str, tmp_path: Path) -> None:
     file = save(
         tmp_path, {"note": "no [curve]", "sizes": [1, 2], shape: {"b": CURVE, "a": {**CURVE, "file": "a.json"}}}
     )
-    assert [curve["name"] for curve in read_overlay(file)] == ["b", "a"]
-    assert [curve["name"] for curve in read_overlay(f"{file}#a, b")] == ["a", "b"]
+    assert [curve.name for curve in read_overlay(file)] == ["b", "a"]
+    assert [curve.name for curve in read_overlay(f"{file}#a, b")] == ["a", "b"]
 
 
 def test_a_collection_of_collections(tmp_path: Path) -> None:
     content = {"datasets": {"kodak": {"vtm": CURVE, "qarv": CURVE}, "clic": {"vtm": {"bpp": [0.3], "psnr": [31]}}}}
     file = save(tmp_path, content)
-    assert [curve["name"] for curve in read_overlay(file)] == ["kodak/vtm", "qarv", "clic/vtm"]
+    assert [curve.name for curve in read_overlay(file)] == ["kodak/vtm", "qarv", "clic/vtm"]
     for name in ("clic/vtm", "datasets/clic/vtm"):
         (curve,) = read_overlay(f"{file}#{name}")
-        assert (curve["name"], curve["results"]["bpp"]) == ("clic/vtm", [0.3])
+        assert (curve.name, curve.results["bpp"]) == ("clic/vtm", [0.3])
     (curve,) = read_overlay(f"{file}#kodak/qarv")
-    assert curve["name"] == "qarv"
+    assert curve.name == "qarv"
     assert refusal(f"{file}#vtm") == f"{file}: 2 curves 'vtm' in it, expected one of kodak/vtm, qarv, clic/vtm"
 
 
 def test_a_list_of_named_curves(tmp_path: Path) -> None:
     file = save(tmp_path, [{"name": "a", **CURVE}, {"name": "b", "results": CURVE}, CURVE])
-    assert [curve["name"] for curve in read_overlay(file)] == ["a", "b", "2"]
+    assert [curve.name for curve in read_overlay(file)] == ["a", "b", "2"]
 
 
 def test_datasets(tmp_path: Path) -> None:
     one = save(tmp_path, {"dataset": "kodak", "codecs": {"a": CURVE}}, "one.json")
     many = save(tmp_path, {"datasets": {"kodak": {"a": CURVE}, "clic": {"b": CURVE}}}, "many.json")
-    assert [curve["dataset"] for curve in read_overlay(one)] == ["kodak"]
-    assert [curve["dataset"] for curve in read_overlay(many)] == ["kodak", "clic"]
-    assert [curve["dataset"] for curve in read_overlay(save(tmp_path, {"dataset": 1, "a": CURVE}, "c.json"))] == [""]
+    assert [curve.dataset for curve in read_overlay(one)] == ["kodak"]
+    assert [curve.dataset for curve in read_overlay(many)] == ["kodak", "clic"]
+    assert [curve.dataset for curve in read_overlay(save(tmp_path, {"dataset": 1, "a": CURVE}, "c.json"))] == [""]
 
 
 def test_choice(tmp_path: Path) -> None:
     file = save(tmp_path, dict.fromkeys(("a", "b", "a, b", "c#d"), CURVE), "with#mark.json")
     assert len(read_overlay(file)) == 4  # this file's own name has a #
-    assert [curve["name"] for curve in read_overlay(f"{file}#b,a")] == ["b", "a"]
-    assert [curve["name"] for curve in read_overlay(f"{file}#a, b")] == ["a, b"]
+    assert [curve.name for curve in read_overlay(f"{file}#b,a")] == ["b", "a"]
+    assert [curve.name for curve in read_overlay(f"{file}#a, b")] == ["a, b"]
     for wanted in ("e", "", "B", "a,,b", "with"):
         assert refusal(f"{file}#{wanted}").endswith("in it, expected one of a, b, a, b, c#d")
     # Longer than a file system lets a name be.
@@ -189,7 +190,7 @@ def test_points_without_a_number_are_left_out(tmp_path: Path) -> None:
 
 def test_labels(tmp_path: Path) -> None:
     def labels(*names: str) -> list[str]:
-        return [curve["label"] for curve in read_overlay(save(tmp_path, dict.fromkeys(names, CURVE), "set.json"))]
+        return [curve.label for curve in read_overlay(save(tmp_path, dict.fromkeys(names, CURVE), "set.json"))]
 
     assert labels("5.0") == ["set 5.0"]
     assert labels("compressai-mbt2018_mse_cuda", "compressai-x_ms-ssim_ans_cpu") == ["mbt2018_mse", "x_ms-ssim"]
@@ -200,8 +201,8 @@ def test_names_are_one_short_printable_line(tmp_path: Path) -> None:
     names = ["a\nb\x1b[31m", "c\ud800d", "e" * 200, " f  g "]
     file = save(tmp_path, {name: {**CURVE, "description": "x\ty"} for name in names})
     curves = read_overlay(file)
-    assert [curve["name"] for curve in curves] == ["a b [31m", "c d", "e" * 79 + "…", "f g"]
-    assert {curve["description"] for curve in curves} == {"x y"}
+    assert [curve.name for curve in curves] == ["a b [31m", "c d", "e" * 79 + "…", "f g"]
+    assert {curve.description for curve in curves} == {"x y"}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_names_are_one_short_printable_line(tmp_path: Path) -> None:
         ({"bpp": [1, None], "psnr": [None, 1]}, "has no point, expected numbers in bpp and in a metric"),
     ],
 )
-def test_curves_that_cannot_be_used(curve: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_curves_that_cannot_be_used(curve: JsonObject, message: str, tmp_path: Path) -> None:
     file = save(tmp_path, {"good": CURVE, "bad": curve})
     assert refusal(file) == f"{file}: curve bad {message}"
     assert len(read_overlay(f"{file}#good")) == 1
@@ -293,7 +294,7 @@ anything = st.recursive(
 METRIC_KEYS = ("psnr", "ms-ssim", "ms-ssim-db", "ssimulacra2")
 
 
-def curves_of(values: st.SearchStrategy[Any], least: int) -> st.SearchStrategy[dict[str, Any]]:
+def curves_of(values: st.SearchStrategy[Any], least: int) -> st.SearchStrategy[JsonObject]:
     """Curves of lists that have ``least`` to 3 points."""
     column = st.lists(values, min_size=least, max_size=3)
     return st.fixed_dictionaries({"bpp": column}, optional=dict.fromkeys(METRIC_KEYS, column))
@@ -316,12 +317,12 @@ def test_any_json_gives_curves_or_one_line(
     if not curves:
         assert message.isprintable()
     for curve in curves:
-        assert list(curve) == ["name", "label", "description", "dataset", "file", "results"]
-        columns = curve["results"]
+        assert list(curve.to_json()) == ["name", "label", "description", "dataset", "file", "results"]
+        columns = curve.results
         assert "bpp" in columns
         assert len(columns) >= 2
         assert len({len(column) for column in columns.values()}) == 1
-        assert columns["bpp"] == sorted(columns["bpp"])
+        assert list(columns["bpp"]) == sorted(columns["bpp"])
         assert columns["bpp"][0] > 0
         assert all(type(number) is float and math.isfinite(number) for column in columns.values() for number in column)
-        json.dumps(curve, allow_nan=False)
+        json.dumps(curve.to_json(), allow_nan=False)

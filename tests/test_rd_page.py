@@ -1,12 +1,13 @@
 """The report's page: what is in it, and what it does in a browser."""
 
 import base64
-import copy
 import io
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,121 +15,44 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.rd_example import HOSTILE, example
 from vqcodec.rd.page import Picture, render
+from vqcodec.rd.result import Rates, Result, Row
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-HOSTILE = "</script><img src=x onerror=alert(1)>.png"
 STORED = "Stored as they are."
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def _results(bpp: list[float], gain: float) -> dict[str, Any]:
-    count = len(bpp)
-    return {
-        "bpp": bpp,
-        "psnr-rgb": [26 + gain + 3 * i for i in range(count)],
-        "ms-ssim-rgb": [0.9 + 0.02 * i for i in range(count)],
-        "ms-ssim-rgb-db": [10 + gain + 2 * i for i in range(count)],
-        "ssimulacra2": [-5 + gain + 20 * i for i in range(count)],
-        "encoding_time": [0.5] * count,
-        "decoding_time": [0.4] * count,
-    }
-
-
 @pytest.fixture(scope="module")
-def result() -> dict[str, Any]:
+def result() -> Result:
     """Two images, vqcodec and JPEG at three settings each, and one published curve."""
-    level = {"stride": 8, "groups": 2, "codebook_size": 16, "codes": 9, "dead": 4, "share": [1, 0.75]}
-    usage = [{**level, "perplexity": [10.0, 12.0]}]
-    return {
-        "name": "vqcodec",
-        "label": "vqcodec",
-        "description": "rate and distortion over things, mean of 2 images",
-        "settings": [{"quality": quality} for quality in (10, 50, 90)],
-        "results": _results([0.2, 0.4, 0.8], 2),
-        "rates": {
-            "uniform_bpp": [2.8] * 3,
-            "static_bpp": [0.3, 0.6, 1.1],
-            "level_bpp": [[0.05] * 3, [0.14, 0.34, 0.74]],
-        },
-        "anchors": [
-            {
-                "name": "jpeg",
-                "label": "JPEG",
-                "description": "4:2:0",
-                "settings": [{"format": "JPEG", "quality": quality} for quality in (5, 20, 60)],
-                "results": _results([0.25, 0.5, 1.0], 0),
-            }
-        ],
-        "overlays": [
-            {"name": "v", "label": "VTM", "description": "", "file": "v.json", "results": _results([0.1, 0.3, 0.9], 4)}
-        ],
-        "bd": [
-            {
-                "anchor": "jpeg",
-                "label": "JPEG",
-                "published": False,
-                "metric": "psnr-rgb",
-                "bd_rate": -45.3,
-                "bd_metric": 2.1,
-                "common": [28.0, 32.0],
-                "note": "",
-            }
-        ],
-        "usage": usage,
-        "usage_by_quality": [{"quality": quality, "levels": usage} for quality in (10, 50, 90)],
-        "checks": {
-            "coding": {
-                "files": 6,
-                "payload_bytes": 1000,
-                "cross_entropy_bytes": 999.0,
-                "total_relative_excess": 0.001,
-                "largest_relative_excess": 0.002,
-                "largest_excess_bytes": 1.0,
-                "smallest_excess_bytes": 0.0,
-                "limit_relative": 0.005,
-                "limit_bytes": 16,
-                "passed": True,
-            },
-            "monotone": {"falls": [], "passed": True},
-        },
-        "images": [{"name": name, "width": 96, "height": 64, "sha256": "ab"} for name in ("a.png", HOSTILE)],
-        "skipped": [{"name": "broken.png", "reason": "not an image"}],
-        "notes": ["something was left out"],
-        "provenance": {
-            "date": "2026-01-01",
-            "command": "vqcodec rd-curve things -o report",
-            "versions": {"vqcodec": "1", "torch": "2"},
-            "weights": {"name": "compact", "fingerprint": "01020304", "sha256": "aa", "bytes": 100},
-            "machine": {"system": "Linux", "cpu": "A", "cores": 2, "gpu": None},
-            "device": "cpu",
-            "threads": 1,
-        },
-    }
+    return Result.from_json(example())
 
 
-def _rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    codecs = [result, *result["anchors"]]
+def _rows(result: Result) -> list[Row]:
     return [
-        {
-            "image": image["name"],
-            "codec": codec["name"],
-            "setting": i,
-            "setting_label": f"quality {setting['quality']}",
-            "bytes": 100 * (i + 1),
-            "bpp": codec["results"]["bpp"][i],
-            "psnr-rgb": codec["results"]["psnr-rgb"][i],
-            "ms-ssim-rgb": None,
-            "ms-ssim-rgb-db": None,
-            "ssimulacra2": 50.0 + i,
-            "encode_seconds": 0.5,
-            "decode_seconds": 0.4,
-        }
-        for image in result["images"]
-        for codec in codecs
-        for i, setting in enumerate(codec["settings"])
+        Row(
+            image=image.name,
+            codec=codec.name,
+            setting=i,
+            setting_label=setting.label,
+            bytes=100 * (i + 1),
+            bpp=codec.results["bpp"][i],
+            metrics={
+                "psnr-rgb": codec.results["psnr-rgb"][i],
+                "ms-ssim-rgb": None,
+                "ms-ssim-rgb-db": None,
+                "ssimulacra2": 50.0 + i,
+            },
+            encode_seconds=0.5,
+            decode_seconds=0.4,
+        )
+        for image in result.images
+        for codec in (result.own, *result.anchors)
+        for i, setting in enumerate(codec.settings)
     ]
 
 
@@ -139,14 +63,14 @@ def _png(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def _pictures(result: dict[str, Any]) -> list[Picture]:
+def _pictures(result: Result) -> list[Picture]:
     found: list[Picture] = []
-    for number, image in enumerate(result["images"]):
-        found.append(Picture(image["name"], "original", 0, "image/png", _png(100 * number)))
-        for offset, codec in enumerate([result, *result["anchors"]]):
-            for i in range(len(codec["settings"])):
+    for number, image in enumerate(result.images):
+        found.append(Picture(image.name, "original", 0, "image/png", _png(100 * number)))
+        for offset, codec in enumerate([result.own, *result.anchors]):
+            for i in range(len(codec.settings)):
                 data = _png(100 * number + 10 * offset + i + 1)
-                found.append(Picture(image["name"], codec["name"], i, "image/png", data))
+                found.append(Picture(image.name, codec.name, i, "image/png", data))
     return found
 
 
@@ -159,13 +83,14 @@ def _content(page: str) -> Any:
 # --- text -------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(result: dict[str, Any]) -> None:
+def test_the_page_holds_everything_and_asks_for_nothing(result: Result) -> None:
     rows, pictures = _rows(result), _pictures(result)
     page = render(result, rows, pictures, stored=STORED)
     assert page.startswith("<!DOCTYPE html>")
     assert page.rstrip().endswith("</html>")
     content = _content(page)
-    assert (content["result"], content["rows"], content["stored"]) == (result, rows, STORED)
+    assert content["result"] == example()
+    assert (content["rows"], content["stored"]) == ([row.to_json() for row in rows], STORED)
     assert not re.search(
         r"https?://(?!www\.w3\.org)|@import|<iframe|<(?:img|script|link)[^>]* (?:src|href)=\"(?!data:)", page
     )
@@ -176,16 +101,16 @@ def test_the_page_holds_everything_and_asks_for_nothing(result: dict[str, Any]) 
     assert page == render(result, rows, pictures, stored=STORED)
 
 
-def test_names_cannot_end_the_script(result: dict[str, Any]) -> None:
+def test_names_cannot_end_the_script(result: Result) -> None:
     page = render(result, _rows(result), [], stored=STORED)
     assert HOSTILE not in page
     assert "<img" not in page
     assert _content(page)["result"]["images"][1]["name"] == HOSTILE
 
 
-def test_what_json_cannot_say_is_null(result: dict[str, Any]) -> None:
-    changed = copy.deepcopy(result)
-    changed["results"]["psnr-rgb"][0] = float("inf")
+def test_what_json_cannot_say_is_null(result: Result) -> None:
+    results = {**result.own.results, "psnr-rgb": [math.inf, 30.0, 33.0]}
+    changed = replace(result, own=replace(result.own, results=results))
     assert _content(render(changed, [], [], stored=""))["result"]["results"]["psnr-rgb"][0] is None
 
 
@@ -226,7 +151,7 @@ class _Opened:
 
 
 @pytest.fixture(scope="module")
-def report(result: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(render(result, _rows(result), _pictures(result), stored=STORED), encoding="utf-8")
     return path
@@ -393,14 +318,16 @@ def test_the_theme_follows_the_system_and_the_button(browser: "Browser", report:
 
 
 @pytest.mark.slow
-def test_one_image_one_setting_no_anchors(browser: "Browser", result: dict[str, Any], tmp_path: Path) -> None:
-    small = copy.deepcopy(result)
-    for key in ("anchors", "overlays", "bd", "notes", "skipped"):
-        small[key] = []
-    small["images"], small["settings"] = small["images"][:1], small["settings"][:1]
-    small["results"] = {key: small["results"][key][:1] for key in ("bpp", "psnr-rgb", "encoding_time", "decoding_time")}
-    small["rates"] = {"uniform_bpp": [2.8], "static_bpp": [0.3], "level_bpp": [[0.05], [0.14]]}
-    small["usage_by_quality"] = small["usage_by_quality"][:1]
+def test_one_image_one_setting_no_anchors(browser: "Browser", result: Result, tmp_path: Path) -> None:
+    kept = ("bpp", "psnr-rgb", "encoding_time", "decoding_time")
+    own = replace(
+        result.own,
+        settings=result.own.settings[:1],
+        results={key: result.own.results[key][:1] for key in kept},
+    )
+    rates = Rates(uniform_bpp=[2.8], static_bpp=[0.3], level_bpp=[[0.05], [0.14]])
+    small = replace(result, own=own, rates=rates, anchors=[], overlays=[], bd=[], notes=[], skipped=[])
+    small = replace(small, images=small.images[:1], usage_by_quality=small.usage_by_quality[:1])
     for pictures in ([], _pictures(small)):
         path = tmp_path / f"{len(pictures)}.html"
         path.write_text(render(small, _rows(small), pictures, stored=STORED), encoding="utf-8")

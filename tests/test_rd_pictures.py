@@ -10,9 +10,10 @@ from PIL import Image as PillowImage
 
 from vqcodec.codec import Codec
 from vqcodec.metrics import psnr
-from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.anchors import ANCHORS, OWN
 from vqcodec.rd.pictures import choose_settings, gallery
-from vqcodec.rd.sweep import OWN, Image, Measurement
+from vqcodec.rd.sources import Image
+from vqcodec.rd.store import Measurement
 
 
 def test_settings_are_spread_over_ours_and_near_them_in_bpp() -> None:
@@ -37,7 +38,7 @@ def measured(
     for name, pixels in (("a.png", photograph[:, :, :1]), ("b.png", photograph[:96])):
         path = folder / name
         PillowImage.fromarray(pixels.squeeze()).save(path)
-        images.append(Image(name, path, pixels.shape[1], pixels.shape[0], name * 5))
+        images.append(Image(name, pixels.shape[1], pixels.shape[0], name * 5, path))
         files = {OWN: tiny_codec.compress(pixels, 60)}
         files |= {key: ANCHORS[key].compress(pixels, ANCHORS[key].settings[-1]) for key in ("jpeg", "jpeg2000")}
         for codec, data in files.items():

@@ -1,12 +1,13 @@
 """The pictures of a result: what is in them, in which colours and limits, and that they are the same each time."""
 
-import copy
 import itertools
 import json
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import matplotlib
@@ -14,11 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.rd_example import example
 from vqcodec.errors import ImageError, MissingPackageError, ReportError
 from vqcodec.metrics import METRICS
 from vqcodec.rd import plot as module
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.plot import STYLES, plot
+from vqcodec.rd.provenance import ImageFacts
+from vqcodec.rd.result import Columns, MeasuredCurve, PublishedCurve, Result
 
 NAMES = ["rd.png", "rd-dark.png", "rd.svg"]
 LIGHT, DARK = module._LIGHT, module._DARK
@@ -39,40 +43,55 @@ def curve(bpp: list[float], psnr: list[float]) -> dict[str, list[float]]:
 
 
 @pytest.fixture
-def result() -> dict[str, Any]:
+def result() -> Result:
     """A result with everything that a plot shows."""
+    whole = Result.from_json(example())
     anchors = [
-        {"name": anchor.name, "label": anchor.label, "results": curve([0.2, 0.6, 2.5], [24.0 + i, 28.0 + i, 40.0 + i])}
+        anchored(anchor.name, anchor.label, curve([0.2, 0.6, 2.5], [24.0 + i, 28.0 + i, 40.0 + i]))
         for i, anchor in enumerate(ANCHORS.values())
     ]
     overlays = [
-        {"name": "mbt2018", "label": "mbt2018", "results": {"bpp": [0.05, 0.3, 3], "psnr-rgb": [27, 33, 47]}},
-        {"name": "lone", "label": "lone", "results": {"bpp": [0.3], "psnr-rgb": [29], "ms-ssim-rgb-db": [14]}},
+        published("mbt2018", {"bpp": [0.05, 0.3, 3], "psnr-rgb": [27, 33, 47]}),
+        published("lone", {"bpp": [0.3], "psnr-rgb": [29], "ms-ssim-rgb-db": [14]}),
     ]
-    return {
-        "name": "vqcodec",
-        "label": "vqcodec",
-        "results": curve([0.1, 0.3, 0.9], [26.0, 29.5, 33.0]),
-        "anchors": anchors,
-        "overlays": overlays,
-        "images": [{"name": f"{i}.png"} for i in range(24)],
-    }
+    own = replace(whole.own, results=curve([0.1, 0.3, 0.9], [26.0, 29.5, 33.0]))
+    images = [ImageFacts(f"{i}.png", 96, 64, "ab") for i in range(24)]
+    return replace(whole, own=own, anchors=anchors, overlays=overlays, images=images)
 
 
-def without(result: dict[str, Any], *keys: str) -> dict[str, Any]:
+def anchored(name: str, label: str, results: Columns) -> MeasuredCurve:
+    """The curve of an anchor, without settings, which no plot shows."""
+    return MeasuredCurve(name, label, "", results, [])
+
+
+def published(name: str, results: Columns) -> PublishedCurve:
+    return PublishedCurve(name, name, "", results, dataset="", file="f.json")
+
+
+def without(result: Result, *keys: str) -> Result:
     """``result`` where these metrics were not measured."""
-    result = copy.deepcopy(result)
-    for each in (result, *result["anchors"], *result["overlays"]):
-        for key in keys:
-            each["results"].pop(key, None)
-    return result
+
+    def rest(results: Columns) -> Columns:
+        return {key: values for key, values in results.items() if key not in keys}
+
+    return replace(
+        result,
+        own=replace(result.own, results=rest(result.own.results)),
+        anchors=[replace(one, results=rest(one.results)) for one in result.anchors],
+        overlays=[replace(one, results=rest(one.results)) for one in result.overlays],
+    )
 
 
-def bare(result: dict[str, Any]) -> dict[str, Any]:
+def with_results(result: Result, results: Mapping[str, Sequence[float | None]]) -> Result:
+    """``result`` where vqcodec's points are ``results``, in which JSON may have had a null."""
+    return replace(result, own=replace(result.own, results=cast(Columns, results)))
+
+
+def bare(result: Result) -> Result:
     """One setting, one image, PSNR alone, and nothing to compare with."""
     result = without(result, "ms-ssim-rgb", "ms-ssim-rgb-db", "ssimulacra2")
-    results = {key: values[:1] for key, values in result["results"].items()}
-    return result | {"results": results, "anchors": [], "overlays": [], "images": result["images"][:1]}
+    results = {key: values[:1] for key, values in result.own.results.items()}
+    return replace(with_results(result, results), anchors=[], overlays=[], images=result.images[:1])
 
 
 def texts(folder: Path) -> list[str]:
@@ -81,7 +100,7 @@ def texts(folder: Path) -> list[str]:
     return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def figure(result: dict[str, Any], *, log_rate: bool = False) -> Any:
+def figure(result: Result, *, log_rate: bool = False) -> Any:
     with matplotlib.rc_context({"font.family": "DejaVu Sans"}):
         return module._figure(result, LIGHT, log_rate)
 
@@ -91,10 +110,10 @@ def test_public_names() -> None:
 
 
 @pytest.mark.parametrize("log_rate", [False, True])
-def test_everything(result: dict[str, Any], log_rate: bool, folder: Path) -> None:
-    before = json.dumps(result)
+def test_everything(result: Result, log_rate: bool, folder: Path) -> None:
+    before = json.dumps(result.to_json())
     assert plot(result, folder, log_rate=log_rate) == [folder / name for name in NAMES]
-    assert json.dumps(result) == before
+    assert json.dumps(result.to_json()) == before
     assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
     found = texts(folder)
     for text in (
@@ -112,7 +131,7 @@ def settings() -> dict[str, Any]:
     return {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}
 
 
-def test_equal_results_give_equal_bytes(result: dict[str, Any], tmp_path: Path) -> None:
+def test_equal_results_give_equal_bytes(result: Result, tmp_path: Path) -> None:
     written = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -134,7 +153,7 @@ def test_equal_results_give_equal_bytes(result: dict[str, Any], tmp_path: Path) 
         (["ms-ssim-rgb", "ms-ssim-rgb-db", "ssimulacra2"], 1),
     ],
 )
-def test_panels(result: dict[str, Any], absent: list[str], panels: int) -> None:
+def test_panels(result: Result, absent: list[str], panels: int) -> None:
     drawn = figure(without(result, *absent))
     boxes = [axes.get_tightbbox() for axes in drawn.axes]
     assert len(boxes) == panels
@@ -150,7 +169,7 @@ def test_panels(result: dict[str, Any], absent: list[str], panels: int) -> None:
 
 
 @pytest.mark.parametrize("log_rate", [False, True])
-def test_one_point(result: dict[str, Any], log_rate: bool, folder: Path) -> None:
+def test_one_point(result: Result, log_rate: bool, folder: Path) -> None:
     result = bare(result)
     plot(result, folder, log_rate=log_rate)
     found = texts(folder)
@@ -168,21 +187,24 @@ def test_one_point(result: dict[str, Any], log_rate: bool, folder: Path) -> None
 
 
 @pytest.mark.parametrize("log_rate", [False, True])
-def test_limits_are_where_vqcodec_is(result: dict[str, Any], log_rate: bool) -> None:
-    result["overlays"].append({"name": "far", "label": "far", "results": {"bpp": [0.1, 1], "psnr-rgb": [-90, 190]}})
-    result["anchors"][0]["results"]["ssimulacra2"] = [-900, -100, 50]
+def test_limits_are_where_vqcodec_is(result: Result, log_rate: bool) -> None:
+    far = published("far", {"bpp": [0.1, 1], "psnr-rgb": [-90, 190]})
+    first, *others = result.anchors
+    first = replace(first, results={**first.results, "ssimulacra2": [-900, -100, 50]})
+    result = replace(result, anchors=[first, *others], overlays=[*result.overlays, far])
     for axes, metric in zip(figure(result, log_rate=log_rate).axes, METRICS, strict=True):
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-        values = result["results"][metric.key]
+        values = result.own.results[metric.key]
         assert left == (pytest.approx(0.1 / 1.15) if log_rate else 0)
         assert right == pytest.approx(0.9 * 1.15)
         assert bottom < min(values) < max(values) < top
         assert top - bottom < 2.71 * max(max(values) - min(values), 8 if metric.unit else 40)
 
 
-def test_what_lies_between_points_counts_for_the_limits(result: dict[str, Any]) -> None:
-    result = without(result, "ms-ssim-rgb", "ms-ssim-rgb-db", "ssimulacra2") | {"overlays": []}
-    result["anchors"] = [{"name": "jpeg", "label": "JPEG", "results": {"bpp": [0.9, 1.3], "psnr-rgb": [33, 37]}}]
+def test_what_lies_between_points_counts_for_the_limits(result: Result) -> None:
+    result = without(result, "ms-ssim-rgb", "ms-ssim-rgb-db", "ssimulacra2")
+    jpeg = anchored("jpeg", "JPEG", {"bpp": [0.9, 1.3], "psnr-rgb": [33, 37]})
+    result = replace(result, anchors=[jpeg], overlays=[])
     (axes,) = figure(result).axes
     # Its line leaves at 1.035 bpp, 34.35 dB, where the next point is not.
     assert axes.get_ylim() == pytest.approx((26 - 0.5, 34.35 + 0.5))
@@ -205,8 +227,8 @@ def test_log_ticks(start: float, end: float, expected: list[float]) -> None:
     assert start - 1e-12 <= ticks[0] <= ticks[-1] <= end + 1e-12
 
 
-def test_styles_of_curves(result: dict[str, Any]) -> None:
-    result["anchors"].append({"name": "new", "label": "New", "results": curve([0.2, 0.4], [27, 29])})
+def test_styles_of_curves(result: Result) -> None:
+    result = replace(result, anchors=[*result.anchors, anchored("new", "New", curve([0.2, 0.4], [27, 29]))])
     for theme, shade in ((LIGHT, "light"), (DARK, "dark")):
         lines = module._figure(result, theme, False).axes[0].get_lines()
         own, *anchors = [line for line in reversed(lines) if line.get_linestyle() == "-"]
@@ -226,7 +248,7 @@ def test_styles_can_be_told_apart() -> None:
     assert next(iter(STYLES)) == "vqcodec"
     assert set(STYLES) == {"vqcodec", *ANCHORS}
     assert len({style.marker for style in (*STYLES.values(), module._OTHER)}) == len(STYLES) + 1
-    looks = [json.dumps(module._published_look(i, LIGHT)) for i in range(12)]
+    looks = [module._published_look(i, LIGHT) for i in range(12)]
     assert len(set(looks)) == 12
 
     def luminance(colour: str) -> float:
@@ -245,7 +267,7 @@ def test_styles_can_be_told_apart() -> None:
         assert min(contrast(grey, theme.background) for grey in theme.greys) >= 3
 
 
-def test_the_svg_turns_dark(result: dict[str, Any], folder: Path) -> None:
+def test_the_svg_turns_dark(result: Result, folder: Path) -> None:
     plot(result, folder)
     drawing = (folder / "rd.svg").read_text()
     head, body = drawing.split("</style>", 1)
@@ -261,7 +283,7 @@ def test_the_svg_turns_dark(result: dict[str, Any], folder: Path) -> None:
     assert not [url for url in re.findall(r'(?:href|src)="([^"]*)', body) if not url.startswith("#")]
 
 
-def test_the_pngs_are_light_and_dark(result: dict[str, Any], folder: Path) -> None:
+def test_the_pngs_are_light_and_dark(result: Result, folder: Path) -> None:
     plot(result, folder)
     for name, theme in (("rd.png", LIGHT), ("rd-dark.png", DARK)):
         with Image.open(folder / name) as image:
@@ -270,38 +292,39 @@ def test_the_pngs_are_light_and_dark(result: dict[str, Any], folder: Path) -> No
         assert "#{:02x}{:02x}{:02x}".format(*corner) == theme.background
 
 
-def test_labels_of_others_are_only_text(result: dict[str, Any], folder: Path) -> None:
+def test_labels_of_others_are_only_text(result: Result, folder: Path) -> None:
     labels = ["$\\frac{1", "</text><script>alert(1)</script>", "_hidden", "漢字", "a" * 80]
-    result["overlays"] = [
-        {"name": label, "label": label, "results": {"bpp": [0.2, 0.4], "psnr-rgb": [27, 28]}} for label in labels
-    ]
+    overlays = [published(label, {"bpp": [0.2, 0.4], "psnr-rgb": [27, 28]}) for label in labels]
+    result = replace(result, overlays=overlays)
     plot(result, folder)
     assert set(labels) <= set(texts(folder))
     assert b"<script" not in (folder / "rd.svg").read_bytes()
 
 
-def test_points_that_have_no_value_are_left_out(result: dict[str, Any], folder: Path) -> None:
-    result["anchors"][0]["results"]["psnr-rgb"][1] = None
-    result["results"]["ssimulacra2"] = [None, float("inf"), 50.0]
+def test_points_that_have_no_value_are_left_out(result: Result, folder: Path) -> None:
+    first, *others = result.anchors
+    first = replace(first, results={**first.results, "psnr-rgb": [24.0, cast(float, None), 40.0]})
+    result = replace(result, anchors=[first, *others])
+    result = with_results(result, {**result.own.results, "ssimulacra2": [None, float("inf"), 50.0]})
     plot(result, folder)
     axes = figure(result).axes
     assert [len(line.get_xdata()) for line in axes[0].get_lines()][-2:] == [2, 3]
     assert len(axes[2].get_lines()[-1].get_xdata()) == 1
 
 
-def test_no_point_at_all(result: dict[str, Any], folder: Path) -> None:
-    result["results"] = {"bpp": [0.2], "psnr-rgb": [float("inf")]}
+def test_no_point_at_all(result: Result, folder: Path) -> None:
+    result = with_results(result, {"bpp": [0.2], "psnr-rgb": [float("inf")]})
     with pytest.raises(ReportError, match=r"^no plot: vqcodec has no point with a rate and a metric$"):
         plot(result, folder)
     assert not list(folder.iterdir())
 
 
-def test_a_folder_that_is_not_there(result: dict[str, Any], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there(result: Result, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"rd\.png: cannot be written: "):
         plot(result, tmp_path / "none")
 
 
-def test_matplotlib_is_missing(result: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matplotlib_is_missing(result: Result, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError) as caught:
         plot(result, folder)

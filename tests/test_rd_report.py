@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from click.testing import Result as Run
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,6 +24,7 @@ from vqcodec.codec import Codec
 from vqcodec.files.images import read_image
 from vqcodec.metrics import METRICS, psnr
 from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.result import Result, read_result
 from vqcodec.rd.tables import markdown, summary
 from vqcodec.weights import load_weights
 
@@ -31,10 +33,10 @@ TIMES = {"encoding_time", "decoding_time", "encode_seconds", "decode_seconds"}
 
 
 @pytest.fixture
-def rd_curve(tiny_weights: Path) -> Callable[..., Result]:
+def rd_curve(tiny_weights: Path) -> Callable[..., Run]:
     """Runs ``vqcodec rd-curve`` with the tiny model."""
 
-    def run(*arguments: object) -> Result:
+    def run(*arguments: object) -> Run:
         return CliRunner().invoke(main, ["rd-curve", *map(str, arguments), "--weights", str(tiny_weights)])
 
     return run
@@ -51,15 +53,15 @@ def _without_times(value: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_a_report(rd_curve: Callable[..., Result], tiny_data: Path, tiny_codec: Codec, folder: Path) -> None:
+def test_a_report(rd_curve: Callable[..., Run], tiny_data: Path, tiny_codec: Codec, folder: Path) -> None:
     run = rd_curve(tiny_data / "val", "-o", "report", "-q", "90,10", "--anchors", "jpeg,avif", "--device", "cpu")
     assert run.exit_code == 0, run.stderr
     assert {path.name for path in (folder / "report").iterdir()} == FILES | {"parts"}
     result = json.loads((folder / "report" / "rd.json").read_text(encoding="utf-8"))
-    assert run.stdout == f"{summary(result)}\n\n{Path('report', 'index.html')}: the report\n"
+    assert run.stdout == f"{summary(Result.from_json(result))}\n\n{Path('report', 'index.html')}: the report\n"
     assert result["settings"] == [{"quality": 10}, {"quality": 90}]
     assert [anchor["name"] for anchor in result["anchors"]] == ["jpeg", "avif"]
-    assert result["anchors"][0]["settings"] == list(ANCHORS["jpeg"].settings)
+    assert result["anchors"][0]["settings"] == [setting.options for setting in ANCHORS["jpeg"].settings]
     assert result["description"] == "rate and distortion over val, mean of 2 images"
     assert result["provenance"]["weights"]["fingerprint"] == tiny_codec.fingerprint.hex()
     assert result["checks"]["coding"]["passed"]
@@ -136,7 +138,7 @@ def test_an_interrupt_is_one_line_and_leaves_no_pieces(
 
 
 @pytest.mark.slow
-def test_one_image_one_quality_no_anchors(rd_curve: Callable[..., Result], tiny_data: Path, folder: Path) -> None:
+def test_one_image_one_quality_no_anchors(rd_curve: Callable[..., Run], tiny_data: Path, folder: Path) -> None:
     image = min((tiny_data / "val").iterdir())
     run = rd_curve(image, "-o", "r", "-q", 50, "--anchors", "none", "--json")
     assert run.exit_code == 0, run.stderr
@@ -151,7 +153,7 @@ def test_one_image_one_quality_no_anchors(rd_curve: Callable[..., Result], tiny_
 
 @pytest.mark.slow
 def test_a_bad_image_is_named_and_skipped(
-    rd_curve: Callable[..., Result], folder: Path, photograph: NDArray[np.uint8]
+    rd_curve: Callable[..., Run], folder: Path, photograph: NDArray[np.uint8]
 ) -> None:
     (folder / "in").mkdir()
     Image.fromarray(photograph).save(folder / "in" / "good.png")
@@ -181,7 +183,7 @@ def test_a_bad_image_is_named_and_skipped(
     ],
 )
 def test_bad_input_is_one_line(
-    arguments: list[str], code: int, said: str, rd_curve: Callable[..., Result], folder: Path
+    arguments: list[str], code: int, said: str, rd_curve: Callable[..., Run], folder: Path
 ) -> None:
     (folder / "in").mkdir()
     (folder / "in" / "broken.png").write_bytes(b"no picture")
@@ -193,9 +195,10 @@ def test_bad_input_is_one_line(
 
 
 def test_the_readme_shows_what_is_stored(root: Path) -> None:
-    stored = json.loads((root / "benchmarks" / "results" / "kodak" / "rd.json").read_text(encoding="utf-8"))
+    path = root / "benchmarks" / "results" / "kodak" / "rd.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
     readme = (root / "README.md").read_text(encoding="utf-8")
-    assert markdown(stored) in readme
+    assert markdown(read_result(path)) in readme
     shipped = load_weights(root / "weights" / "compact.safetensors")
     assert stored["provenance"]["weights"]["fingerprint"] == shipped.fingerprint.hex()
     assert [metric.key for metric in METRICS if metric.key in stored["results"]] == [metric.key for metric in METRICS]

@@ -1,199 +1,77 @@
-"""What is worked out of measurements, on figures that can be checked by hand."""
+"""The stored forms of a result: JSON there and back, and CSV."""
 
 import csv
 import io
-import math
-import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from vqcodec.config import LevelConfig
-from vqcodec.rd.anchors import ANCHORS
-from vqcodec.rd.result import assemble, coding_check, csv_text, label_of, usage
-from vqcodec.rd.sweep import OWN, Contents, Image, Measurement
-
-LEVELS = (
-    LevelConfig(stride=16, groups=1, codebook_size=4, stages=1),
-    LevelConfig(stride=8, groups=2, codebook_size=8, stages=2),
-)
-IMAGES = [Image("a.png", Path("a.png"), 32, 16, "aa"), Image("b.png", Path("b.png"), 16, 16, "bb")]
-SETTINGS = {OWN: [{"quality": q} for q in (10, 50, 90, 100)], "jpeg": list(ANCHORS["jpeg"].settings[:4])}
-
-
-def _contents(image: Image, quality: int) -> Contents:
-    """Level 0: codeword 0 in image a, 1 in b. Level 1: group 0 always codeword 3, group 1 as often 0 as 7."""
-    coarse, fine = image.width * image.height // 256, image.width * image.height // 64
-    first = [coarse, 0, 0, 0] if image.name == "a.png" else [0, coarse, 0, 0]
-    second = [[0, 0, 0, fine, 0, 0, 0, 0], [fine // 2, 0, 0, 0, 0, 0, 0, fine // 2]]
-    return Contents([10 + quality, 20], [8.0 * (10 + quality), 150.0], [[first], second])
+from tests.rd_example import example
+from vqcodec.jsonfile import write_json
+from vqcodec.rd.result import Result, Row, csv_text, read_result
 
 
 @pytest.fixture
-def parts() -> dict[tuple[str, str, int], Measurement]:
-    found: dict[tuple[str, str, int], Measurement] = {}
-    for i, image in enumerate(IMAGES):
-        for k, setting in enumerate(SETTINGS[OWN]):
-            values: dict[str, float | None] = {
-                "psnr-rgb": 26.0 + 4 * k + i,
-                "ms-ssim-rgb": None,
-                "ms-ssim-rgb-db": None,
-            }
-            quality = setting["quality"]
-            found[image.name, OWN, k] = Measurement(
-                Path("x"), 64 * (k + 1), values, 0.5 + i, 0.25, 1, _contents(image, quality)
-            )
-            found[image.name, "jpeg", k] = Measurement(Path("y"), 128 * (k + 1), values, 0.1, 0.1, 1)
-    return found
+def kodak(root: Path) -> Path:
+    """The folder of the stored result."""
+    return root / "benchmarks" / "results" / "kodak"
 
 
-def test_means_are_of_per_image_values(parts: dict[tuple[str, str, int], Measurement]) -> None:
-    result, rows = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    # 64 bytes are 1 bpp of 32 x 16 pixels and 2 bpp of 16 x 16.
-    assert result["results"]["bpp"] == [1.5, 3.0, 4.5, 6.0]
-    assert result["results"]["psnr-rgb"] == [26.5, 30.5, 34.5, 38.5]
-    assert result["results"]["encoding_time"] == [1.0] * 4  # the median of 0.5 and 1.5
-    assert "ms-ssim-rgb-db" not in result["results"]  # no image has one
-    (jpeg,) = result["anchors"]
-    assert jpeg["results"]["bpp"] == [3.0, 6.0, 9.0, 12.0]
-    assert jpeg["settings"][0]["quality"] == 5
-    assert len(rows) == 2 * 2 * 4
-    assert rows[0] == {
-        "image": "a.png",
-        "codec": "vqcodec",
-        "setting": 0,
-        "setting_label": "quality 10",
-        "bytes": 64,
-        "bpp": 1.0,
-        "psnr-rgb": 26.0,
-        "ms-ssim-rgb": None,
-        "ms-ssim-rgb-db": None,
-        "encode_seconds": 0.5,
-        "decode_seconds": 0.25,
+def test_json_there_and_back() -> None:
+    data = example()
+    assert Result.from_json(data).to_json() == data
+
+
+def test_the_stored_result_there_and_back_is_the_same_file(kodak: Path, folder: Path) -> None:
+    write_json(folder / "rd.json", read_result(kodak / "rd.json").to_json())
+    assert (folder / "rd.json").read_bytes() == (kodak / "rd.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["name", "results", "rates", "bd", "checks", "provenance"])
+def test_another_file_is_refused(name: str) -> None:
+    data = example()
+    del data[name]
+    with pytest.raises(KeyError, match=name):
+        Result.from_json(data)
+    data = example()
+    data["provenance"]["other"] = 1
+    with pytest.raises(TypeError, match="other"):
+        Result.from_json(data)
+
+
+def _row(data: dict[str, str], index: int) -> Row:
+    """A line of ``per_image.csv``."""
+    fixed = ("image", "codec", "setting", "bytes", "bpp", "encode_seconds", "decode_seconds")
+    return Row(
+        image=data["image"],
+        codec=data["codec"],
+        setting=index,
+        setting_label=data["setting"],
+        bytes=int(data["bytes"]),
+        bpp=float(data["bpp"]),
+        metrics={key: float(value) for key, value in data.items() if key not in fixed},
+        encode_seconds=float(data["encode_seconds"]),
+        decode_seconds=float(data["decode_seconds"]),
+    )
+
+
+def test_the_stored_rows_there_and_back_are_the_same_file(kodak: Path) -> None:
+    text = (kodak / "per_image.csv").read_bytes().decode()
+    rows = [_row(line, index) for index, line in enumerate(csv.DictReader(io.StringIO(text, newline="")))]
+    assert csv_text(rows) == text
+
+
+def test_csv_quotes_names_and_leaves_missing_values_empty() -> None:
+    row = Row('a, "b".png', "jpeg", 0, "quality 10", 9, 0.5, {"psnr-rgb": 26.0, "ms-ssim-rgb-db": None}, 0.5, 0.25)
+    (read,) = csv.DictReader(io.StringIO(csv_text([row])))
+    assert read == {
+        "image": 'a, "b".png',
+        "codec": "jpeg",
+        "setting": "quality 10",
+        "bytes": "9",
+        "bpp": "0.5",
+        "psnr-rgb": "26.0",
+        "ms-ssim-rgb-db": "",
+        "encode_seconds": "0.5",
+        "decode_seconds": "0.25",
     }
-
-
-def test_metrics_that_an_image_is_too_small_for_are_noted(parts: dict[tuple[str, str, int], Measurement]) -> None:
-    values = {"psnr-rgb": 30.0, "ms-ssim-rgb": 0.9, "ms-ssim-rgb-db": 10.0}
-    for place, part in parts.items():
-        if place[0] == "b.png":
-            part.metrics.update(values)
-    result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    tiny, note = result["notes"]
-    assert tiny.startswith("2 of 2 images have a side below 64 pixels")
-    assert note.startswith("MS-SSIM leaves out images with a side below 161 pixels")
-    assert note.endswith(": a.png")
-    assert {bd["metric"] for bd in result["bd"]} == {"psnr-rgb"}
-    assert result["results"]["ms-ssim-rgb-db"] == pytest.approx([10.0] * 4)  # of image b alone
-
-
-def test_rates_three_ways(parts: dict[tuple[str, str, int], Measurement]) -> None:
-    result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    rates = result["rates"]
-    # A position of level 0 is 256 pixels at 2 bits; one of level 1 is 64 pixels at 2 groups of 3 bits.
-    assert rates["uniform_bpp"] == pytest.approx([2 / 256 + 6 / 64] * 4)
-    # Level 0 has codeword 0 for 2 of 3 positions: those of image a. Level 1 takes one bit a position.
-    a, b = math.log2(3 / 2) / 256, math.log2(3) / 256
-    assert rates["static_bpp"] == pytest.approx([(a + b) / 2 + 1 / 64] * 4)
-    assert rates["level_bpp"][0] == pytest.approx([(8 * n / 512 + 8 * n / 256) / 2 for n in (20, 60, 100, 110)])
-    assert rates["level_bpp"][1] == pytest.approx([(160 / 512 + 160 / 256) / 2] * 4)
-
-
-def test_comparisons(parts: dict[tuple[str, str, int], Measurement]) -> None:
-    published: dict[str, Any] = {"name": "p", "label": "P", "description": "", "file": "p.json"}
-    published["results"] = {"bpp": [0.75, 1.5, 2.25, 3.0], "psnr-rgb": [26.5, 30.5, 34.5, 38.5]}
-    result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS, [published])
-    against = {bd["anchor"]: bd for bd in result["bd"]}
-    assert against.keys() == {"jpeg", "p"}
-    assert against["jpeg"]["bd_rate"] == pytest.approx(-50)
-    assert against["jpeg"]["common"] == (26.5, 38.5)
-    assert against["p"]["bd_rate"] == pytest.approx(100)
-    assert result["overlays"] == [published]
-
-
-def test_published_curves_of_other_images_are_drawn_and_not_compared(
-    parts: dict[tuple[str, str, int], Measurement],
-) -> None:
-    published: dict[str, Any] = {"name": "p", "label": "P", "description": "", "file": "p.json", "dataset": "kodak"}
-    published["results"] = {"bpp": [0.75, 1.5, 2.25, 3.0], "psnr-rgb": [26.5, 30.5, 34.5, 38.5]}
-    for dataset, rate, note in (("Kodak", 100, ""), ("holiday", None, "published for kodak, not for these images")):
-        result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS, [published], dataset)
-        (against,) = (bd for bd in result["bd"] if bd["anchor"] == "p")
-        assert against["bd_rate"] == (None if rate is None else pytest.approx(rate))
-        assert against["note"] == note
-
-
-def test_ms_ssim_is_the_decibels_of_the_mean(parts: dict[tuple[str, str, int], Measurement]) -> None:
-    for place, part in parts.items():
-        similarity, decibels = (0.9, 10.0) if place[0] == "a.png" else (0.99, 20.0)
-        part.metrics.update({"ms-ssim-rgb": similarity, "ms-ssim-rgb-db": decibels})
-    result, rows = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    assert result["results"]["ms-ssim-rgb"] == pytest.approx([0.945] * 4)
-    assert result["results"]["ms-ssim-rgb-db"] == pytest.approx([-10 * math.log10(0.055)] * 4)  # 12.6 and not 15
-    assert rows[0]["ms-ssim-rgb-db"] == 10.0
-
-
-def test_without_the_package_there_is_a_note_instead(
-    parts: dict[tuple[str, str, int], Measurement], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "bjontegaard", None)
-    result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    assert result["bd"] == []
-    assert result["notes"][-1] == 'BD-rates need the package bjontegaard: pip install "vqcodec[bench]"'
-
-
-def test_a_curve_that_falls_is_told(parts: dict[tuple[str, str, int], Measurement]) -> None:
-    for image in IMAGES:
-        parts[image.name, OWN, 2].metrics["psnr-rgb"] = 20.0
-    result, _ = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    assert result["checks"]["monotone"] == {"falls": [[50, 90]], "passed": False}
-
-
-def test_csv(parts: dict[tuple[str, str, int], Measurement]) -> None:
-    _, rows = assemble(IMAGES, SETTINGS, parts, LEVELS)
-    rows[0]["image"] = 'a, "b".png'
-    read = list(csv.DictReader(io.StringIO(csv_text(rows))))
-    assert len(read) == len(rows)
-    assert read[0]["image"] == 'a, "b".png'
-    assert read[0]["setting"] == "quality 10"
-    assert (read[0]["psnr-rgb"], read[0]["ms-ssim-rgb-db"]) == ("26.0", "")
-
-
-@pytest.mark.parametrize(
-    ("setting", "label"), [(ANCHORS["jpeg"].settings[3], "quality 20"), (ANCHORS["jpeg2000"].settings[5], "ratio 48:1")]
-)
-def test_labels(setting: dict[str, Any], label: str) -> None:
-    assert label_of(setting) == label
-
-
-def test_coding_check() -> None:
-    # 10,000 bytes in theory may take 66 more, 100 may take 16.5 more.
-    check = coding_check([(10_066, 80_000.0), (116, 800.0)])
-    assert check["passed"]
-    assert check["largest_excess_bytes"] == 66
-    assert check["largest_relative_excess"] == pytest.approx(0.16)
-    assert check["total_relative_excess"] == pytest.approx(82 / 10_100)
-    assert not coding_check([(10_067, 80_000.0), (116, 800.0)])["passed"]
-    assert not coding_check([(10_066, 80_000.0), (117, 800.0)])["passed"]
-
-
-def test_coding_check_of_a_payload_shorter_than_theory() -> None:
-    check = coding_check([(0, 800.0), (0, 0.0)])  # a stream of zero bytes is not stored at all
-    assert check["passed"]
-    assert check["smallest_excess_bytes"] == -100
-
-
-def test_usage_is_over_all_files() -> None:
-    levels = (LevelConfig(stride=16, groups=2, codebook_size=8, stages=1), LevelConfig(stride=8))
-    one, two = ([np.zeros((level.groups, level.codebook_size), np.int64) for level in levels] for _ in range(2))
-    one[1][:, 0], two[1][:, 5] = 7, 7
-    one[0][0, :] = 1
-    found = usage(levels, [Contents([], [], [counts.tolist() for counts in file]) for file in (one, two)])
-    groups, size = levels[1].groups, levels[1].codebook_size
-    assert found[1]["perplexity"] == pytest.approx([2] * groups)  # two codewords, equally often
-    assert found[1]["share"] == pytest.approx([2 / size] * groups)
-    assert (found[1]["dead"], found[1]["codes"]) == ((size - 2) * groups, 14 * groups)
-    assert found[0]["perplexity"][0] == pytest.approx(8)
-    assert (found[0]["share"][0], found[0]["share"][1]) == (1, 0)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from vqcodec.codec import Codec
-from vqcodec.errors import ReportError
 from vqcodec.files.images import read_image
 from vqcodec.metrics import psnr
-from vqcodec.rd.anchors import ANCHORS
-from vqcodec.rd.sweep import OWN, PARTS, Image, Plan, gather, sweep
+from vqcodec.rd.anchors import ANCHORS, OWN, Setting
+from vqcodec.rd.sources import Image, gather
+from vqcodec.rd.sweep import PARTS, Plan, sweep
 
-QUALITY = [{"quality": 20}, {"quality": 80}]
+QUALITY = [Setting({"quality": 20}), Setting({"quality": 80})]
 
 
 @pytest.fixture
@@ -37,60 +38,7 @@ def plan(tiny_data: Path, tiny_weights: Path, tiny_codec: Codec) -> Plan:
 
 def _anchors_only(plan: Plan, **changes: Any) -> Plan:
     """``plan`` without vqcodec, whose workers need no model."""
-    facts = {**vars(plan), "settings": {"jpeg": plan.settings["jpeg"]}, **changes}
-    return Plan(**facts)
-
-
-# --- images -----------------------------------------------------------------------------------------------------
-
-
-def test_gather_takes_files_and_folders(folder: Path, photograph: NDArray[np.uint8]) -> None:
-    (folder / "more" / "deep").mkdir(parents=True)
-    for name in ("a.png", "more/b.webp", "more/deep/c.png"):
-        PillowImage.fromarray(photograph).save(folder / name)
-    (folder / "more" / "notes.txt").write_text("not looked at")
-    (folder / "more" / "broken.png").write_bytes(b"no picture")
-    PillowImage.fromarray(np.dstack([photograph, photograph[:, :, :1]])).save(folder / "more" / "alpha.png")
-    (folder / "more" / "report" / "parts").mkdir(parents=True)
-    PillowImage.fromarray(photograph).save(folder / "more" / "report" / "parts" / "own.png")
-    images, skipped, warnings = gather([folder / "a.png", folder / "more"], beside=folder / "more" / "report")
-    assert [image.name for image in images] == ["a.png", "alpha.png", "b.webp", "deep/c.png"]
-    assert (images[0].width, images[0].height, len(images[0].sha256)) == (192, 128, 64)
-    assert skipped == [("broken.png", "not an image that Pillow can read")]
-    (warning,) = warnings
-    assert warning.startswith("alpha.png: transparency")
-
-
-def test_gather_refuses(folder: Path, photograph: NDArray[np.uint8]) -> None:
-    with pytest.raises(ReportError, match=r"none: does not exist, expected an image or a folder"):
-        gather([folder / "none"], beside=folder / "r")
-    (folder / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ReportError, match=r"^a\.png: not an image that Pillow can read; there is no other image"):
-        gather([folder / "a.png"], beside=folder / "r")
-    for name in ("one", "two"):
-        (folder / name).mkdir()
-        PillowImage.fromarray(photograph).save(folder / name / "a.png")
-    with pytest.raises(ReportError, match=r"two/a\.png: has the name of .*one/a\.png"):
-        gather([folder / "one", folder / "two"], beside=folder / "r")
-    assert len(gather([folder / "one", folder / "one"], beside=folder / "r")[0]) == 1  # the same file twice is one
-    assert len(gather([folder / "one", folder / "one" / "a.png"], beside=folder / "r")[0]) == 1
-    os.mkfifo(folder / "pipe.png")
-    with pytest.raises(ReportError, match=r"pipe\.png: is no regular file"):
-        gather([folder / "pipe.png"], beside=folder / "r")
-    (folder / "odd").mkdir()
-    os.mkfifo(folder / "odd" / "pipe.png")
-    (folder / "odd" / "folder.png").mkdir()
-    for raw in (b"caf\xe9.png", b"two\nlines.png"):
-        with open(os.path.join(os.fsencode(folder / "odd"), raw), "wb") as file:
-            PillowImage.fromarray(photograph).save(file, "PNG")
-    images, skipped, _ = gather([folder / "odd"], beside=folder / "r")
-    assert sorted(image.name for image in images) == ["caf\\udce9.png", "two\\nlines.png"]
-    assert skipped == []
-    with pytest.raises(ReportError, match=r"one: holds no images but those of the report in it"):
-        gather([folder / "one"], beside=folder)
-
-
-# --- measurements -----------------------------------------------------------------------------------------------
+    return replace(plan, **{"settings": {"jpeg": plan.settings["jpeg"]}, **changes})
 
 
 @pytest.mark.slow
@@ -106,11 +54,11 @@ def test_measurements_are_those_of_the_files_that_are_kept(plan: Plan, tiny_code
         assert part.encode_seconds > 0
         assert part.decode_seconds > 0
         if codec == OWN:
-            assert data == tiny_codec.compress(pixels, QUALITY[index]["quality"])
+            assert data == tiny_codec.compress(pixels, QUALITY[index].quality)
             _, codes = tiny_codec.read(data)
             assert part.contents is not None
             assert [sum(map(sum, counts)) for counts in part.contents.counts] == [grid.size for grid in codes]
-            assert part.contents.cross_entropy == tiny_codec.cross_entropy(codes, QUALITY[index]["quality"])
+            assert part.contents.cross_entropy == tiny_codec.cross_entropy(codes, QUALITY[index].quality)
             assert 0 < len(data) - sum(part.contents.level_bytes) < 40
             seen = tiny_codec.decompress(data)
         else:
@@ -232,10 +180,10 @@ def test_an_image_that_one_codec_fails_on_is_left_out_of_all(
     PillowImage.new("RGB", (64, 64), (16, 16, 16)).save(flat)
     PillowImage.new("RGB", (16_400, 1)).save(thin)  # a side more than WebP can hold
     images, *_ = gather([flat, thin], beside=folder / "r")
-    images = [*images, Image("gone.png", folder / "gone.png", 8, 8, "00"), *plan.images]
+    images = [*images, Image("gone.png", 8, 8, "00", folder / "gone.png"), *plan.images]
     settings = {name: ANCHORS[name].settings[-1:] for name in ("jpeg", "webp")}
     parts, failed = sweep(_anchors_only(plan, images=images, settings=settings), folder, jobs=2, quiet=True)
-    reasons = dict(failed)
+    reasons = {one.name: one.reason for one in failed}
     assert reasons.keys() == {"flat.png", "thin.png", "gone.png"}
     assert reasons["flat.png"] == "jpeg reproduces it exactly, an infinite PSNR, which no mean can hold"
     assert reasons["thin.png"].startswith("webp cannot code it: ")

@@ -1,21 +1,21 @@
 """The tables of a stored result."""
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from vqcodec.rd.result import coding_check
+from tests.rd_example import example
+from vqcodec.rd.analysis import coding_check
+from vqcodec.rd.result import Comparison, MonotoneCheck, Result
 from vqcodec.rd.tables import markdown, summary
 
 
 @pytest.fixture
-def result() -> dict[str, Any]:
+def result() -> Result:
     """A small result with round figures."""
     level = {"stride": 8, "groups": 2, "codebook_size": 16, "codes": 100, "dead": 4, "share": [1, 0.75]}
-    bd = {"bd_rate": None, "bd_metric": None, "common": None, "published": False, "note": ""}
-    return {
-        "provenance": {"weights": {"name": "compact", "fingerprint": "01020304"}},
-        "images": [{"name": "a.png"}, {"name": "b.png"}],
+    figures = {
+        "images": [{"name": name, "width": 96, "height": 64, "sha256": "ab"} for name in ("a.png", "b.png")],
         "settings": [{"quality": 10}, {"quality": 90}],
         "results": {
             "bpp": [0.2, 0.8],
@@ -29,33 +29,20 @@ def result() -> dict[str, Any]:
             "static_bpp": [0.3, 1.0],
             "level_bpp": [[0.05, 0.1], [0.148, 0.696]],
         },
-        "bd": [
-            {
-                **bd,
-                "anchor": "jpeg",
-                "label": "JPEG",
-                "metric": "psnr-rgb",
-                "bd_rate": -35.04,
-                "bd_metric": 1.6,
-                "common": (27.25, 34.0),
-            },
-            {
-                **bd,
-                "anchor": "jpeg",
-                "label": "JPEG",
-                "metric": "ssimulacra2",
-                "bd_rate": -10.0,
-                "common": (-3.0, 70.5),
-            },
-            {**bd, "anchor": "vtm", "label": "VTM", "metric": "psnr-rgb", "note": "no", "published": True},
-        ],
         "usage": [{**level, "perplexity": [10.0, 12.0]}],
-        "checks": {"coding": coding_check([(10_010, 80_000.0)]), "monotone": {"falls": [], "passed": True}},
         "notes": ["something was left out"],
     }
+    result = Result.from_json(example() | figures)
+    comparisons = [
+        Comparison("jpeg", "JPEG", False, "psnr-rgb", -35.04, 1.6, (27.25, 34.0), ""),
+        Comparison("jpeg", "JPEG", False, "ssimulacra2", -10.0, None, (-3.0, 70.5), ""),
+        Comparison("vtm", "VTM", True, "psnr-rgb", None, None, None, "no"),
+    ]
+    checks = replace(result.checks, coding=coding_check([(10_010, 80_000.0)]))
+    return replace(result, bd=comparisons, checks=checks)
 
 
-def test_markdown(result: dict[str, Any]) -> None:
+def test_markdown(result: Result) -> None:
     lines = markdown(result).splitlines()
     assert lines[0].startswith("2 images, mean of each; weights compact 01020304.")
     assert lines[1:] == [
@@ -81,18 +68,19 @@ def test_markdown(result: dict[str, Any]) -> None:
     ]
 
 
-def test_markdown_names_what_failed(result: dict[str, Any]) -> None:
-    result["checks"]["monotone"] = {"falls": [(10, 20), (30, 40)], "passed": False}
-    assert "at each step: **no** (not from quality 10 to 20, 30 to 40)" in markdown(result)
+def test_markdown_names_what_failed(result: Result) -> None:
+    checks = replace(result.checks, monotone=MonotoneCheck([(10, 20), (30, 40)], passed=False))
+    failed = markdown(replace(result, checks=checks))
+    assert "at each step: **no** (not from quality 10 to 20, 30 to 40)" in failed
 
 
-def test_without_anchors_there_is_no_bd_table(result: dict[str, Any]) -> None:
-    result["bd"] = []
+def test_without_anchors_there_is_no_bd_table(result: Result) -> None:
+    result = replace(result, bd=[])
     assert "BD-rate" not in markdown(result)
     assert "BD-rate" not in summary(result)
 
 
-def test_summary_is_short(result: dict[str, Any]) -> None:
+def test_summary_is_short(result: Result) -> None:
     lines = summary(result).splitlines()
     assert lines[2] == "|      10 | 0.200 |        27.25 |       −3.00 |             0.51 |             0.40 |"
     assert sum("JPEG" in line for line in lines) == 1

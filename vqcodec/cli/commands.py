@@ -411,7 +411,7 @@ def qualities(context: click.Context, parameter: click.Parameter, text: str | No
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Folder of the report. One that was begun there is gone on with.",
+    help="Folder of the report. A report that was begun there is continued.",
 )
 @click.option(
     "-q",
@@ -468,22 +468,31 @@ def rd_curve(
     rd.png, rd.svg), every file's figures (per_image.csv), and a page to look at (index.html).
     """
     from vqcodec.rd.anchors import ANCHORS
-    from vqcodec.rd.report import run
+    from vqcodec.rd.report import DEFAULT_QUALITIES, Options, make_report
     from vqcodec.rd.tables import summary
 
     _check_names("--anchors", anchors, list(ANCHORS))
     _check_names("--metrics", metrics, ["psnr", "ms-ssim", "ssimulacra2"])
-    given = {"qualities": qualities, "anchors": anchors, "metrics": metrics, "threads": threads, "weights": weights}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    result = run(images, output, overlays=overlays, device=device, jobs=jobs, log_rate=log_rate, quiet=quiet, **options)
-    for skipped in result["skipped"]:
-        _say("error", f"{skipped['name']}: skipped: {skipped['reason']}")
+    options = Options(
+        qualities=qualities or DEFAULT_QUALITIES,
+        anchors=list(ANCHORS) if anchors is None else anchors,
+        overlays=overlays,
+        metrics=metrics,
+        weights=weights,
+        device=device,
+        jobs=jobs,
+        threads=threads,
+        log_rate=log_rate,
+    )
+    result = make_report(images, output, options, quiet=quiet)
+    for skipped in result.skipped:
+        _say("error", f"{skipped.name}: skipped: {skipped.reason}")
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(result.to_json()))
     elif not quiet:
         click.echo(summary(result))
         click.echo(f"\n{printable(str(output / 'index.html'))}: the report")
-    if result["skipped"]:
+    if result.skipped:
         click.get_current_context().exit(1)
 
 

@@ -1,14 +1,16 @@
-"""The benchmark behind ``vqcodec rd-curve``: rates and distortions of real files, and a report of them.
+"""The benchmark behind ``vqcodec rd-curve``: rates and distortions of real files, and a report on them.
 
 ::
 
-    report ─┬─ sweep ──── anchors           measure: real files of every codec, kept as they come
-            ├─ result ─── curves            means, rates three ways, BD figures
-            ├─ overlay                      published curves
-            ├─ tables, plot, page, pictures what people look at
-            └─ provenance                   where it all comes from
+    report ─┬─ sources, sweep ─── anchors, store  measure: real files of every codec, each result kept at once
+            ├─ analysis ───────── curves          means, rates under three models, BD figures
+            ├─ overlay                            published curves
+            ├─ result                             the figures as dataclasses, JSON and CSV
+            ├─ tables, plot, page, pictures       for people to look at
+            └─ provenance                         versions, machine, model and command
 
-:func:`vqcodec.rd.report.run` does the whole of it.
+:func:`vqcodec.rd.report.make_report` does all of it. Frozen dataclasses go from module to module; dicts are made only
+where JSON is written.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Anchors: the codecs of every Pillow, at settings that people use, to compare vqcodec with.
+"""Anchors: the codecs that every Pillow has, at settings that people use, to compare vqcodec with.
 
 ::
 
@@ -6,20 +6,50 @@
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["ANCHORS", "Anchor"]
+__all__ = ["ANCHORS", "OWN", "Anchor", "Option", "Setting"]
+
+OWN = "vqcodec"
+"""The name of our own codec among the codecs."""
+
+Option = bool | int | str | list[int]
+"""A value of one of a codec's options."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of a codec's curve.
+
+    Attributes:
+        options: in JSON's words; ``{"quality": 75}`` for vqcodec, and all that ``Image.save`` gets for an anchor.
+    """
+
+    options: Mapping[str, Option]
+
+    @property
+    def label(self) -> str:
+        """The setting in a few words: ``quality 20``, or ``ratio 48:1`` of JPEG 2000."""
+        ratios = self.options.get("quality_layers")
+        return f"ratio {ratios[0]:g}:1" if isinstance(ratios, list) else f"quality {self.options['quality']}"
+
+    @property
+    def quality(self) -> int:
+        """vqcodec's quality, 1 to 100. Raises TypeError for the settings of a codec that has no such number."""
+        quality = self.options.get("quality")
+        if not isinstance(quality, int):
+            raise TypeError(f"{self.label}: expected a quality")
+        return quality
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A codec of Pillow and the sweep that makes its curve.
+    """A codec of Pillow and the settings that make its curve.
 
     Attributes:
         name: as in JSON and on the command line.
@@ -27,8 +57,8 @@ class Anchor:
         library: the library behind it, by Pillow's name for it.
         suffix: of its files.
         mime: the type of its files.
-        about: what the settings stand for, in a few words.
-        settings: all that is given to ``Image.save`` besides the file, from the smallest file to the largest.
+        about: what the settings have in common, in a few words.
+        settings: from the smallest file to the largest.
     """
 
     name: str
@@ -37,29 +67,31 @@ class Anchor:
     suffix: str
     mime: str
     about: str
-    settings: tuple[dict[str, Any], ...]
+    settings: tuple[Setting, ...]
 
-    def compress(self, pixels: NDArray[np.uint8], setting: Mapping[str, Any]) -> bytes:
-        """The bytes of a file of ``pixels`` ``[H, W, 3]`` or ``[H, W, 1]``."""
+    def compress(self, pixels: NDArray[np.uint8], setting: Setting) -> bytes:
+        """The bytes of a file of ``pixels``, uint8 ``[H, W, 3]`` or ``[H, W, 1]``."""
+        options = dict(setting.options)
+        form = str(options.pop("format"))
         buffer = io.BytesIO()
-        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, **setting)
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, form, **options)
         return buffer.getvalue()
 
     def decompress(self, data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
-        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` if ``grey``, since not every format remembers that."""
+        """Pixels, uint8 ``[H, W, 3]``, or ``[H, W, 1]`` if ``grey``, which not every format remembers."""
         with Image.open(io.BytesIO(data)) as image:
             pixels: NDArray[np.uint8] = np.array(image.convert("L" if grey else "RGB"))
         return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _sweep(common: dict[str, Any], key: str, values: list[Any]) -> tuple[dict[str, Any], ...]:
-    return tuple({**common, key: value} for value in values)
+def _settings(common: Mapping[str, Option], key: str, values: Iterable[Option]) -> tuple[Setting, ...]:
+    return tuple(Setting({**common, key: value}) for value in values)
 
 
-# Settings are what people get: libavif, too, is left to share its work out over the processors, by which its files
+# The settings are what people get. So libavif may share its work out over the processors, although its files then
 # differ by about one per cent from machine to machine.
-# 4:2:0 is the JPEG and the WebP that people use (WebP has no other); AVIF at 4:4:4 is what does best in PSNR-RGB.
-# JPEG 2000 takes a compression ratio: 24 bits over the bpp aimed at.
+# People use JPEG and WebP at 4:2:0 (WebP has nothing else); AVIF has the best PSNR over RGB at 4:4:4.
+# JPEG 2000 takes a compression ratio: 24 bits divided by the bpp aimed at.
 ANCHORS = {
     anchor.name: anchor
     for anchor in (
@@ -70,7 +102,7 @@ ANCHORS = {
             suffix=".jpg",
             mime="image/jpeg",
             about="4:2:0, optimised, progressive",
-            settings=_sweep(
+            settings=_settings(
                 {"format": "JPEG", "optimize": True, "progressive": True, "subsampling": 2},
                 "quality",
                 [5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90],
@@ -83,7 +115,7 @@ ANCHORS = {
             suffix=".webp",
             mime="image/webp",
             about="4:2:0, method 6",
-            settings=_sweep({"format": "WEBP", "method": 6}, "quality", [0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90]),
+            settings=_settings({"format": "WEBP", "method": 6}, "quality", [0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90]),
         ),
         Anchor(
             name="avif",
@@ -92,7 +124,7 @@ ANCHORS = {
             suffix=".avif",
             mime="image/avif",
             about="4:4:4, speed 4",
-            settings=_sweep(
+            settings=_settings(
                 {"format": "AVIF", "speed": 4, "subsampling": "4:4:4"},
                 "quality",
                 [10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80],
@@ -105,7 +137,7 @@ ANCHORS = {
             suffix=".jp2",
             mime="image/jp2",
             about="9/7 wavelet, colour transform",
-            settings=_sweep(
+            settings=_settings(
                 {"format": "JPEG2000", "quality_mode": "rates", "irreversible": True, "mct": 1},
                 "quality_layers",
                 [[240], [160], [120], [80], [60], [48], [32], [24], [16], [12]],

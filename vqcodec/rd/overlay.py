@@ -1,13 +1,14 @@
-"""Published curves to draw beside measured ones, read from JSON files of other people.
+"""Published curves to draw beside measured ones, read from JSON files that others wrote.
 
 ::
 
-    {"name", "results": {"bpp": […], "psnr-rgb": […]}}        ─┐                       one dict a curve,
+    {"name", "results": {"bpp": […], "psnr-rgb": […]}}        ─┐                       one PublishedCurve each,
     {"codecs": {"vtm": {"bpp": […], "psnr-rgb": […]}, …}}      ├─ read_overlay ──────▶ points at rising bpp,
     {"datasets": {"kodak": {"vtm": {"bpp": […], …}, …}, …}}   ─┘   FILE or FILE#name   metrics under our keys
 
-A curve is any JSON object that holds a list ``bpp`` and a list of PSNR, MS-SSIM or SSIMULACRA2 for the same points,
-either itself, named by the key that it stands at, or under ``results``, as CompressAI and our ``rd.json`` have it.
+A curve is any JSON object that holds a list ``bpp`` and a list of PSNR, MS-SSIM or SSIMULACRA2 for the same points.
+The lists are in the object itself, which is then named by its key, or under ``results``, as in CompressAI's files and
+in our ``rd.json``.
 """
 
 import json
@@ -18,17 +19,17 @@ import reprlib
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vqcodec.errors import ReportError, one_line
 from vqcodec.metrics import decibels
+from vqcodec.rd.result import PublishedCurve
 
 __all__ = ["MAX_CURVES", "MAX_FILE_BYTES", "read_overlay"]
 
 MAX_CURVES = 12
-"""The most curves that a file may hold without a choice among them."""
+"""The most curves that a file may hold if the caller does not choose some of them."""
 
 MAX_FILE_BYTES = 16 * 2**20
 """The largest file that is read."""
@@ -37,7 +38,7 @@ _MAX_DEPTH = 12  # of JSON around a curve; files that people publish need 3
 _MAX_NAME = 80  # characters
 _MAX_LISTED = 100  # names in a message
 
-# What files call a metric, without case, separators' kind and order, and "rgb": msssim_rgb, ms-ssim-db-rgb, psnr.
+# The words of a metric's name in files, such as msssim_rgb, ms-ssim-db-rgb or psnr, in any order and without "rgb".
 _KEYS = {
     frozenset({"psnr"}): "psnr-rgb",
     frozenset({"ms", "ssim"}): "ms-ssim-rgb",
@@ -47,7 +48,7 @@ _KEYS = {
 
 _COMPRESSAI = re.compile(r"^compressai-(?=.)|(?<=.)(_ans)?_(cpu|cuda)$")
 
-# No curve of a codec leaves these; what does is damage, or another quantity.
+# No curve of a codec leaves these ranges: a value outside is damaged, or another quantity.
 _RANGES = {
     "bpp": (0.0, 1000.0),
     "psnr-rgb": (-100.0, 200.0),
@@ -62,27 +63,26 @@ class _Curve:
     path: tuple[str, ...]  # keys from the top of the file; empty for the top itself
     name: str  # its own
     description: str
-    dataset: str  # that it was measured on, where the file says so
-    lists: dict[str, list[Any]]  # by our keys, numbers unchecked
+    dataset: str  # that it was measured on; empty where the file does not say
+    lists: dict[str, list[object]]  # by our keys, not yet checked
 
 
-def read_overlay(source: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The published curves in a JSON file, as ``overlays`` of a result hold them.
+def read_overlay(source: str | os.PathLike[str]) -> list[PublishedCurve]:
+    """The published curves in a JSON file.
 
     ``source`` is a file, or ``FILE#name`` or ``FILE#name,name`` to choose curves of a collection, in that order. A name
-    is the key that the curve stands at, or any end of the path to it, such as ``kodak/vtm18.0``, if the key alone is
-    not unique. Without a choice a file that is itself a curve is that one, and a collection all of its curves, of
-    which there may be :data:`MAX_CURVES`.
+    is the curve's key or, where that is not unique, any end of the path to it, such as ``kodak/vtm18.0``. Without a
+    choice, a file that is itself a curve gives this curve; a collection gives all of its curves, at most
+    :data:`MAX_CURVES`.
 
-    Each dict has ``name``, ``label``, ``description``, ``dataset`` (empty where the file does not say), ``file`` and
-    ``results``: ``bpp`` in bits per pixel, rising, and
-    those of ``psnr-rgb`` (dB), ``ms-ssim-rgb`` (0..1), ``ms-ssim-rgb-db`` (dB) and ``ssimulacra2`` that the file has,
-    lists of one length with at least one point. MS-SSIM of 0..1 gives both of its keys, MS-SSIM in dB only its own.
-    Points that lack a number (null, NaN, infinite) are left out. Nothing else of the file is used.
+    The results of a curve are ``bpp`` in bits per pixel, rising, and what the file has of ``psnr-rgb`` (dB),
+    ``ms-ssim-rgb`` (0..1), ``ms-ssim-rgb-db`` (dB) and ``ssimulacra2``: lists of one length, with at least one point.
+    MS-SSIM of 0..1 gives both of its keys, MS-SSIM in dB only its own. Points that lack a number (null, NaN, infinite)
+    are left out. Nothing else of the file is used.
 
-    Raises ReportError, naming the file, if it cannot be read, is larger than :data:`MAX_FILE_BYTES`, is no JSON, holds
-    no curve, not the chosen one or too many, or if a curve's lists are of unequal length or hold what is no number or
-    out of range.
+    Raises ReportError, which names the file, if it cannot be read, is larger than :data:`MAX_FILE_BYTES`, is not JSON,
+    or does not hold the chosen curve, any curve, or at most the allowed number; also if a curve's lists differ in
+    length, or hold something that is not a number or is out of range.
     """
     file, choice = _split(os.fspath(source))
     contents = _load(file)
@@ -103,17 +103,17 @@ def read_overlay(source: str | os.PathLike[str]) -> list[dict[str, Any]]:
             f"{_listed(names)}"
         )
     overlays = [_overlay(file, names[i], found[i]) for i in chosen]
-    labels = Counter(overlay["label"] for overlay in overlays)
-    return [overlay | {"label": overlay["name"]} if labels[overlay["label"]] > 1 else overlay for overlay in overlays]
+    labels = Counter(overlay.label for overlay in overlays)
+    return [replace(overlay, label=overlay.name) if labels[overlay.label] > 1 else overlay for overlay in overlays]
 
 
 def _split(source: str) -> tuple[str, str | None]:
-    """The file, and what is chosen of it; a file whose own name has a # is the file."""
+    """The file, and the choice of its curves. A # in the name of an existing file begins no choice."""
     file, mark, choice = source.rpartition("#")
     return (source, None) if not mark or os.path.exists(source) else (file, choice)
 
 
-def _load(file: str) -> Any:
+def _load(file: str) -> object:
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise ReportError(f"{file}: not a regular file, expected one of curves")
@@ -126,14 +126,15 @@ def _load(file: str) -> Any:
     if len(data) > MAX_FILE_BYTES:
         raise ReportError(f"{file}: more than {MAX_FILE_BYTES:,} bytes, expected a file of curves")
     try:
-        return json.loads(data)
+        content: object = json.loads(data)
     except RecursionError as error:
         raise ReportError(f"{file}: nested too deeply, expected at most {_MAX_DEPTH} levels") from error
     except ValueError as error:
         raise ReportError(f"{file}: not JSON: {_plain(error)}") from error
+    return content
 
 
-def _curves(node: Any, path: tuple[str, ...], name: str, dataset: str) -> Iterator[_Curve]:
+def _curves(node: object, path: tuple[str, ...], name: str, dataset: str) -> Iterator[_Curve]:
     """Every curve at and below ``node``, in the file's order."""
     if len(path) > _MAX_DEPTH:
         return
@@ -159,8 +160,8 @@ def _curves(node: Any, path: tuple[str, ...], name: str, dataset: str) -> Iterat
             yield from _curves(child, (*path, plain), plain, plain if path[-1:] == ("datasets",) else dataset)
 
 
-def _lists(node: Any) -> dict[str, list[Any]]:
-    """The lists of a curve by our keys, ``bpp`` first; empty if ``node`` is none."""
+def _lists(node: object) -> dict[str, list[object]]:
+    """The lists of a curve by our keys, ``bpp`` first; empty if ``node`` is no curve."""
     if not isinstance(node, dict) or not isinstance(node.get("bpp"), list):
         return {}
     lists = {}
@@ -173,7 +174,7 @@ def _lists(node: Any) -> dict[str, list[Any]]:
 
 
 def _names(curves: list[_Curve]) -> list[str]:
-    """What each curve is called: the shortest end of its path that no other curve's path ends with."""
+    """The name of each curve: the shortest end of its path that no other curve's path ends with."""
     ends = Counter("/".join(curve.path[i:]) for curve in curves for i in range(len(curve.path)))
     names = []
     for curve in curves:
@@ -201,13 +202,13 @@ def _choose(file: str, names: list[str], curves: list[_Curve], choice: str) -> l
     return chosen
 
 
-def _overlay(file: str, name: str, curve: _Curve) -> dict[str, Any]:
+def _overlay(file: str, name: str, curve: _Curve) -> PublishedCurve:
     columns = {key: _numbers(f"{file}: curve {name}", key, values) for key, values in curve.lists.items()}
     lengths = {key: len(values) for key, values in columns.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise ReportError(f"{file}: curve {name} has lists of {found} points, expected as many in each")
-    # A metric without any value was not measured; it must not take the points of the others with it.
+    # A metric without any value was not measured; its lack must not remove the points of the others.
     columns = {key: values for key, values in columns.items() if any(map(math.isfinite, values))}
     if similarities := columns.pop("ms-ssim-rgb", None):
         columns = {**columns, **_ms_ssim(f"{file}: curve {name}", similarities, columns.get("ms-ssim-rgb-db"))}
@@ -217,19 +218,19 @@ def _overlay(file: str, name: str, curve: _Curve) -> dict[str, Any]:
     )
     if not points or len(columns) < 2 or "bpp" not in columns:
         raise ReportError(f"{file}: curve {name} has no point, expected numbers in bpp and in a metric")
-    return {
-        "name": name,
-        # A name such as 5.0 says nothing away from its file; CompressAI's say more than a reader wants to know.
-        "label": _COMPRESSAI.sub("", name) if any(map(str.isalpha, name)) else _plain(f"{Path(file).stem} {name}"),
-        "description": curve.description,
-        "dataset": curve.dataset,
-        "file": _plain(Path(file).name),
-        "results": dict(zip(columns, map(list, zip(*points, strict=True)), strict=True)),
-    }
+    return PublishedCurve(
+        name=name,
+        # A name such as 5.0 means nothing without its file; CompressAI's names have parts that no reader needs.
+        label=_COMPRESSAI.sub("", name) if any(map(str.isalpha, name)) else _plain(f"{Path(file).stem} {name}"),
+        description=curve.description,
+        results=dict(zip(columns, map(list, zip(*points, strict=True)), strict=True)),
+        dataset=curve.dataset,
+        file=_plain(Path(file).name),
+    )
 
 
-def _numbers(where: str, key: str, values: list[Any]) -> list[float]:
-    """Checked, as floats; NaN for what is missing."""
+def _numbers(where: str, key: str, values: list[object]) -> list[float]:
+    """The values as floats, once they are checked; NaN for null."""
     lowest, highest = _RANGES[key]
     numbers = []
     for i, value in enumerate(values):
@@ -251,10 +252,10 @@ def _numbers(where: str, key: str, values: list[Any]) -> list[float]:
 
 
 def _ms_ssim(where: str, values: list[float], given: list[float] | None) -> dict[str, list[float]]:
-    """The columns that a list called MS-SSIM makes, which files keep as 0..1 or in dB under one name."""
+    """The columns for a list that is named MS-SSIM: under this name, files have 0..1 or dB."""
     finite = [value for value in values if math.isfinite(value)]
     if max(finite) <= 1:
-        # Exactly 1 has no place in dB: an infinite point, which goes.
+        # Exactly 1 is infinite in dB; the point is left out later.
         own = [decibels(value) if math.isfinite(value) else math.nan for value in values]
         return {"ms-ssim-rgb": values, "ms-ssim-rgb-db": given or own}
     if min(finite) <= 1:

@@ -13,11 +13,12 @@ a page of 40 MB costs little more than reading it; a picture is decoded when it 
 
 import base64
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+
+from vqcodec.jsonfile import finite
+from vqcodec.rd.result import Result, Row
 
 __all__ = ["Picture", "render"]
 
@@ -29,10 +30,10 @@ class Picture:
     """A picture that the page can show.
 
     Attributes:
-        image: the image that it is of, by its name in ``result["images"]``.
+        image: name of the image that it shows, as in ``result.images``.
         codec: ``"vqcodec"``, the name of an anchor, or ``"original"``.
         setting: index into that codec's settings; 0 for the original.
-        mime: what ``data`` is, such as ``"image/webp"``.
+        mime: type of ``data``, such as ``"image/webp"``.
         data: bytes of a file that browsers can show.
     """
 
@@ -43,17 +44,22 @@ class Picture:
     data: bytes
 
 
-def render(result: dict[str, Any], rows: Sequence[dict[str, Any]], pictures: Sequence[Picture], *, stored: str) -> str:
+def render(result: Result, rows: Sequence[Row], pictures: Sequence[Picture], *, stored: str) -> str:
     """The page's text.
 
     Args:
-        result: what rd.json holds.
-        rows: values of each image, codec and setting; see :mod:`vqcodec.rd.result`.
-        pictures: what to compare; without any, the page has no such part.
+        result: the figures.
+        rows: the values of each image, codec and setting.
+        pictures: to compare; without any, the page has no such part.
         stored: a sentence that says in which form the pictures are stored.
     """
     listed = [{"image": one.image, "codec": one.codec, "setting": one.setting, "mime": one.mime} for one in pictures]
-    content = {"result": result, "rows": list(rows), "pictures": listed, "stored": stored}
+    content = {
+        "result": result.to_json(),
+        "rows": [row.to_json() for row in rows],
+        "pictures": listed,
+        "stored": stored,
+    }
     template = resources.files("vqcodec.rd").joinpath("page.html").read_text(encoding="utf-8")
     before, rest = template.split(_DATA)
     between, after = rest.split(_PICTURES)
@@ -65,19 +71,11 @@ def _element(name: str, kind: str, text: str) -> str:
     return f'<script id="{name}" type="{kind}">{text}</script>\n'
 
 
-def _json(content: Any) -> str:
-    # Without "<" no string can end the script element or open a comment in it. JSON knows no infinity.
-    text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":"))
+def _json(content: object) -> str:
+    # Without "<" no string can end the script element or open a comment in it.
+    text = json.dumps(finite(content), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The pictures of the report's page: what a reader compares by eye.
+"""The pictures of the report's page, which a reader compares by eye.
 
 ::
 
@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +20,16 @@ from tqdm import tqdm
 from vqcodec.codec import Codec
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.images import read_image
-from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.anchors import ANCHORS, OWN
 from vqcodec.rd.page import Picture
-from vqcodec.rd.sweep import OWN, Image, Measurement
+from vqcodec.rd.sources import Image
+from vqcodec.rd.sweep import Parts
 
 __all__ = ["Gallery", "choose_settings", "gallery"]
 
-RATES = 6  # settings of vqcodec that the page shows, and as many of each anchor at about the same bpp
-FAR = 1.5  # an anchor's setting with more than so many times the bpp, or less, is no match
-QUALITIES = (85, 75, 65)  # of AVIF for what browsers cannot read, the first that fits the budget
+RATES = 6  # settings of vqcodec that the page shows, and at most as many of each anchor at about the same bpp
+FAR = 1.5  # how many times larger or smaller than all of vqcodec's rates an anchor's rate may be
+QUALITIES = (85, 75, 65)  # of AVIF for pictures that browsers cannot read; the first that fits the budget is used
 NATIVE = {"image/jpeg", "image/webp", "image/avif"}
 
 
@@ -42,7 +42,10 @@ class Gallery:
 
 
 def choose_settings(curves: Mapping[str, Sequence[float]]) -> dict[str, list[int]]:
-    """Which settings of each codec to show, given the bpp of every setting: some of ours, and the nearest of others."""
+    """The settings of each codec to show: some of vqcodec's, and the nearest ones of others.
+
+    ``curves`` has the bpp of every setting by codec; the result has indices into the settings.
+    """
     own = curves[OWN]
     count = min(RATES, len(own))
     chosen = {OWN: sorted({round(i * (len(own) - 1) / max(1, count - 1)) for i in range(count)})}
@@ -58,17 +61,17 @@ def choose_settings(curves: Mapping[str, Sequence[float]]) -> dict[str, list[int
 def gallery(
     images: Sequence[Image],
     settings: Mapping[str, Sequence[int]],
-    parts: Mapping[tuple[str, str, int], Measurement],
+    parts: Parts,
     codec: Codec,
     folder: Path,
     *,
     budget: int,
     quiet: bool = False,
 ) -> Gallery:
-    """Pictures of ``images`` by every codec at ``settings``, of ``budget`` bytes at most.
+    """Pictures of ``images`` by every codec at ``settings``, ``budget`` bytes at most in all.
 
-    Where they would not fit, what is stored as AVIF gets a lower quality, and then the last images are left out.
-    ``folder`` keeps what was made, for the next run.
+    Where they would not fit, those stored as AVIF get a lower quality; if that is not enough, the last images are left
+    out. ``folder`` keeps the AVIF files for the next run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shown: list[Picture] = []
@@ -90,9 +93,9 @@ def gallery(
         else f" Pictures of the first {count} of {len(images)} images, to keep the page small."
     )
     stored = (
-        "JPEG, WebP and AVIF pictures are the very files that were measured. Browsers cannot read the others: the "
+        "JPEG, WebP and AVIF pictures are the files that were measured. Browsers cannot read the others: the "
         f"original, vqcodec and JPEG 2000 are stored here as AVIF 4:4:4 of quality {quality}, which changes them a "
-        f"little; all figures are of the true pixels. Of each codec there are the settings that come nearest to "
+        f"little; all figures are of the pixels before this change. Each codec is shown at the settings nearest to "
         f"{RATES} rates of vqcodec.{left}"
     )
     return Gallery(shown, stored)
@@ -101,7 +104,7 @@ def gallery(
 def _of_image(
     image: Image,
     settings: Mapping[str, Sequence[int]],
-    parts: Mapping[tuple[str, str, int], Measurement],
+    parts: Parts,
     codec: Codec,
     folder: Path,
     quality: int,
@@ -128,6 +131,5 @@ def _of_image(
 def _avif(pixels: NDArray[np.uint8], quality: int) -> bytes:
     buffer = io.BytesIO()
     picture = PillowImage.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    options: dict[str, Any] = {"quality": quality, "subsampling": "4:4:4", "speed": 8}
-    picture.save(buffer, "AVIF", **options)
+    picture.save(buffer, "AVIF", quality=quality, subsampling="4:4:4", speed=8)
     return buffer.getvalue()

@@ -2,11 +2,11 @@
 
 ::
 
-    rd.json ──┬─ light ─┬─▶ rd.png
-              │         └─▶ rd.svg, which turns dark where its reader's page is
+    Result ───┬─ light ─┬─▶ rd.png
+              │         └─▶ rd.svg, which turns dark on a dark page
               └─ dark ────▶ rd-dark.png
 
-Lengths are points, 1/72 inch, in a figure of fixed width: what is readable here is so at the width of a README.
+Lengths are points, 1/72 inch. The figure's width is fixed, so that text is as large as the text of a README around it.
 """
 
 import io
@@ -14,13 +14,16 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vqcodec.errors import MissingPackageError, ReportError
 from vqcodec.files.atomic import write_atomic
 from vqcodec.metrics import METRICS, Metric
+from vqcodec.rd.anchors import OWN
+from vqcodec.rd.curves import Point
+from vqcodec.rd.result import Columns, Curve, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +49,7 @@ class Style:
     marker: str
 
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart, and lighter ones of the same hues.
+# Okabe and Ito's colours, which people with any colour vision can tell apart, and lighter colours of the same hues.
 STYLES = {
     "vqcodec": Style("#0072b2", "#4aa8ff", "o"),
     "jpeg": Style("#d55e00", "#ff8a4c", "D"),
@@ -93,14 +96,25 @@ _DPI = 200  # of the PNGs: two pixels to one of a README's
 _FONTS = 'system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif'
 _PUBLISHED = "published, not measured here:"
 
-_Point = tuple[float, float]  # bpp, metric
+
+@dataclass(frozen=True)
+class _Look:
+    """Properties of matplotlib's Line2D, by its names."""
+
+    color: str
+    linewidth: float
+    linestyle: str | tuple[int, tuple[float, ...]] = "-"
+    marker: str = "None"
+    markersize: float = 6.0
+    markeredgecolor: str = "auto"
+    markeredgewidth: float = 1.0
 
 
 @dataclass(frozen=True)
 class _Line:
     label: str
-    results: dict[str, Any]
-    look: dict[str, Any]  # for matplotlib's Line2D
+    results: Columns
+    look: _Look
 
 
 @dataclass(frozen=True)
@@ -108,17 +122,17 @@ class _Entry:
     x: float
     row: int
     text: str
-    line: _Line | None  # none: a heading
+    line: _Line | None  # None for a heading
 
 
-def plot(result: dict[str, Any], folder: Path, *, log_rate: bool = False) -> list[Path]:
+def plot(result: Result, folder: Path, *, log_rate: bool = False) -> list[Path]:
     """Draw ``result`` to ``rd.png``, ``rd-dark.png`` and ``rd.svg`` in ``folder``; returns their paths in this order.
 
-    There is a panel for each of :data:`vqcodec.metrics.METRICS` that vqcodec was measured by, PSNR the largest, over
-    bits per pixel from zero to a little beyond vqcodec's points, or around them on a logarithmic axis if ``log_rate``.
-    Anchors have the colours and markers of :data:`STYLES`; overlays are grey and dashed. The SVG follows
-    ``prefers-color-scheme``, also in an ``<img>``; its text is text. Equal results give equal bytes with one version
-    of matplotlib.
+    Each of :data:`vqcodec.metrics.METRICS` that vqcodec was measured by has a panel; that of PSNR is the largest. The
+    rate axis goes from zero to a little beyond vqcodec's points; with ``log_rate`` it is logarithmic and covers these
+    points alone. Anchors have the colours and markers of :data:`STYLES`; overlays are grey and dashed. The SVG follows
+    ``prefers-color-scheme``, also in an ``<img>``; its text is stored as text. With one version of matplotlib, equal
+    results give equal bytes.
 
     Raises ReportError if vqcodec has no point, ImageError if a file cannot be written, and MissingPackageError without
     matplotlib.
@@ -130,10 +144,10 @@ def plot(result: dict[str, Any], folder: Path, *, log_rate: bool = False) -> lis
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # an overlay may have any name
-        matplotlib.rcdefaults()  # whatever the reader's own settings are
+        matplotlib.rcdefaults()  # the user's own settings must not change the files
         matplotlib.rcParams.update(
             {
-                "font.family": "DejaVu Sans",  # comes with matplotlib, and is wider than what an SVG will show
+                "font.family": "DejaVu Sans",  # part of matplotlib, and wider than the fonts that show the SVG
                 "font.size": _FONT,
                 "svg.fonttype": "none",
                 "svg.hashsalt": "vqcodec",
@@ -146,71 +160,70 @@ def plot(result: dict[str, Any], folder: Path, *, log_rate: bool = False) -> lis
     return [folder / name for name in files]
 
 
-def _figure(result: dict[str, Any], theme: _Theme, log_rate: bool) -> "Figure":
+def _figure(result: Result, theme: _Theme, log_rate: bool) -> "Figure":
     from matplotlib.figure import Figure
 
-    metrics = [metric for metric in METRICS if _points(result["results"], metric)]
+    metrics = [metric for metric in METRICS if _points(result.own.results, metric)]
     if not metrics:
         raise ReportError("no plot: vqcodec has no point with a rate and a metric")
-    measured = [
-        _Line(curve["label"], curve["results"], _measured_look(curve["name"], theme))
-        for curve in (result, *result["anchors"])
-    ]
-    published = [
-        _Line(overlay["label"], overlay["results"], _published_look(i, theme))
-        for i, overlay in enumerate(result["overlays"])
-    ]
+    measured = [_line(curve, _measured_look(curve.name, theme)) for curve in (result.own, *result.anchors)]
+    published = [_line(curve, _published_look(i, theme)) for i, curve in enumerate(result.overlays)]
     entries = _legend(measured, published)
     body = _BODY[len(metrics) - 1]
     height = 2 * _EDGE + _LINE * (1 + entries[-1].row) + body
     figure = Figure(figsize=(_WIDTH / 72, height / 72), facecolor=theme.background)
     _draw_legend(figure, entries, theme, height)
-    count = len(result["images"])
+    count = len(result.images)
     rates = "bits per pixel of whole files, " + ("one image" if count == 1 else f"mean of {count} images")
     for i, (metric, (left, bottom, width, tall)) in enumerate(zip(metrics, _places(len(metrics), body), strict=True)):
         axes = figure.add_axes((left / _WIDTH, (_EDGE + bottom) / height, width / _WIDTH, tall / height))
         _dress(axes, metric, theme)
         for order, line in enumerate(reversed((*measured, *published))):  # vqcodec on top
             if points := _points(line.results, metric):
-                # A published curve of one point has no line to be seen by.
-                lone: dict[str, Any] = {"marker": "x", "markersize": 5} if len(points) == 1 else {}
-                axes.plot(*zip(*points, strict=True), **lone | line.look, zorder=3 + order)
+                look = line.look
+                if len(points) == 1 and look.marker == "None":  # without a marker, one point would be invisible
+                    look = replace(look, marker="x", markersize=5)
+                axes.plot(*zip(*points, strict=True), **asdict(look), zorder=3 + order)
         _limit(axes, [_points(line.results, metric) for line in (*measured, *published)], metric.unit, log_rate)
         if i in (0, len(metrics) - 1):  # the lowest of its column
             axes.set_xlabel("bits per pixel" if i else rates, color=theme.text)
     return figure
 
 
-def _measured_look(name: str, theme: _Theme) -> dict[str, Any]:
+def _line(curve: Curve, look: _Look) -> _Line:
+    return _Line(curve.label, curve.results, look)
+
+
+def _measured_look(name: str, theme: _Theme) -> _Look:
     style = STYLES.get(name, _OTHER)
-    ours = name == "vqcodec"
-    return {
-        "color": style.light if theme is _LIGHT else style.dark,
-        "marker": style.marker,
-        "linewidth": 2.6 if ours else 1.5,
-        "markersize": 7.5 if ours else 5.5,
-        "markeredgecolor": theme.background,  # keeps markers apart where they meet
-        "markeredgewidth": 0.7,
-    }
+    ours = name == OWN
+    return _Look(
+        color=style.light if theme is _LIGHT else style.dark,
+        linewidth=2.6 if ours else 1.5,
+        marker=style.marker,
+        markersize=7.5 if ours else 5.5,
+        markeredgecolor=theme.background,  # keeps markers apart where they meet
+        markeredgewidth=0.7,
+    )
 
 
-def _published_look(index: int, theme: _Theme) -> dict[str, Any]:
+def _published_look(index: int, theme: _Theme) -> _Look:
     grey = theme.greys[index // len(_DASHES) % len(theme.greys)]
-    return {"color": grey, "linestyle": (0, _DASHES[index % len(_DASHES)]), "linewidth": 1.1}
+    return _Look(color=grey, linewidth=1.1, linestyle=(0, _DASHES[index % len(_DASHES)]))
 
 
-def _points(results: dict[str, Any], metric: Metric) -> list[_Point]:
+def _points(results: Columns, metric: Metric) -> list[Point]:
     """(bpp, metric) of each setting that can be drawn; none where the metric was not measured."""
-    values = results.get(metric.key, [])
-    return [(bpp, value) for bpp, value in zip(results["bpp"], values, strict=False) if _finite(bpp) and _finite(value)]
+    pairs = zip(results["bpp"], results.get(metric.key, []), strict=False)
+    return [(bpp, value) for bpp, value in pairs if _drawable(bpp) and _drawable(value)]
 
 
-def _finite(number: float | None) -> bool:
+def _drawable(number: float | None) -> bool:
     return number is not None and math.isfinite(number)
 
 
 def _legend(measured: Sequence[_Line], published: Sequence[_Line]) -> list[_Entry]:
-    """What was measured on the first rows, what was published on rows of its own, none wider than the figure."""
+    """Measured curves first, then published ones on rows of their own; no row is wider than the figure."""
     entries: list[_Entry] = []
     row = 0
     for heading, lines in (("", measured), (_PUBLISHED, published)):
@@ -242,7 +255,7 @@ def _draw_legend(figure: "Figure", entries: Sequence[_Entry], theme: _Theme, hei
         x, y = entry.x / 72, (height - _EDGE - _LINE * (entry.row + 0.5)) / 72
         if entry.line:
             ends = x, x + (_SAMPLE - 6) / 72
-            line = Line2D([ends[0], sum(ends) / 2, ends[1]], [y] * 3, **entry.line.look, markevery=[1])
+            line = Line2D([ends[0], sum(ends) / 2, ends[1]], [y] * 3, **asdict(entry.line.look), markevery=[1])
             line.set_transform(figure.dpi_scale_trans)
             figure.add_artist(line)
             x += _SAMPLE / 72
@@ -283,7 +296,7 @@ def _dress(axes: "Axes", metric: Metric, theme: _Theme) -> None:
     axes.tick_params(which="both", color=theme.quiet, labelcolor=theme.quiet, labelsize=_FONT - 0.5)
 
 
-def _limit(axes: "Axes", curves: Sequence[Sequence[_Point]], unit: str, log_rate: bool) -> None:
+def _limit(axes: "Axes", curves: Sequence[Sequence[Point]], unit: str, log_rate: bool) -> None:
     """Show where the first of ``curves`` is, and of the others what is near it."""
     rates, values = zip(*curves[0], strict=True)
     lowest, highest = min(rates), max(rates)
@@ -306,7 +319,7 @@ def _limit(axes: "Axes", curves: Sequence[Sequence[_Point]], unit: str, log_rate
     axes.set_yticks(value_ticks, [f"{value:.4g}".replace("-", "−") for value in value_ticks])
 
 
-def _within(curve: Sequence[_Point], left: float, right: float) -> Iterator[float]:
+def _within(curve: Sequence[Point], left: float, right: float) -> Iterator[float]:
     """The metric where the curve's line is between two rates: at its points, and where it comes in or goes out."""
     yield from (value for rate, value in curve if left <= rate <= right)
     for (a, low), (b, high) in itertools.pairwise(curve):

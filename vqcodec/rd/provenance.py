@@ -1,71 +1,123 @@
-"""Where a result comes from: versions, machine, model and command; and how it is stored.
+"""Where a result comes from: versions, machine, model and command.
 
 ::
 
-    packages, libraries, processor, weights, argv ──provenance──▶ plain dict ──write_json──▶ file
+    packages, libraries, processor, argv ──Surroundings.now──┐
+    codec, weights ──────────────────────────────────────────┴─Provenance.of──▶ frozen dataclass ──asdict──▶ JSON
 
-Nothing here names a person, a host or a folder outside the repository, since results are published.
+Results are published, so none of these facts names a person, a host or a folder outside the repository.
 """
 
 import datetime
 import hashlib
 import importlib.metadata
-import json
-import os
 import platform
-import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from PIL import features
 
 from vqcodec import __version__
 from vqcodec.codec import Codec
-from vqcodec.files.atomic import write_atomic
+from vqcodec.jsonfile import JsonObject
+from vqcodec.machine import Machine
 
-__all__ = ["command_line", "cores", "image_facts", "package_version", "provenance", "surroundings", "write_json"]
-
-
-def provenance(codec: Codec, weights: Path, *, threads: int) -> dict[str, Any]:
-    """Facts about this run of ``codec``, whose file is ``weights``; ``threads`` is what the caller gave torch."""
-    return surroundings(threads=threads) | {
-        "weights": {
-            "name": codec.name,
-            "fingerprint": codec.fingerprint.hex(),
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-            "bytes": weights.stat().st_size,
-        },
-        "device": str(codec.device),
-    }
+__all__ = [
+    "ImageFacts",
+    "Provenance",
+    "Surroundings",
+    "WeightsFacts",
+    "command_line",
+    "image_facts",
+    "package_version",
+    "provenance",
+    "surroundings",
+]
 
 
-def surroundings(*, threads: int) -> dict[str, Any]:
-    """Facts about a run whatever it measures: date, command, versions, machine."""
-    packages = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "pytorch-msssim", "ssimulacra2")
-    libraries = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": command_line(sys.argv),
-        "versions": {
-            "vqcodec": __version__,
-            "python": platform.python_version(),
-            **{name: package_version(name) for name in packages},
-            **{name: features.version(name) for name in libraries},
-        },
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cpu": _cpu(),
-            "cores": cores(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        },
-        "threads": threads,
-    }
+@dataclass(frozen=True)
+class ImageFacts:
+    """What identifies an image in a result: ``name`` without folders, sides in pixels, SHA-256 of the file in hex."""
+
+    name: str
+    width: int
+    height: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class WeightsFacts:
+    """What identifies a model: its name, the fingerprint that files carry (hex), and its file."""
+
+    name: str
+    fingerprint: str
+    sha256: str
+    bytes: int
+
+
+_PACKAGES = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "pytorch-msssim", "ssimulacra2")
+_LIBRARIES = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Facts about a run, whatever it measures.
+
+    Attributes:
+        date: ISO 8601, UTC.
+        command: as :func:`command_line` gives it.
+        versions: of Python, of packages and of the libraries behind Pillow; None for what is not installed.
+        machine: what it ran on.
+        threads: that the caller gave torch.
+    """
+
+    date: str
+    command: str
+    versions: Mapping[str, str | None]
+    machine: Machine
+    threads: int
+
+    @classmethod
+    def now(cls, *, threads: int) -> "Surroundings":
+        """The facts about this process."""
+        versions: dict[str, str | None] = {"vqcodec": __version__, "python": platform.python_version()}
+        versions |= {name: package_version(name) for name in _PACKAGES}
+        versions |= {name: features.version(name) for name in _LIBRARIES}
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        return cls(today, command_line(sys.argv), versions, Machine.this(), threads)
+
+
+@dataclass(frozen=True)
+class Provenance(Surroundings):
+    """Facts about a run of a model: the surroundings, the weights, and the device that it computed on."""
+
+    weights: WeightsFacts
+    device: str
+
+    @classmethod
+    def of(cls, codec: Codec, weights: Path, *, threads: int) -> "Provenance":
+        """The facts about this run of ``codec``, whose file is ``weights``."""
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        model = WeightsFacts(codec.name, codec.fingerprint.hex(), digest, weights.stat().st_size)
+        return cls(**vars(Surroundings.now(threads=threads)), weights=model, device=str(codec.device))
+
+
+def image_facts(path: Path, width: int, height: int) -> JsonObject:
+    """:class:`ImageFacts` of the file ``path`` as JSON stores them."""
+    return asdict(ImageFacts(path.name, width, height, hashlib.sha256(path.read_bytes()).hexdigest()))
+
+
+def provenance(codec: Codec, weights: Path, *, threads: int) -> JsonObject:
+    """:class:`Provenance` as JSON stores it."""
+    return asdict(Provenance.of(codec, weights, threads=threads))
+
+
+def surroundings(*, threads: int) -> JsonObject:
+    """:class:`Surroundings` as JSON stores them."""
+    return asdict(Surroundings.now(threads=threads))
 
 
 def command_line(argv: Sequence[str]) -> str:
@@ -74,24 +126,6 @@ def command_line(argv: Sequence[str]) -> str:
     ours = program.parent.name != "benchmarks"
     start = ["vqcodec"] if ours else ["python", "-m", f"benchmarks.{program.stem}"]
     return shlex.join([*start, *map(_public, argv[1:])])
-
-
-def image_facts(path: Path, width: int, height: int) -> dict[str, Any]:
-    """What identifies an image in a result."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"name": path.name, "width": width, "height": height, "sha256": digest}
-
-
-def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write ``result``, a list of numbers on one line so that two results can be compared by eye."""
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-    text = re.sub(r"\[\n([-+.\deE,\s]+)\]", lambda match: f"[{' '.join(match[1].split())}]", text)
-    write_atomic(path, f"{text}\n".encode())
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def package_version(package: str) -> str | None:
@@ -115,13 +149,3 @@ def _public(argument: str) -> str:
         return argument
     path, here = path.resolve(), Path.cwd()
     return option + equals + (str(path.relative_to(here)) if path.is_relative_to(here) else path.name)
-
-
-def _cpu() -> str:
-    """The processor's name; the platform module knows it on some systems only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -1,118 +1,128 @@
-"""A report: measure, work out, draw, write.
+"""A report: measure, analyse, draw, write.
 
 ::
 
-    images ──gather──▶ sweep ──▶ measurements ──assemble──▶ result ─┬─▶ rd.json, per_image.csv
-               vqcodec and Pillow's codecs,          ▲              ├─▶ rd.png, rd-dark.png, rd.svg
-               in worker processes             published curves     └─▶ index.html with pictures
+    images ──gather──▶ sweep ──▶ measurements ──analyse──▶ Result ─┬─▶ rd.json, per_image.csv
+               vqcodec and Pillow's codecs,         ▲              ├─▶ rd.png, rd-dark.png, rd.svg
+               in worker processes            published curves     └─▶ index.html with pictures
 
 Rates are those of whole files, distortions those of decoded 8-bit pixels, means are of per-image values.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vqcodec.codec import Codec, pick_device
 from vqcodec.errors import MissingPackageError, ReportError
 from vqcodec.files.atomic import write_atomic
+from vqcodec.jsonfile import write_json
+from vqcodec.machine import cores
 from vqcodec.metrics import METRICS, available
-from vqcodec.rd.anchors import ANCHORS
+from vqcodec.rd.analysis import Measured, analyse, rows_of
+from vqcodec.rd.anchors import ANCHORS, OWN, Setting
 from vqcodec.rd.overlay import read_overlay
 from vqcodec.rd.page import render
 from vqcodec.rd.pictures import choose_settings, gallery
 from vqcodec.rd.plot import PLOTS, plot
-from vqcodec.rd.provenance import cores, provenance, write_json
-from vqcodec.rd.result import assemble, csv_text
-from vqcodec.rd.sweep import OWN, PARTS, Measurement, Plan, gather, sweep
+from vqcodec.rd.provenance import Provenance
+from vqcodec.rd.result import Result, RunProvenance, csv_text
+from vqcodec.rd.sources import gather
+from vqcodec.rd.store import Measurement
+from vqcodec.rd.sweep import PARTS, Plan, sweep
 from vqcodec.weights import find_weights
 
-__all__ = ["DEFAULT_QUALITIES", "run"]
+__all__ = ["DEFAULT_QUALITIES", "Options", "make_report"]
 
 DEFAULT_QUALITIES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 PAGE_BYTES = 29_000_000  # of pictures; in base64, with the tables, the page stays under 40 MB
 
 
-def run(
-    sources: Sequence[Path],
-    output: Path,
-    *,
-    qualities: Sequence[int] = DEFAULT_QUALITIES,
-    anchors: Sequence[str] = tuple(ANCHORS),
-    overlays: Sequence[str] = (),
-    metrics: Sequence[str] | None = None,
-    weights: Path | None = None,
-    device: str = "auto",
-    jobs: int = 1,
-    threads: int | None = None,
-    log_rate: bool = False,
-    quiet: bool = False,
-) -> dict[str, Any]:
-    """Measure ``sources``, images or folders of them, and write a report to the folder ``output``.
+@dataclass(frozen=True)
+class Options:
+    """What a report measures, and how.
 
-    Args:
-        sources: image files and folders.
-        output: made if need be; a report that is there already is gone on with.
+    Attributes:
         qualities: of vqcodec, rising.
-        anchors: names of Pillow's codecs to measure beside it.
-        overlays: files of published curves, as :func:`vqcodec.rd.overlay.read_overlay` reads them.
+        anchors: names of Pillow's codecs to measure beside vqcodec.
+        overlays: files of published curves, as :func:`vqcodec.rd.overlay.read_overlay` takes them.
         metrics: names of distortions; None for all whose packages are installed.
-        weights: a model other than the shipped one.
-        device: where vqcodec computes.
+        weights: the model's file; None for the shipped model.
+        device: where vqcodec computes: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         jobs: worker processes.
-        threads: of each; None to share the cores out.
+        threads: of each worker; None to divide the cores among them.
         log_rate: draw the pictures over the logarithm of the rate.
-        quiet: without progress bars.
-
-    Returns what ``rd.json`` holds; ``"skipped"`` in it lists images that could not be measured.
-
-    Raises VqcodecError when nothing can be measured or written. What was measured until then is kept.
     """
-    published = [curve for file in overlays for curve in read_overlay(file)]
-    chosen, notes = _metrics(metrics)
+
+    qualities: Sequence[int] = DEFAULT_QUALITIES
+    anchors: Sequence[str] = tuple(ANCHORS)
+    overlays: Sequence[str] = ()
+    metrics: Sequence[str] | None = None
+    weights: Path | None = None
+    device: str = "auto"
+    jobs: int = 1
+    threads: int | None = None
+    log_rate: bool = False
+
+
+def make_report(
+    sources: Sequence[Path], output: Path, options: Options | None = None, *, quiet: bool = False
+) -> Result:
+    """Measure ``sources``, images or folders of images, and write a report to the folder ``output``.
+
+    The folder is made if need be; a report that was begun there is continued. ``quiet`` shows no progress bars.
+
+    Returns the figures, as ``rd.json`` holds them; ``skipped`` lists images that could not be measured.
+
+    Raises VqcodecError if nothing can be measured or written. Everything that was measured until then is kept.
+    """
+    options = options or Options()
+    published = [curve for file in options.overlays for curve in read_overlay(file)]
+    metrics, notes = _metrics(options.metrics)
     _check_folder(output)
     images, unreadable, warnings = gather(sources, beside=output)
-    place = pick_device(device)
-    model = find_weights() if weights is None else weights
-    codec = Codec.load(model, device=place.type)
-    threads = threads or max(1, cores() // jobs)
-    settings: dict[str, Sequence[dict[str, Any]]] = {OWN: [{"quality": quality} for quality in qualities]}
-    settings |= {name: ANCHORS[name].settings for name in anchors}
-    plan = Plan(images, settings, chosen, model, codec.fingerprint.hex(), place.type, threads)
-    parts, failed = sweep(plan, output, jobs=jobs, quiet=quiet)
-    skipped = [*unreadable, *failed]
-    measured = [image for image in images if image.name not in dict(failed)]
-    if not measured:
-        raise ReportError(f"{failed[0][0]}: {failed[0][1]}; there is no other image to measure")
-    figures, rows = assemble(measured, settings, parts, codec.model.levels, published, _name(sources))
-    many = f"over {_name(sources)}, mean of {len(measured)} images"
-    own = {key: figures.pop(key) for key in ("name", "label")}
-    result = own | {
-        "description": f"rate and distortion {many if len(measured) > 1 else f'of {measured[0].name}'}",
-        **figures,
-        "notes": [*notes, *figures["notes"], *_thread_notes(parts.values()), *warnings],
-        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
-        "provenance": provenance(codec, model, threads=threads) | {"jobs": jobs, "metrics": list(chosen)},
-    }
-    write_json(output / "rd.json", result)
+    device = pick_device(options.device).type
+    weights = options.weights or find_weights()
+    codec = Codec.load(weights, device=device)
+    threads = options.threads or max(1, cores() // options.jobs)
+    settings: dict[str, Sequence[Setting]] = {OWN: [Setting({"quality": quality}) for quality in options.qualities]}
+    settings |= {name: ANCHORS[name].settings for name in options.anchors}
+    plan = Plan(images, settings, metrics, weights, codec.fingerprint.hex(), device, threads)
+    parts, failed = sweep(plan, output, jobs=options.jobs, quiet=quiet)
+    names = {one.name for one in failed}
+    images = [image for image in images if image.name not in names]
+    if not images:
+        raise ReportError(f"{failed[0].name}: {failed[0].reason}; there is no other image to measure")
+    measured = Measured(images, settings, parts, codec.model.levels, _name(sources))
+    facts = vars(Provenance.of(codec, weights, threads=threads))
+    provenance = RunProvenance(**facts, jobs=options.jobs, metrics=metrics)
+    result = analyse(measured, provenance, overlays=published, notes=notes, skipped=[*unreadable, *failed])
+    result = replace(result, notes=[*result.notes, *_thread_notes(parts.values()), *warnings])
+    return _write(result, measured, codec, output, log_rate=options.log_rate, quiet=quiet)
+
+
+def _write(result: Result, measured: Measured, codec: Codec, output: Path, *, log_rate: bool, quiet: bool) -> Result:
+    """Write every file of the report; returns the result, with a note if there are no plots."""
+    rows = rows_of(measured)
+    write_json(output / "rd.json", result.to_json())
     write_atomic(output / "per_image.csv", csv_text(rows).encode())
     try:
         plot(result, output, log_rate=log_rate)
     except MissingPackageError as error:
-        for name in PLOTS:  # of an earlier run, which say something else
+        for name in PLOTS:  # those of an earlier run would contradict the new figures
             (output / name).unlink(missing_ok=True)
-        result["notes"].append(str(error))
-        write_json(output / "rd.json", result)
-    curves = {OWN: result["results"]["bpp"], **{one["name"]: one["results"]["bpp"] for one in result["anchors"]}}
+        result = replace(result, notes=[*result.notes, str(error)])
+        write_json(output / "rd.json", result.to_json())
+    chosen = choose_settings({curve.name: curve.results["bpp"] for curve in (result.own, *result.anchors)})
     shown = gallery(
-        measured, choose_settings(curves), parts, codec, output / PARTS / "pictures", budget=PAGE_BYTES, quiet=quiet
+        measured.images, chosen, measured.parts, codec, output / PARTS / "pictures", budget=PAGE_BYTES, quiet=quiet
     )
     write_atomic(output / "index.html", render(result, rows, shown.pictures, stored=shown.stored).encode())
     return result
 
 
 def _thread_notes(parts: Iterable[Measurement]) -> list[str]:
-    """What to say where the times of several runs come together."""
+    """A note if times of several runs with different threads come together."""
     counts = sorted({part.threads for part in parts})
     if len(counts) == 1:
         return []
@@ -131,7 +141,7 @@ def _check_folder(folder: Path) -> None:
 def _metrics(names: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """The metrics to measure, and a note on each that is not installed.
 
-    Raises MissingPackageError if one was asked for that is not.
+    Raises MissingPackageError if ``names`` has a metric that is not installed.
     """
     if names is None:
         missing = [metric for metric in METRICS if not available(metric.name)]
@@ -144,6 +154,6 @@ def _metrics(names: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 
 def _name(sources: Sequence[Path]) -> str:
-    """What was measured, without the folders that lead there."""
+    """The name of the first source, without the folders that lead to it, and the number of the others."""
     names = [source.resolve().name for source in sources]
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -1,81 +1,78 @@
-"""A result as Markdown: the short table of the terminal, and the long ones of a README.
+"""A result as Markdown: the short table of the terminal, the long ones of a stored report, one sentence of a README.
 
 ::
 
-    rd.json ─┬─ summary ──▶ the curve, BD figures, notes
-             └─ markdown ─▶ the same with rates, levels, codebooks and checks
+    Result ──┬─ summary ──▶ the curve, BD figures, notes
+             ├─ markdown ─▶ the same with rates, levels, codebooks and checks
+             └─ headline ─▶ bits against each anchor, in words
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from vqcodec.metrics import METRICS
+from vqcodec.metrics import METRICS, Metric
+from vqcodec.rd.result import Comparison, LevelUsage, Result
 
 __all__ = ["markdown", "summary"]
 
 
-def summary(result: dict[str, Any]) -> str:
+def summary(result: Result) -> str:
     """The curve of vqcodec, its BD figures, and the notes."""
-    results = result["results"]
-    shown = _metrics(results)
-    heads = ["quality", "bpp", *(head for head, _, _ in shown), "median encode, s", "median decode, s"]
+    results = result.own.results
+    metrics = _measured(result)
+    heads = ["quality", "bpp", *map(_head, metrics), "median encode, s", "median decode, s"]
     times = [results["encoding_time"], results["decoding_time"]]
     rows = [
-        [
-            *_start(result, i),
-            *(form(results[key][i]) for _, key, form in shown),
-            *(f"{seconds[i]:.2f}" for seconds in times),
-        ]
-        for i in range(len(result["settings"]))
+        [*_start(result, metrics, i), *(f"{seconds[i]:.2f}" for seconds in times)]
+        for i in range(len(result.own.settings))
     ]
-    blocks = [_table(heads, rows), *_bd_table(result["bd"])]
-    if result["notes"]:
-        blocks.append("\n".join(f"- {note}" for note in result["notes"]))
+    blocks = [_table(heads, rows), *_bd_table(result.bd)]
+    if result.notes:
+        blocks.append("\n".join(f"- {note}" for note in result.notes))
     return "\n\n".join(blocks)
 
 
-def markdown(result: dict[str, Any]) -> str:
+def markdown(result: Result) -> str:
     """The tables of a result: curve, BD figures, codebooks, checks."""
-    results, levels = result["results"], result["rates"]["level_bpp"]
-    uniform, static = result["rates"]["uniform_bpp"], result["rates"]["static_bpp"]
-    shown = _metrics(results)
+    rates, levels = result.rates, result.rates.level_bpp
+    metrics = _measured(result)
     curve = [
         [
-            *_start(result, i),
-            *(form(results[key][i]) for _, key, form in shown),
-            f"{uniform[i]:.2f}",
-            f"{static[i]:.3f}",
+            *_start(result, metrics, i),
+            f"{rates.uniform_bpp[i]:.2f}",
+            f"{rates.static_bpp[i]:.3f}",
             *(f"{100 * level[i] / bpp:.1f} %" for level in levels),
             f"{100 * (1 - sum(level[i] for level in levels) / bpp):.1f} %",
         ]
-        for i, bpp in enumerate(results["bpp"])
+        for i, bpp in enumerate(result.own.results["bpp"])
     ]
-    heads = [head for head, _, _ in shown]
-    heads = ["quality", "bpp", *heads, "uniform", "static", *(f"level {i}" for i in range(len(levels))), "framing"]
+    heads = ["quality", "bpp", *map(_head, metrics), "uniform", "static"]
+    heads += [*(f"level {i}" for i in range(len(levels))), "framing"]
     usage = _table(
         ["level", "stride", "codebooks", "codewords in use", "perplexity"],
-        map(_usage_row, enumerate(result["usage"])),
+        (_usage_row(i, level) for i, level in enumerate(result.usage)),
     )
-    weights = result["provenance"]["weights"]
+    weights = result.provenance.weights
     title = (
-        f"{len(result['images'])} images, mean of each; weights {weights['name']} {weights['fingerprint']}. “Uniform” "
+        f"{len(result.images)} images, mean of each; weights {weights.name} {weights.fingerprint}. “Uniform” "
         "and “static” are the bpp of the same codes at log2 K bits each and at the entropy of their frequencies; a "
         "level's column is its share of the file."
     )
-    return "\n\n".join([title, _table(heads, curve), *_bd_table(result["bd"]), usage, "\n".join(_checks(result))])
+    return "\n\n".join([title, _table(heads, curve), *_bd_table(result.bd), usage, "\n".join(_checks(result))])
 
 
-def _start(result: dict[str, Any], index: int) -> list[str]:
-    return [f"{result['settings'][index]['quality']}", f"{result['results']['bpp'][index]:.3f}"]
+def _start(result: Result, metrics: Sequence[Metric], index: int) -> list[str]:
+    """Quality, bpp and metrics of a point of vqcodec's curve."""
+    results = result.own.results
+    start = [f"{result.own.settings[index].quality}", f"{results['bpp'][index]:.3f}"]
+    return start + [_figure(results[metric.key][index]) for metric in metrics]
 
 
-def _metrics(results: dict[str, Any]) -> list[tuple[str, str, Callable[[float], str]]]:
-    """Heading, key and format of each metric that was measured."""
-    return [
-        (f"{metric.label}, {metric.unit}" if metric.unit else metric.label, metric.key, _figure)
-        for metric in METRICS
-        if metric.key in results
-    ]
+def _measured(result: Result) -> list[Metric]:
+    return [metric for metric in METRICS if metric.key in result.own.results]
+
+
+def _head(metric: Metric) -> str:
+    return f"{metric.label}, {metric.unit}" if metric.unit else metric.label
 
 
 def _figure(value: float) -> str:
@@ -92,56 +89,53 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def _bd_table(comparisons: Sequence[dict[str, Any]]) -> list[str]:
-    """A row for each curve that ours is compared with: BD-rates in each metric, then BD-PSNR and the range of PSNR."""
+def _bd_table(comparisons: Sequence[Comparison]) -> list[str]:
+    """For each other curve a row: BD-rate in each metric, then BD-PSNR and the range of PSNR that both curves reach."""
     if not comparisons:
         return []
-    shown = [metric for metric in METRICS if any(bd["metric"] == metric.key for bd in comparisons)]
-    curves: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    shown = [metric for metric in METRICS if any(bd.metric == metric.key for bd in comparisons)]
+    curves: dict[tuple[str, str], dict[str, Comparison]] = {}
     for bd in comparisons:
-        curves.setdefault((bd["label"], bd["anchor"]), {})[bd["metric"]] = bd
+        curves.setdefault((bd.label, bd.anchor), {})[bd.metric] = bd
     rows = [_bd_row(label, by_metric, [metric.key for metric in shown]) for (label, _), by_metric in curves.items()]
     heads = ["against", *(f"BD-rate, {metric.label}" for metric in shown), "BD-PSNR", "common PSNR"]
     return [_table(heads, rows)]
 
 
-def _bd_row(label: str, by_metric: dict[str, dict[str, Any]], keys: Sequence[str]) -> list[str]:
-    first = next(iter(by_metric.values()))
-    psnr = by_metric.get("psnr-rgb", {"bd_metric": None, "common": None, "note": ""})
-    found = [by_metric.get(key) for key in keys]
-    gain, common = psnr["bd_metric"], psnr["common"]
+def _bd_row(label: str, by_metric: Mapping[str, Comparison], keys: Sequence[str]) -> list[str]:
+    first, psnr = next(iter(by_metric.values())), by_metric.get("psnr-rgb")
+    rates = [by_metric[key].bd_rate if key in by_metric else None for key in keys]
+    gain, common, note = (psnr.bd_metric, psnr.common, psnr.note) if psnr else (None, None, "")
     return [
-        f"{label} (published)" if first["published"] else label,
-        *("–" if bd is None or bd["bd_rate"] is None else _signed(bd["bd_rate"], " %", 1) for bd in found),
+        f"{label} (published)" if first.published else label,
+        *("–" if rate is None else _signed(rate, " %", 1) for rate in rates),
         "–" if gain is None else _signed(gain, " dB"),
-        psnr["note"] or ("–" if common is None else "{:.1f} to {:.1f} dB".format(*common)),
+        note or ("–" if common is None else f"{common[0]:.1f} to {common[1]:.1f} dB"),
     ]
 
 
-def _usage_row(numbered: tuple[int, dict[str, Any]]) -> list[str]:
-    index, level = numbered
-    groups, size = level["groups"], level["codebook_size"]
-    perplexity = level["perplexity"]
+def _usage_row(index: int, level: LevelUsage) -> list[str]:
+    groups, size, perplexity = level.groups, level.codebook_size, level.perplexity
     return [
         f"{index}",
-        f"{level['stride']}",
+        f"{level.stride}",
         f"{groups} × {size}",
-        f"{100 * (1 - level['dead'] / (groups * size)):.1f} %",
+        f"{100 * (1 - level.dead / (groups * size)):.1f} %",
         f"{sum(perplexity) / groups:.1f} ({min(perplexity):.1f}–{max(perplexity):.1f})",
     ]
 
 
-def _checks(result: dict[str, Any]) -> list[str]:
-    coding, rising = result["checks"]["coding"], result["checks"]["monotone"]
-    falls = ", ".join(f"{a} to {b}" for a, b in rising["falls"])
+def _checks(result: Result) -> list[str]:
+    coding, monotone = result.checks.coding, result.checks.monotone
+    falls = ", ".join(f"{a} to {b}" for a, b in monotone.falls)
     return [
-        f"- Payload beyond cross-entropy: {_signed(100 * coding['total_relative_excess'], ' %')} over "
-        f"{coding['files']} files, at most {_signed(100 * coding['largest_relative_excess'], ' %')} and "
-        f"{coding['largest_excess_bytes']:.1f} bytes in one; each within {100 * coding['limit_relative']:g} % + "
-        f"{coding['limit_bytes']} bytes: {_verdict(coding['passed'])}",
-        f"- On the mean, more quality gives more bits and more PSNR at each step: {_verdict(rising['passed'])}"
+        f"- Payload beyond cross-entropy: {_signed(100 * coding.total_relative_excess, ' %')} over "
+        f"{coding.files} files, at most {_signed(100 * coding.largest_relative_excess, ' %')} and "
+        f"{coding.largest_excess_bytes:.1f} bytes in one; each within {100 * coding.limit_relative:g} % + "
+        f"{coding.limit_bytes} bytes: {_verdict(coding.passed)}",
+        f"- On the mean, more quality gives more bits and more PSNR at each step: {_verdict(monotone.passed)}"
         + (f" (not from quality {falls})" if falls else ""),
-        *(f"- {note}" for note in result["notes"]),
+        *(f"- {note}" for note in result.notes),
     ]
 
 

@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import json
 import math
-import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.config import DEFAULT_QUALITY, Config
 from vqcodec.files.atomic import write_atomic
+from vqcodec.machine import cores, processor
 from vqcodec.metrics import bpp, psnr
 from vqcodec.networks.quantize import VectorQuantizer
 from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
@@ -151,7 +151,7 @@ def _card(
         + (" (of pixels)" if level.pixels else "")
         for level in config.model.levels
     )
-    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else _cpu()
+    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else f"{processor()}, {cores()} cores"
     pixels = sum(image.shape[1] * image.shape[2] for image in run.photographs.images) / 1e6
     lines = [
         f"# Model card: {name}",
@@ -197,13 +197,3 @@ def _phases(log: Path) -> dict[str, dict[str, float]]:
             if entry.get("loss") is not None:
                 last[entry["phase"]] = entry
     return last
-
-
-def _cpu() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
