@@ -194,6 +194,27 @@ def test_bad_input_is_one_line(
     assert not (folder / "r").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (["-q", "50"], "1 quality gives"),
+        (["-q", "10,50,90"], "3 qualities give"),
+        (["-q", "10,50,90,100"], None),
+        (["-q", "10,50,90", "--anchors", "none"], None),
+        (["-q", "10,50,90", "--quiet"], None),
+        ([], None),
+    ],
+)
+def test_too_few_qualities_for_bd_rates_are_said_before_any_work(
+    options: list[str], given: str | None, rd_curve: Callable[..., Run], folder: Path
+) -> None:
+    run = rd_curve("none", "-o", "r", *options)
+    *warnings, error = run.stderr.splitlines()
+    assert error == "vqcodec: error: none: does not exist, expected an image or a folder of images"
+    need = "no BD-rates, which need at least 4 points of each curve: add qualities with -q"
+    assert warnings == ([] if given is None else [f"vqcodec: warning: {given} {need}"])
+
+
 def test_the_readme_shows_what_is_stored(root: Path) -> None:
     path = root / "benchmarks" / "results" / "kodak" / "rd.json"
     stored = json.loads(path.read_text(encoding="utf-8"))

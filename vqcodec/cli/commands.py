@@ -484,6 +484,8 @@ def rd_curve(
         threads=threads,
         log_rate=log_rate,
     )
+    if not quiet and (warning := options.warning()):
+        _say("warning", f"{warning}: add qualities with -q")
     result = make_report(images, output, options, quiet=quiet)
     for skipped in result.skipped:
         _say("error", f"{skipped.name}: skipped: {skipped.reason}")

@@ -21,6 +21,7 @@ from vqcodec.machine import cores
 from vqcodec.metrics import METRICS, available
 from vqcodec.rd.analysis import Measured, analyse, rows_of
 from vqcodec.rd.anchors import ANCHORS, OWN, Setting
+from vqcodec.rd.curves import MIN_POINTS
 from vqcodec.rd.overlay import read_overlay
 from vqcodec.rd.page import render
 from vqcodec.rd.pictures import choose_settings, gallery
@@ -63,6 +64,14 @@ class Options:
     jobs: int = 1
     threads: int | None = None
     log_rate: bool = False
+
+    def warning(self) -> str | None:
+        """Why the report will have no BD-rates, although there are curves to compare with; None if it can have them."""
+        count = len(self.qualities)
+        if count >= MIN_POINTS or not (self.anchors or self.overlays):
+            return None
+        given = "1 quality gives" if count == 1 else f"{count} qualities give"
+        return f"{given} no BD-rates, which need at least {MIN_POINTS} points of each curve"
 
 
 def make_report(
