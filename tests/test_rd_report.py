@@ -19,13 +19,14 @@ from click.testing import Result as Run
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import tables
 from vqcodec.cli.commands import main
 from vqcodec.codec import Codec
 from vqcodec.files.images import read_image
 from vqcodec.metrics import METRICS, psnr
 from vqcodec.rd.anchors import ANCHORS
 from vqcodec.rd.result import Result, read_result
-from vqcodec.rd.tables import markdown, summary
+from vqcodec.rd.tables import summary
 from vqcodec.weights import load_weights
 
 FILES = {"rd.json", "per_image.csv", "rd.png", "rd-dark.png", "rd.svg", "index.html"}
@@ -215,23 +216,30 @@ def test_too_few_qualities_for_bd_rates_are_said_before_any_work(
     assert warnings == ([] if given is None else [f"vqcodec: warning: {given} {need}"])
 
 
-def test_the_readme_shows_what_is_stored(root: Path) -> None:
-    path = root / "benchmarks" / "results" / "kodak" / "rd.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
+def test_the_documents_show_what_is_stored(root: Path) -> None:
+    stored = read_result(root / tables.KODAK / "rd.json")
+    assert (root / tables.KODAK / "README.md").read_text(encoding="utf-8") == tables.kodak_page(stored)
     readme = (root / "README.md").read_text(encoding="utf-8")
-    assert markdown(read_result(path)) in readme
+    assert tables.marked(readme) == tables.headline_block(stored)
     shipped = load_weights(root / "weights" / "compact.safetensors")
-    assert stored["provenance"]["weights"]["fingerprint"] == shipped.fingerprint.hex()
-    assert [metric.key for metric in METRICS if metric.key in stored["results"]] == [metric.key for metric in METRICS]
-    assert len(stored["images"]) == 24
-    # Sentences outside the table quote BD-rates too.
-    against = {bd["label"]: bd["bd_rate"] for bd in stored["bd"] if bd["metric"] == "psnr-rgb"}
-    names = {"BPG": "bpg_444_x265_ycbcr", "VTM": "vtm"}
-    quotes = re.findall(r"([+−][\d.]+) % against (JPEG 2000|[A-Za-z]+)", readme)
-    assert len(quotes) >= 4
-    for quoted, label in quotes:
-        assert f"{against[names.get(label, label)]:+.1f}".replace("-", "−") == quoted
-    learned = re.findall(r"(bmshj2018-factorized|mbt2018)[a-z ]* \(([+−][\d.]+) %\)", readme)
-    assert len(learned) == 2
-    for label, quoted in learned:
-        assert f"{against[f'{label}_mse']:+.1f}".replace("-", "−") == quoted
+    assert stored.provenance.weights.fingerprint == shipped.fingerprint.hex()
+    assert [metric for metric in METRICS if metric.key in stored.own.results] == list(METRICS)
+    assert len(stored.images) == 24
+
+
+def test_sentences_quote_what_is_stored(root: Path) -> None:
+    stored = read_result(root / tables.KODAK / "rd.json")
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    names = {"vtm": "VTM", "bpg_444_x265_ycbcr": "BPG", "mbt2018_mse": "mbt2018"}
+    names["bmshj2018-factorized_mse"] = "bmshj2018-factorized"
+    rates = {names.get(bd.label, bd.label): bd.bd_rate for bd in stored.bd if bd.metric == "psnr-rgb"}
+    against = {name: rate for name, rate in rates.items() if rate is not None}
+    labels = "|".join(sorted(map(re.escape, against), key=len, reverse=True))
+    signed = re.findall(rf"([+−][\d.]+) % against ({labels})", readme)
+    signed += [(rate, label) for label, rate in re.findall(rf"({labels})[a-z ]* \(([+−][\d.]+) %\)", readme)]
+    for quoted, label in signed:
+        assert f"{against[label]:+.1f}".replace("-", "−") == quoted
+    worded = re.findall(rf"(\d+) % (fewer|more)(?: bits)? than ({labels})", readme)
+    assert len(worded) >= 3
+    for percent, side, label in worded:
+        assert (percent, side) == (f"{abs(against[label]):.0f}", "fewer" if against[label] < 0 else "more")

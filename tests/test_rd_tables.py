@@ -7,7 +7,7 @@ import pytest
 from tests.rd_example import example
 from vqcodec.rd.analysis import coding_check
 from vqcodec.rd.result import Comparison, MonotoneCheck, Result
-from vqcodec.rd.tables import markdown, summary
+from vqcodec.rd.tables import headline, markdown, summary
 
 
 @pytest.fixture
@@ -86,3 +86,23 @@ def test_summary_is_short(result: Result) -> None:
     assert sum("JPEG" in line for line in lines) == 1
     assert lines[-1] == "- something was left out"
     assert len(lines) == 11
+
+
+def test_headline(result: Result) -> None:
+    assert headline(result, ["jpeg", "webp"]) == (
+        "At equal PSNR-RGB, vqcodec needs 35 % fewer bits than JPEG; at equal SSIMULACRA2, 10 % fewer "
+        "(BD-rates of the means over 2 images)."
+    )
+    more = [
+        Comparison("webp", "WebP", False, "psnr-rgb", -0.2, None, None, ""),
+        Comparison("avif", "AVIF", False, "psnr-rgb", 4.6, None, None, ""),
+        Comparison("avif", "AVIF", False, "ssimulacra2", 34.0, None, None, ""),
+    ]
+    result = replace(result, bd=[*result.bd, *more])
+    assert headline(result, ["webp", "jpeg", "avif"]) == (
+        "At equal PSNR-RGB, vqcodec needs 0 % fewer bits than WebP, 35 % fewer than JPEG and 5 % more than AVIF; "
+        "at equal SSIMULACRA2, 10 % fewer bits than JPEG and 34 % more than AVIF "
+        "(BD-rates of the means over 2 images)."
+    )
+    with pytest.raises(ValueError, match="no BD-rate against any of vtm"):
+        headline(result, ["vtm"])  # published, and without a figure

@@ -1,0 +1,75 @@
+"""Write the tables that the repository shows of its stored results.
+
+::
+
+    results/kodak/rd.json ─┬─▶ results/kodak/README.md, all of it
+                           └─▶ README.md, the line between the marks
+
+Run from the repository's root:
+
+    python -m benchmarks.tables
+"""
+
+from pathlib import Path
+
+import click
+
+from vqcodec.files.images import write_atomic
+from vqcodec.rd.result import Result, read_result
+from vqcodec.rd.tables import headline, markdown
+
+__all__ = ["BEGIN", "END", "KODAK", "headline_block", "kodak_page", "marked"]
+
+KODAK = Path("benchmarks", "results", "kodak")
+BEGIN, END = "<!-- generated: python -m benchmarks.tables -->", "<!-- end of what is generated -->"
+ANCHORS = ("jpeg", "webp", "avif")  # that the headline names
+
+
+def kodak_page(result: Result) -> str:
+    """The text of ``results/kodak/README.md``."""
+    provenance = result.provenance
+    return f"""# vqcodec on Kodak
+
+{BEGIN}
+
+{headline(result, ANCHORS)}
+
+<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="rd-dark.png">
+  <img alt="PSNR, MS-SSIM and SSIMULACRA2 against bits per pixel" src="rd.png">
+</picture>
+
+{markdown(result)}
+
+Measured on {provenance.date} with vqcodec {provenance.versions["vqcodec"]}, Pillow {provenance.versions["pillow"]} and
+torch {provenance.versions["torch"]}. All figures are in `rd.json`, those of each file in `per_image.csv`.
+[benchmarks/README.md](../../README.md) says how they were measured.
+
+{END}
+"""
+
+
+def headline_block(result: Result) -> str:
+    """What README.md says between its marks, the marks included."""
+    return f"{BEGIN}\n{headline(result, ANCHORS)}\n{END}"
+
+
+def marked(text: str) -> str:
+    """The generated block of ``text`` with its marks. Raises ValueError unless there is exactly one."""
+    if (text.count(BEGIN), text.count(END)) != (1, 1) or text.index(END) < text.index(BEGIN):
+        raise ValueError(f"expected one block from {BEGIN} to {END}")
+    return text[text.index(BEGIN) : text.index(END) + len(END)]
+
+
+@click.command(help=__doc__)
+def main() -> None:
+    result = read_result(KODAK / "rd.json")
+    write_atomic(KODAK / "README.md", kodak_page(result).encode())
+    readme = Path("README.md")
+    text = readme.read_text(encoding="utf-8")
+    write_atomic(readme, text.replace(marked(text), headline_block(result)).encode())
+    click.echo(headline(result, ANCHORS))
+
+
+if __name__ == "__main__":
+    main()
