@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from vqcodec.files.images import write_atomic
+from vqcodec.files.atomic import write_atomic
 from vqcodec.rd.result import Result, read_result
 from vqcodec.rd.tables import headline, markdown
 
