@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from vqcodec.cli.commands import qualities as numbers
+from vqcodec.cli.options import qualities as numbers
 
 __all__ = ["FILE", "FOLDER", "STORED", "device", "make_folder", "numbers", "output", "weights"]
 

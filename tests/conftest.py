@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,3 +133,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".")]
+
+
+@pytest.fixture
+def picture(folder: Path) -> NDArray[np.uint8]:
+    """The pixels of ``photo.png`` in the current folder."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    from PIL import Image
+
+    Image.fromarray(pixels).save("photo.png")
+    return pixels
+
+
+@pytest.fixture
+def packed(picture: NDArray[np.uint8]) -> bytes:
+    """The bytes of ``photo.vq`` in the current folder, a container with everything in it."""
+    from tests.command import FINGERPRINT
+    from vqcodec.files.container import Container, pack
+
+    level = zlib.compress(picture.tobytes())
+    chunks = ((b"noTe", b"three"),)
+    data = pack(Container(12, 8, False, 60, FINGERPRINT, (level, b"\0" * 20), chunks))
+    Path("photo.vq").write_bytes(data)
+    return data

@@ -11,29 +11,24 @@ import sys
 import time
 import types
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
+from tests.command import FINGERPRINT, fails, run_module, vq
 from vqcodec import metrics
-from vqcodec.cli import commands
-from vqcodec.config import DEFAULT_QUALITY, Config
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
-from vqcodec.files import images, streams
+from vqcodec.files import images
 from vqcodec.files.container import Container, pack, parse
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
-
-FINGERPRINT = bytes.fromhex("c0dec001")
 
 
 class FakeCodec:
@@ -88,38 +83,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeCodec]:
     monkeypatch.setattr(metrics, "psnr", lambda x, x_hat: 33.118 if np.array_equal(x, x_hat) else 0.0)
     monkeypatch.setitem(sys.modules, "vqcodec.codec", codec)
     return codec.Codec  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def picture(folder: Path) -> NDArray[np.uint8]:
-    """The pixels of ``photo.png`` in the current folder."""
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
-    Image.fromarray(pixels).save("photo.png")
-    return pixels
-
-
-@pytest.fixture
-def packed(picture: NDArray[np.uint8]) -> bytes:
-    """The bytes of ``photo.vq`` in the current folder, a container with everything in it."""
-    level = zlib.compress(picture.tobytes())
-    chunks = ((b"noTe", b"three"),)
-    data = pack(Container(12, 8, False, 60, FINGERPRINT, (level, b"\0" * 20), chunks))
-    Path("photo.vq").write_bytes(data)
-    return data
-
-
-def vq(*arguments: str, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(commands.main, list(arguments), input=stdin, prog_name="vqcodec")
-
-
-def fails(result: Result, *parts: str, code: int = 1) -> None:
-    """One clear line on stderr that holds ``parts``, the first one only once, and nothing else anywhere."""
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith("vqcodec: error: ")
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.count(parts[0]) == 1
-    for part in parts:
-        assert part in result.stderr
 
 
 def test_encode_reports_one_line(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
@@ -219,12 +182,6 @@ def test_errors_about_streams(fake: type[FakeCodec], folder: Path, command: str)
     assert not os.listdir()
 
 
-def test_streams_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MAX_FILE_BYTES", 3_000_000)
-    fails(vq("info", "-", stdin=b"\x8f" * 3_000_000), "standard input: not a .vq file")
-    fails(vq("info", "-", stdin=b"\x8f" * 3_000_001), "standard input: expected at most 3,000,000 bytes")
-
-
 @pytest.mark.parametrize("command", ["encode", "decode"])
 def test_nothing_is_overwritten_without_force(
     fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes, command: str
@@ -283,13 +240,6 @@ def test_images_to_decode_and_vq_files_to_encode(
     os.link("photo.vq", "file.vq")
     fails(vq("encode", "file.vq", "photo.png"), f"file.vq: {file}")
     assert not fake.calls
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG 2000"])
-def test_images_are_known_by_how_they_begin(folder: Path, kind: str) -> None:
-    Image.new("RGB", (3, 2)).save("x", kind.replace(" ", ""))
-    assert streams.mistaken("x", ".png") == f"is a {kind} image, expected a .vq file"
-    assert streams.mistaken("x", ".vq") is None
 
 
 def test_devices_are_written_to_as_they_are(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
@@ -602,23 +552,6 @@ def test_names_that_a_terminal_would_act_on(fake: type[FakeCodec], packed: bytes
     fails(vq("decode", name, "-o", "x.png"), f"{seen}: empty file")
 
 
-def test_standard_output_that_takes_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a pipe may under PYTHONUNBUFFERED."""
-    taken = io.BytesIO()
-
-    class Unbuffered:
-        def write(self, data: memoryview) -> int:
-            return taken.write(data[:3])
-
-        def flush(self) -> None:
-            pass
-
-    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(buffer=Unbuffered()))
-    streams.write_bytes("-", b"ten bytes!")
-    monkeypatch.undo()
-    assert taken.getvalue() == b"ten bytes!"
-
-
 def test_verify(packed: bytes) -> None:
     Path("b.vq").write_bytes(packed[:-25])
     Path("c.vq").write_bytes(b"")
@@ -682,44 +615,6 @@ def test_interrupt(fake: type[FakeCodec], packed: bytes) -> None:
     fails(vq("decode", "photo.vq", "-o", "out.png"), "vqcodec: error: interrupted", code=130)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["encode"],
-        ["encode", "x", "-q", "0"],
-        ["encode", "x", "-q", "101"],
-        ["encode", "x", "-q", "7.5"],
-        ["encode", "x", "-j", "0"],
-        ["encode", "-", "x"],
-        ["encode", "-", "-o", "out/"],
-        ["encode", "x", "y", "-o", "-"],
-        ["decode"],
-        ["decode", "x", "--threads", "0"],
-        ["decode", "x", "--device", "tpu"],
-        ["decode", "x", "--levels", "0"],
-        ["decode", "x", "--max-pixels", "0"],
-        ["decode", "x", "--levels", "2", "--preview"],
-        ["decode", "x", "--salvage", "--preview"],
-        ["train", "x"],
-        ["verify"],
-        ["explode"],
-        ["info"],
-    ],
-)
-def test_wrong_usage_exits_with_2(folder: Path, arguments: list[str]) -> None:
-    result = vq(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Usage: vqcodec")
-
-
-def test_both_entry_points_have_the_same_default_quality(picture: NDArray[np.uint8]) -> None:
-    assert f"[default: {DEFAULT_QUALITY};" in " ".join(vq("encode", "--help").stdout.split())
-
-
-def test_version() -> None:
-    assert vq("--version").stdout == f"vqcodec {vqcodec.__version__}\n"
-
-
 def test_info(packed: bytes) -> None:
     size, level = len(packed), len(parse(packed).levels[0])
     framing = size - level - 25
@@ -749,125 +644,6 @@ def test_info_as_json(packed: bytes) -> None:
         "levels": [len(level) for level in parse(packed).levels],
         "chunks": [{"tag": "noTe", "bytes": 5}],
     }
-
-
-@pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """The calls that reach a stand-in for ``vqcodec.train.run``."""
-    calls: list[tuple[Any, ...]] = []
-
-    def run(data_dir: Path, run_dir: Path, config: Config, *, device: str, resume: bool, quiet: bool) -> Path:
-        calls.append((data_dir, run_dir, config, device, resume, quiet))
-        return run_dir / "compact.safetensors"
-
-    module = types.ModuleType("vqcodec.train")
-    module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vqcodec.train", module)
-    return calls
-
-
-def test_train(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
-    Path("data").mkdir()
-    Path("small.toml").write_text("[train]\nseed = 7\n")
-    result = vq("train", "data", "-o", "run")
-    assert (result.exit_code, result.output) == (0, "run/compact.safetensors: weights of a finished run\n")
-    options = ["--config", "small.toml", "--device", "cpu", "--resume", "--quiet"]
-    assert vq("train", "data", "-o", "run", *options).output == ""
-    data, run = Path("data"), Path("run")
-    assert trainer[0] == (data, run, Config(), "auto", False, False)
-    assert trainer[1] == (data, run, Config.from_dict({"train": {"seed": 7}}), "cpu", True, True)
-
-
-def test_train_refuses_before_it_starts(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
-    Path("bad.toml").write_text("[train]\nsede = 7\n")
-    fails(vq("train", "missing", "-o", "run"), "missing: not a folder")
-    fails(vq("train", ".", "-o", "run", "--config", "bad.toml"), "bad.toml: ", "sede")
-    fails(vq("train", ".", "-o", "run", "--config", "none.toml"), "none.toml: ")
-    assert not trainer
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("make", "quiet", "seconds", "shown"),
-    [
-        (Terminal, False, 0.1, True),
-        (Terminal, False, 0.0, False),
-        (Terminal, True, 0.1, False),
-        (io.StringIO, False, 0.1, False),
-    ],
-)
-def test_progress_only_for_long_work_on_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, make: Callable[[], io.StringIO], quiet: bool, seconds: float, shown: bool
-) -> None:
-    stream = make()
-    monkeypatch.setattr(sys, "stderr", stream)
-    with commands._Progress("encoding photo.png", quiet=quiet, delay=0.05):
-        time.sleep(seconds)
-    text = stream.getvalue()
-    assert text.startswith("\r| encoding photo.png, 0 s ") == shown
-    assert text.endswith("\r\033[K") == shown
-    assert bool(text) == shown
-
-
-def test_results_do_not_mix_with_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    with commands._Progress("encoding", quiet=False, delay=0.05) as progress:
-        progress.task = "encoding 1 of 2"
-        time.sleep(0.15)
-        progress.task = "encoding 2 of 2"
-        with progress.aside():
-            stream.write("result\n")
-            time.sleep(0.3)
-        time.sleep(0.3)
-    first, second = stream.getvalue().split("\r\033[Kresult\n")
-    assert "encoding 1 of 2, 0 s" in first
-    assert second.startswith("\r")
-    assert "encoding 2 of 2, 0 s" in second
-    assert second.endswith("\r\033[K")
-
-
-def run_module(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1]), **options.pop("env", {})}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False, **options)
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["encode", "--help"], ["info", "photo.vq"], ["verify", "photo.vq"]]
-)
-def test_quick_commands_never_import_torch_or_numpy(packed: bytes, arguments: list[str]) -> None:
-    result = run_module("-X", "importtime", "-m", "vqcodec", *arguments, stdout=subprocess.DEVNULL)
-    modules = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines()}
-    assert result.returncode == 0
-    assert "click" in modules
-    assert not modules & {"torch", "numpy", "PIL", "constriction", "safetensors"}
-
-
-def test_a_reader_that_went_away_is_no_error(packed: bytes) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    result = run_module("-m", "vqcodec", "info", "photo.vq", stdout=writing)
-    os.close(writing)
-    assert (result.returncode, result.stderr) == (1, "")
-
-
-def test_an_interrupt_after_the_work_is_quiet(packed: bytes) -> None:
-    late = "import atexit, os; atexit.register(os.kill, os.getpid(), 2); from vqcodec.cli.commands import main; main()"
-    result = run_module("-c", late, "info", "photo.vq", stdout=subprocess.PIPE)
-    assert (result.returncode, result.stderr) == (-2, "")
-    assert result.stdout.startswith("photo.vq: ")
-
-
-def test_names_that_are_not_text(packed: bytes) -> None:
-    os.rename("photo.vq", b"\xff.vq")
-    result = run_module("-m", "vqcodec", "info", os.fsdecode(b"\xff.vq"), stdout=subprocess.PIPE)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert ".vq: 12×8" in result.stdout
 
 
 # From here on, with the shipped weights.

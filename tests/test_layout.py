@@ -37,6 +37,11 @@ LIGHT = [
     "cli.jobs",
     "cli.batch",
     "cli.commands",
+    "cli.main",
+    "cli.messages",
+    "cli.options",
+    "cli.progress",
+    "cli.tools",
     "__main__",
 ]
 WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]

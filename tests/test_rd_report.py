@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import tables
-from vqcodec.cli.commands import main
+from vqcodec.cli.main import main
 from vqcodec.codec import Codec
 from vqcodec.files.images import read_image
 from vqcodec.metrics import METRICS, psnr

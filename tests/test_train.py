@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import vqcodec.train
-from vqcodec.cli.commands import main
+from vqcodec.cli.main import main
 from vqcodec.codec import Codec
 from vqcodec.config import Config, ModelConfig, PhaseConfig, TrainConfig
 from vqcodec.errors import ConfigError, TrainingError, TrainingPaused, WeightsError

@@ -1,6 +1,6 @@
 """``python -m vqcodec`` is the same as ``vqcodec``."""
 
-from vqcodec.cli.commands import main
+from vqcodec.cli.main import main
 
 __all__: list[str] = []
 

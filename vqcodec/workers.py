@@ -1,4 +1,4 @@
-"""Worker processes that end when they should: with the work, at an interrupt, and with whoever gave it to them.
+"""Worker processes that never stay behind: they end with the work, at an interrupt, and with their parent process.
 
 ::
 
@@ -24,7 +24,7 @@ from vqcodec.errors import VqcodecError
 
 __all__ = ["at_work"]
 
-_GRACE = 2.0  # seconds in which a worker may leave by itself
+_GRACE = 2.0  # seconds that a worker has to leave by itself
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -38,24 +38,24 @@ def _nothing() -> None:
 def at_work(
     work: Callable[[_T], _R], tasks: Sequence[_T], processes: int, prepare: Callable[[], None] = _nothing
 ) -> Iterator[list["Future[_R]"]]:
-    """The futures of ``work(task)`` for each of ``tasks``, in their order, while that many processes see to them.
+    """The futures of ``work(task)`` for each of ``tasks``, in their order, computed by ``processes`` processes.
 
-    The processes are spawned; ``work`` and ``prepare``, which each calls first, are sent to them. They end with the
-    block, however that ends, and with this process. One that is in the middle of a task is told to leave by a
-    SystemExit, and killed if it does not within seconds.
+    The processes are spawned and get copies of ``work`` and of ``prepare``, which each of them calls once at its start.
+    They end with the block, however it ends, and with this process. A process in the middle of a task gets a
+    SystemExit there, and is killed if it still runs seconds later.
 
-    Raises VqcodecError if a process is gone.
+    Raises VqcodecError if a process has died.
     """
     pool = concurrent.futures.ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _start, (work, prepare)
     )
     try:
-        with _interrupts_ignored():  # and by the workers too, which inherit that, from their first moment
+        with _interrupts_ignored():  # the workers inherit this
             futures = [pool.submit(_do, task) for task in tasks]
         yield futures
     except BrokenProcessPool:
         raise VqcodecError(
-            "a worker process ended early, perhaps for want of memory; what is complete is kept"
+            "a worker process ended early, perhaps for want of memory; completed files are kept"
         ) from None
     except BaseException:
         with _interrupts_ignored():
@@ -67,7 +67,7 @@ def at_work(
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # which alone gets them, and may set this
+    if threading.current_thread() is not threading.main_thread():  # only that one gets interrupts or may ignore them
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -78,7 +78,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _end_workers() -> None:
-    """Let the workers tidy up and leave; those that are deep in a computation are not waited for."""
+    """Let the workers clean up and leave; kill those that are still in a computation after ``_GRACE`` seconds."""
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.terminate()
@@ -103,7 +103,7 @@ def _start(work: Callable[[Any], Any], prepare: Callable[[], None]) -> None:
 
 
 def _follow_parent() -> None:
-    """End with the process that gives the tasks, however that ends: no one would tell a worker."""
+    """End this process after its parent, however that ended: a dead parent sends no signal."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -113,7 +113,7 @@ def _follow_parent() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Handler of SIGTERM: leave, but through the ``except`` and ``finally`` of whatever is being written."""
+    """Handler of SIGTERM: leave through every ``except`` and ``finally``, so that no half-written file stays behind."""
     raise SystemExit
 
 
@@ -121,4 +121,4 @@ def _do(task: Any) -> Any:
     try:
         return _work(task)
     except SystemExit:
-        os._exit(1)  # the pool would go on with the next task
+        os._exit(1)  # otherwise the pool would start the next task

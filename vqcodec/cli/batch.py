@@ -1,14 +1,13 @@
-"""Many files in one go: which ones, to which names, and by how many processes.
+"""Many files in one go: which files, under which names, in how many processes.
 
 ::
 
-    INPUTS, files and folders ──plan──▶ tasks: source ▶ target, in batches ──run_batches──▶ outcomes, in their order
-                                 │                                            │
-                  names that clash, outputs that exist                   here, one by one, or in N worker processes,
-                  end it before there is any work                        each of which loads what it needs
+    INPUTS, files and folders ──plan──▶ tasks: source ▶ target ──run_batches──▶ outcomes, in the order of the tasks
+                                 │                                   │
+                  raises before any work if names           here, one batch at a time, or in N worker processes,
+                  clash or outputs exist                    each of which loads its own models
 
-The outcome of a task is what the work on it returned, or a :class:`Failure`, which the other tasks do not suffer
-from.
+The outcome of a task is what the work on it returned, or a :class:`Failure`, which does not affect the other tasks.
 """
 
 import contextlib
@@ -38,13 +37,13 @@ class Failure:
 
 
 def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: bool) -> list[Task]:
-    """The tasks for ``sources``, files and folders, in their order; the folders of the outputs are made.
+    """The tasks for ``sources``, files and folders, in their order; creates the folders of the outputs.
 
-    An output lies in the folder ``output``, below which the folders inside a source are kept, or next to its input
-    if ``output`` is None. The same file twice is one.
+    An output lies in the folder ``output``, in the same subfolder as its input has inside a source, or next to its
+    input if ``output`` is None. A file that is given twice makes one task.
 
-    Raises VqcodecError, and makes nothing, if a folder holds no inputs, two files would be written to one name, or an
-    output is an input, a folder, or a file that is there already, unless ``force``.
+    Raises VqcodecError, before it creates a folder, if a folder holds no inputs, two inputs map to the same output, or
+    an output is an input, a folder or, without ``force``, an existing file.
     """
     tasks: dict[str, Task] = {}
     for task in _tasks(sources, output, coder):
@@ -52,7 +51,7 @@ def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: boo
         if os.path.realpath(first.source) != os.path.realpath(task.source):
             raise VqcodecError(f"{first.source} and {task.source} would both be written to {task.target}")
     _check_outputs(list(tasks.values()), force)
-    if output is not None:  # else, a folder that is not there is that of an input that is not there
+    if output is not None:  # otherwise a missing folder is that of a missing input
         for folder in dict.fromkeys(os.path.dirname(task.target) for task in tasks.values()):
             try:
                 os.makedirs(folder or ".", exist_ok=True)
@@ -64,13 +63,13 @@ def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: boo
 def run_batches(
     work: Callable[[Sequence[Task]], Sequence[_T]], batches: Sequence[Sequence[Task]], processes: int
 ) -> Generator[_T | Failure, None, None]:
-    """Call ``work(batch)`` for each of ``batches``; outcomes of the tasks as they come, in order.
+    """Call ``work(batch)`` for each of ``batches`` and yield the outcomes of their tasks, in order, as they come.
 
-    If that raises anything, it is called for each task of the batch by itself. More than one process are spawned, to
-    which ``work`` is sent. They end with this generator and with the process that runs it.
+    If ``work`` raises an exception for a batch, it is called again for each of its tasks alone. With more than one of
+    ``processes``, worker processes get copies of ``work``; they end with this generator and with this process.
 
-    Raises WeightsError and DeviceError as ``work`` does, as there are no other weights for the other tasks either,
-    and VqcodecError if a worker process is gone.
+    Raises the WeightsError or DeviceError that ``work`` raises, since no other task could be done either, except for
+    UnknownModelError, which concerns one file; VqcodecError if a worker process has died.
     """
     if processes == 1:
         for batch in batches:
@@ -117,7 +116,7 @@ def _check_outputs(tasks: Sequence[Task], force: bool) -> None:
 
 
 def _identity(name: str) -> tuple[int, int] | None:
-    """What all names of one file have in common; None where there is no file."""
+    """The same for all names of one file; None if there is no file."""
     try:
         status = os.stat(name)
     except OSError:
@@ -127,7 +126,7 @@ def _identity(name: str) -> tuple[int, int] | None:
 
 def _attempt(work: Callable[[Sequence[Task]], Sequence[_T]], batch: Sequence[Task]) -> list[_T | Failure]:
     if len(batch) > 1:
-        # What is wrong with one file, or too much for the memory in all, is not so for each by itself.
+        # One damaged file, or too little memory for all together, must not cost the others their output.
         with contextlib.suppress(Exception):
             return [*work(batch)]
         return [outcome for task in batch for outcome in _attempt(work, [task])]

@@ -1,0 +1,84 @@
+"""The command as a whole: usage, exit codes, and how it starts and ends as a process."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import vqcodec
+from tests.command import run_module, vq
+from vqcodec.config import DEFAULT_QUALITY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["encode"],
+        ["encode", "x", "-q", "0"],
+        ["encode", "x", "-q", "101"],
+        ["encode", "x", "-q", "7.5"],
+        ["encode", "x", "-j", "0"],
+        ["encode", "-", "x"],
+        ["encode", "-", "-o", "out/"],
+        ["encode", "x", "y", "-o", "-"],
+        ["decode"],
+        ["decode", "x", "--threads", "0"],
+        ["decode", "x", "--device", "tpu"],
+        ["decode", "x", "--levels", "0"],
+        ["decode", "x", "--max-pixels", "0"],
+        ["decode", "x", "--levels", "2", "--preview"],
+        ["decode", "x", "--salvage", "--preview"],
+        ["train", "x"],
+        ["verify"],
+        ["explode"],
+        ["info"],
+    ],
+)
+def test_wrong_usage_exits_with_2(folder: Path, arguments: list[str]) -> None:
+    result = vq(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: vqcodec")
+
+
+def test_both_entry_points_have_the_same_default_quality(picture: NDArray[np.uint8]) -> None:
+    assert f"[default: {DEFAULT_QUALITY};" in " ".join(vq("encode", "--help").stdout.split())
+
+
+def test_version() -> None:
+    assert vq("--version").stdout == f"vqcodec {vqcodec.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["encode", "--help"], ["info", "photo.vq"], ["verify", "photo.vq"]]
+)
+def test_quick_commands_never_import_torch_or_numpy(packed: bytes, arguments: list[str]) -> None:
+    result = run_module("-X", "importtime", "-m", "vqcodec", *arguments, stdout=subprocess.DEVNULL)
+    modules = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert result.returncode == 0
+    assert "click" in modules
+    assert not modules & {"torch", "numpy", "PIL", "constriction", "safetensors"}
+
+
+def test_a_reader_that_went_away_is_no_error(packed: bytes) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = run_module("-m", "vqcodec", "info", "photo.vq", stdout=writing)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_an_interrupt_after_the_work_is_quiet(packed: bytes) -> None:
+    late = "import atexit, os; atexit.register(os.kill, os.getpid(), 2); from vqcodec.cli.main import main; main()"
+    result = run_module("-c", late, "info", "photo.vq", stdout=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (-2, "")
+    assert result.stdout.startswith("photo.vq: ")
+
+
+def test_names_that_are_not_text(packed: bytes) -> None:
+    os.rename("photo.vq", b"\xff.vq")
+    result = run_module("-m", "vqcodec", "info", os.fsdecode(b"\xff.vq"), stdout=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ".vq: 12×8" in result.stdout

@@ -1,0 +1,104 @@
+"""The line on the terminal: there for long work only, and never in the way of other output."""
+
+import io
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from vqcodec.cli.progress import Progress
+
+FAR = 3600.0  # seconds
+
+
+class Terminal(io.StringIO):
+    """Keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def wait_for(self, text: str, since: int = 0) -> None:
+        deadline = time.monotonic() + 30
+        while text not in self.getvalue()[since:]:
+            assert time.monotonic() < deadline, self.getvalue()
+            time.sleep(0.01)
+
+    @property
+    def line(self) -> str:
+        """What the line shows."""
+        cells: list[str] = []
+        at = 0
+        for character in self.getvalue().rpartition("\n")[2]:
+            if character == "\r":
+                at = 0
+            else:
+                cells[at : at + 1] = [character]
+                at += 1
+        return "".join(cells).rstrip()
+
+
+def replaced_stderr(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal in place of standard error; not a fixture, since pytest replaces standard error after those."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+def test_long_work_shows_its_task_and_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = replaced_stderr(monkeypatch)
+    with Progress("encoding photo.png", quiet=False, delay=0.05) as progress:
+        terminal.wait_for("encoding photo.png, 0 s")
+        terminal.wait_for("encoding photo.png, 1 s")
+        progress.describe("encoding other.png")
+        terminal.wait_for("encoding other.png, ")
+    assert terminal.line == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "quiet", "delay"), [(Terminal, False, FAR), (Terminal, True, 0.01), (io.StringIO, False, 0.01)]
+)
+def test_nothing_is_shown(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], io.StringIO], quiet: bool, delay: float
+) -> None:
+    stream = make()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Progress("encoding", quiet=quiet, delay=delay) as progress:
+        time.sleep(0.5)
+        progress.describe("other")
+    assert stream.getvalue() == ""
+
+
+def test_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with Progress("encoding", quiet=False) as progress, progress.aside():
+        pass
+
+
+def test_results_do_not_mix_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = replaced_stderr(monkeypatch)
+    with Progress("encoding", quiet=False, delay=0.01) as progress:
+        progress.describe("encoding 1 of 2")
+        terminal.wait_for("encoding 1 of 2, ")
+        progress.describe("encoding 2 of 2")
+        with progress.aside():
+            assert terminal.line == ""
+            terminal.write("result\n")
+            written = len(terminal.getvalue())
+            time.sleep(0.5)
+            assert len(terminal.getvalue()) == written
+        terminal.wait_for("encoding 2 of 2, ", written)
+    assert terminal.line == ""
+    assert "result\n" in terminal.getvalue()
+
+
+def test_a_terminal_that_goes_away_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = replaced_stderr(monkeypatch)
+
+    def fail(_: str) -> int:
+        raise OSError(5, "Input/output error")
+
+    with Progress("encoding", quiet=False, delay=0.01):
+        terminal.wait_for("encoding, ")
+        monkeypatch.setattr(terminal, "write", fail)
+        time.sleep(0.5)

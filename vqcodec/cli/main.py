@@ -1,0 +1,62 @@
+"""The ``vqcodec`` command: its subcommands, and what becomes of their exceptions.
+
+::
+
+    vqcodec ┬ encode, decode, info, verify   vqcodec.cli.commands
+            └ train, rd-curve                vqcodec.cli.tools
+
+Results go to stdout, one line per file; everything else goes to stderr. Exit codes: 0 done; 1 failed, with a line
+for each file that says why; 2 wrong usage; 130 interrupted. With VQCODEC_DEBUG set, errors show their tracebacks.
+"""
+
+import atexit
+import io
+import os
+import signal
+import sys
+import traceback
+
+import click
+
+from vqcodec import __version__
+from vqcodec.cli.commands import decode, encode, info, verify
+from vqcodec.cli.messages import say
+from vqcodec.cli.tools import rd_curve, train
+from vqcodec.errors import explain
+
+__all__ = ["main"]
+
+
+class _Main(click.Group):
+    """Turns every exception into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal's encoding lacks
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click handles these, and ends quietly if the reader of our output has gone
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get("VQCODEC_DEBUG"):
+                traceback.print_exc()
+            say("error", explain(error))
+            ctx.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+        finally:
+            # An interrupt while Python shuts down, after all is written, would print torch's tracebacks.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vqcodec", message="%(prog)s %(version)s")
+def main() -> None:
+    """Turn images into very small .vq files, and back.
+
+    The file name - means standard input or output. An error ends the command with exit code 1 and
+    one line on standard error.
+    """
+
+
+for _command in (encode, decode, info, verify, train, rd_curve):
+    main.add_command(_command)

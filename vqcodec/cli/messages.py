@@ -1,0 +1,112 @@
+"""What the commands print: results on stdout, warnings and errors on stderr.
+
+::
+
+    FileResult ──report──▶ out.vq: 768×512, quality 75, 24,100 bytes, 0.490 bpp, 0.52 s
+    FileResults ─summary──▶ 24 files, 578,400 bytes, 0.490 bpp, 12.1 s, 0.78 Mpixel/s
+    Container ────info──▶ photo.vq: 768×512, RGB, quality 75, … and a line for each part
+    anything ──────say──▶ vqcodec: error: photo.vq: level 1 is damaged
+"""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from vqcodec.cli.jobs import Coder, Encoder, FileResult
+from vqcodec.errors import printable
+from vqcodec.files.container import Container
+from vqcodec.files.streams import STREAM, shown
+from vqcodec.metrics import bpp
+
+__all__ = ["count", "describe", "facts", "report", "say", "summary", "warn_of_damage"]
+
+
+def say(kind: str, message: str) -> None:
+    """Print one line on stderr; ``kind`` is ``"error"`` or ``"warning"``."""
+    click.echo(f"vqcodec: {kind}: {printable(message.strip())}", err=True)
+
+
+def count(files: int) -> str:
+    """A number of files, in words."""
+    return f"{files:,} file" if files == 1 else f"{files:,} files"
+
+
+def report(coder: Coder, result: FileResult) -> None:
+    """Print the warnings and the result line of a file; on stderr if the file itself goes to stdout."""
+    for warning in result.warnings:
+        say("warning", f"{shown(result.source, 'input')}: {warning}")
+    parts = [f"{result.width}×{result.height}", f"quality {result.quality}"]
+    if isinstance(coder, Encoder):
+        parts += [f"{result.size:,} bytes", f"{result.bpp:.3f} bpp"]
+    parts.append(f"{result.seconds:.2f} s")
+    if result.psnr is not None:
+        parts.append(f"{result.psnr:.2f} dB")
+    if result.preview:
+        parts.append(result.preview)
+    line = f"{shown(result.target, 'output')}: {', '.join(parts)}"
+    click.echo(printable(line), err=_is_standard_output(result.target))
+
+
+def warn_of_damage(result: FileResult) -> None:
+    """Print why a picture is made of only some of its levels."""
+    say("warning", f"{shown(result.source, 'input')}: {result.damage}")
+
+
+def summary(done: Sequence[FileResult]) -> str:
+    """Totals over at least one file, and means of what every file has; the time is from the first file to the last."""
+    seconds = max(result.end for result in done) - min(result.start for result in done)
+    pixels = sum(result.width * result.height for result in done)
+    parts = [
+        count(len(done)),
+        f"{sum(result.size for result in done):,} bytes",
+        f"{sum(result.bpp for result in done) / len(done):.3f} bpp",
+        f"{seconds:.1f} s",
+        f"{pixels / seconds / 1e6:.2f} Mpixel/s",
+    ]
+    decibels = [result.psnr for result in done if result.psnr is not None]
+    if decibels:
+        parts.append(f"{sum(decibels) / len(decibels):.2f} dB")
+    return ", ".join(parts)
+
+
+def facts(source: str, size: int, container: Container) -> dict[str, object]:
+    """What ``info --json`` prints of a file of ``size`` bytes, in that order."""
+    return {
+        "file": source,
+        "width": container.width,
+        "height": container.height,
+        "colours": _colours(container),
+        "quality": container.quality,
+        "fingerprint": container.fingerprint.hex(),
+        "bytes": size,
+        "bpp": bpp(size, container.width, container.height),
+        "levels": [len(level) for level in container.levels],
+        "chunks": [{"tag": tag.decode("ascii"), "bytes": len(payload)} for tag, payload in container.chunks],
+    }
+
+
+def describe(source: str, size: int, container: Container) -> str:
+    """What ``info`` prints of a file of ``size`` bytes: a line on the picture, and one for each part of the file."""
+    rows = [(f"level {number}", len(level)) for number, level in enumerate(container.levels)]
+    rows += [(f"chunk {tag.decode('ascii')}", len(payload)) for tag, payload in container.chunks]
+    rows.append(("framing", size - sum(length for _, length in rows)))
+    lines = [
+        f"{printable(shown(source, 'input'))}: {container.width}×{container.height}, {_colours(container)}, "
+        f"quality {container.quality}, {size:,} bytes, {bpp(size, container.width, container.height):.3f} bpp",
+        f"  {'weights':<12} {container.fingerprint.hex():>12}",
+        *(f"  {name:<12} {length:>12,} bytes {100 * length / size:5.1f} %" for name, length in rows),
+    ]
+    return "\n".join(lines)
+
+
+def _colours(container: Container) -> str:
+    return "grey" if container.grey else "RGB"
+
+
+def _is_standard_output(target: str) -> bool:
+    """Whether ``target`` is standard output, by whatever name: a result line on stdout would get into the file."""
+    try:
+        return target == STREAM or os.path.samestat(os.stat(target), os.fstat(1))
+    except OSError:
+        return False

@@ -1,0 +1,71 @@
+"""The options that several commands share, and the values that options take."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from vqcodec.config import QUALITY_MAX, QUALITY_MIN
+
+__all__ = [
+    "coding",
+    "comma_list",
+    "device",
+    "force",
+    "jobs",
+    "max_pixels",
+    "qualities",
+    "quiet",
+    "threads",
+    "weights",
+]
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model computes.",
+)
+force = click.option("-f", "--force", is_flag=True, help="Overwrite output files that exist.")
+jobs = click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")
+max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels that a picture may have.  [default: 134217728, fewer in a .vq file of a few bytes]",
+)
+quiet = click.option("--quiet", is_flag=True, help="Print nothing on success, not even warnings.")
+threads = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
+)
+weights = click.option("--weights", type=click.Path(), metavar="FILE", help="A .safetensors file to use as the model.")
+
+
+def coding(command: _Command) -> _Command:
+    """Decorator: the options of commands that code files with a model."""
+    for option in reversed([max_pixels, force, jobs, device, weights, threads, quiet]):
+        command = option(command)
+    return command
+
+
+def comma_list(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
+    """Callback: ``a,b`` to names, ``none`` to no names."""
+    if text is None:
+        return None
+    return [] if text == "none" else [word.strip() for word in text.split(",")]
+
+
+def qualities(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
+    """Callback: qualities such as ``10,50,90`` to numbers in rising order."""
+    if text is None:
+        return None
+    try:
+        found = sorted({int(word) for word in text.split(",")})
+    except ValueError:
+        raise click.BadParameter(f"{text!r}, expected numbers such as 10,50,90") from None
+    if not QUALITY_MIN <= found[0] <= found[-1] <= QUALITY_MAX:
+        raise click.BadParameter(f"{text!r}, expected numbers from {QUALITY_MIN} to {QUALITY_MAX}")
+    return found

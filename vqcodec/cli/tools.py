@@ -1,0 +1,201 @@
+"""The commands that make and measure models: ``train`` and ``rd-curve``.
+
+::
+
+    train     photographs ──vqcodec.train──▶ weights
+    rd-curve  images ───────vqcodec.rd─────▶ a report of rates and distortions
+
+Both packages import torch, so they are imported after the arguments were checked.
+"""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from vqcodec.cli import options
+from vqcodec.cli.messages import say
+from vqcodec.config import Config
+from vqcodec.errors import TrainingPaused, VqcodecError, printable
+
+__all__ = ["rd_curve", "train"]
+
+
+@click.command()
+@click.argument("data_dir", metavar="DATA_DIR", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "run_dir", metavar="RUN_DIR", required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--config", "preset", type=click.Path(), metavar="FILE", help="A TOML preset.  [default: the shipped model]"
+)
+@options.device
+@click.option(
+    "--validation",
+    "validation_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Images to evaluate on.  [default: one in twenty of DATA_DIR, held out]",
+)
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Start from the weights in a file, or in another run's folder; the new model may be larger.",
+)
+@click.option("--name", metavar="NAME", help="Name of the exported model.  [default: compact]")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="M",
+    help="Minutes for all phases together, in the preset's proportions.",
+)
+@click.option(
+    "--stop-after",
+    type=click.FloatRange(min=0, min_open=True),
+    default=math.inf,
+    metavar="M",
+    help="Pause after M minutes, with a checkpoint from which --resume continues.",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in RUN_DIR.")
+@options.quiet
+def train(
+    data_dir: Path,
+    run_dir: Path,
+    preset: str | None,
+    device: str,
+    validation_dir: Path | None,
+    init: Path | None,
+    name: str | None,
+    minutes: float | None,
+    stop_after: float,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Train a model on the images under DATA_DIR and export its weights to RUN_DIR."""
+    config = Config.from_toml(preset) if preset else Config()
+    if minutes is not None:
+        config = replace(config, train=config.train.within(minutes))
+    if not data_dir.is_dir():
+        raise VqcodecError(f"{data_dir}: not a folder, expected one with the training images")
+    from vqcodec.train import run
+
+    try:
+        exported = run(
+            data_dir,
+            run_dir,
+            config,
+            device=device,
+            resume=resume,
+            quiet=quiet,
+            validation_dir=validation_dir,
+            init=init,
+            stop_after=stop_after,
+            **({} if name is None else {"name": name}),
+        )
+    except TrainingPaused as pause:
+        if not quiet:
+            click.echo(f"{printable(str(run_dir))}: paused: {pause}")
+        return
+    if not quiet:
+        click.echo(f"{printable(str(exported))}: weights of a finished run")
+
+
+@click.command("rd-curve")
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder of the report. A report that was begun there is continued.",
+)
+@click.option(
+    "-q",
+    "--qualities",
+    callback=options.qualities,
+    metavar="Q,Q,…",
+    help="Qualities of vqcodec.  [default: 1,10,20,…,100]",
+)
+@click.option(
+    "--anchors",
+    callback=options.comma_list,
+    metavar="NAMES",
+    help="Codecs of Pillow to compare with: jpeg,webp,avif,jpeg2000, or none.  [default: all]",
+)
+@click.option(
+    "--metrics",
+    callback=options.comma_list,
+    metavar="NAMES",
+    help="psnr,ms-ssim,ssimulacra2.  [default: those installed]",
+)
+@click.option(
+    "--overlay",
+    "overlays",
+    multiple=True,
+    metavar="FILE",
+    help="Published curves in CompressAI's JSON, FILE#NAME,NAME for some of a collection; drawn apart. Repeatable.",
+)
+@click.option("--log", "log_rate", is_flag=True, help="Draw rd.png and rd.svg over the logarithm of the rate.")
+@options.jobs
+@options.threads
+@options.device
+@options.weights
+@click.option("--json", "as_json", is_flag=True, help="Print the contents of rd.json instead of a table.")
+@options.quiet
+def rd_curve(
+    images: tuple[Path, ...],
+    output: Path,
+    qualities: list[int] | None,
+    anchors: list[str] | None,
+    metrics: list[str] | None,
+    overlays: tuple[str, ...],
+    log_rate: bool,
+    jobs: int,
+    threads: int | None,
+    device: str,
+    weights: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure rate and distortion over IMAGES, files or folders, and write a report to DIR.
+
+    vqcodec and Pillow's codecs code every image to real files. The report has the curves (rd.json,
+    rd.png, rd.svg), every file's figures (per_image.csv), and a page to look at (index.html).
+    """
+    from vqcodec.rd.anchors import ANCHORS
+    from vqcodec.rd.report import DEFAULT_QUALITIES, Options, make_report
+    from vqcodec.rd.tables import summary
+
+    _check_names("--anchors", anchors, list(ANCHORS))
+    _check_names("--metrics", metrics, ["psnr", "ms-ssim", "ssimulacra2"])
+    settings = Options(
+        qualities=qualities or DEFAULT_QUALITIES,
+        anchors=list(ANCHORS) if anchors is None else anchors,
+        overlays=overlays,
+        metrics=metrics,
+        weights=None if weights is None else Path(weights),
+        device=device,
+        jobs=jobs,
+        threads=threads,
+        log_rate=log_rate,
+    )
+    if not quiet and (warning := settings.warning()):
+        say("warning", f"{warning}: add qualities with -q")
+    result = make_report(images, output, settings, quiet=quiet)
+    for skipped in result.skipped:
+        say("error", f"{skipped.name}: skipped: {skipped.reason}")
+    if as_json:
+        click.echo(json.dumps(result.to_json()))
+    elif not quiet:
+        click.echo(summary(result))
+        click.echo(f"\n{printable(str(output / 'index.html'))}: the report")
+    if result.skipped:
+        click.get_current_context().exit(1)
+
+
+def _check_names(option: str, names: list[str] | None, known: list[str]) -> None:
+    for name in names or []:
+        if name not in known:
+            raise click.BadParameter(f"{name!r}, expected some of {','.join(known)}", param_hint=option)
