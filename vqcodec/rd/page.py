@@ -2,17 +2,18 @@
 
 ::
 
-    result, rows ──JSON─────┐
-    pictures ────base64─────┼─ page.html ──▶ text of index.html
-    stored (a sentence) ────┘
+    result, rows, stored ──JSON──┐
+    pictures ────────────base64──┼─ assets/page.html ──▶ text of index.html
+    assets/page.css, *.js ───────┘
 
-Names of images are names of files, which anyone may have chosen: the page gets them only as JSON without a ``<`` and
-shows them only as text. A picture's base64 lies in a script element of a type that browsers do not run, so that opening
-a page of 40 MB costs little more than reading it; a picture is decoded when it is first looked at.
+Anyone may have chosen the names of images, which are those of their files: the page gets them only as JSON without a
+``<``, and shows them only as text. A picture's base64 is the text of a script element that browsers do not run, so that
+they open a page of 40 MB nearly as fast as they read it; a picture is decoded when it is first shown.
 """
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -22,7 +23,24 @@ from vqcodec.rd.result import Result, Row
 
 __all__ = ["Picture", "render"]
 
-_DATA, _PICTURES = "<!-- data -->", "<!-- pictures -->"  # where page.html has them put
+_MARK = re.compile(r"<!-- (style|data|script|pictures) -->\n")
+
+# The page's scripts share one scope, so each may use what those before it define.
+_SCRIPTS = (
+    "content",
+    "elements",
+    "header",
+    "curves",
+    "chart",
+    "chart-controls",
+    "storage",
+    "compare",
+    "stage",
+    "controls",
+    "tables",
+    "about",
+    "start",
+)
 
 
 @dataclass(frozen=True)
@@ -60,11 +78,21 @@ def render(result: Result, rows: Sequence[Row], pictures: Sequence[Picture], *, 
         "pictures": listed,
         "stored": stored,
     }
-    template = resources.files("vqcodec.rd").joinpath("page.html").read_text(encoding="utf-8")
-    before, rest = template.split(_DATA)
-    between, after = rest.split(_PICTURES)
-    elements = (_element(f"picture-{i}", "text/plain", _base64(one.data)) for i, one in enumerate(pictures))
-    return "".join((before, _element("data", "application/json", _json(content)), between, *elements, after))
+    parts = {
+        "style": [f"<style>\n{_asset('page.css')}</style>\n"],
+        "data": [_element("data", "application/json", _json(content))],
+        "script": ['<script>\n"use strict";\n\n', "\n".join(_asset(f"{name}.js") for name in _SCRIPTS), "</script>\n"],
+        "pictures": [_element(f"picture-{i}", "text/plain", _base64(one.data)) for i, one in enumerate(pictures)],
+    }
+    page: list[str] = []
+    for line in _asset("page.html").splitlines(keepends=True):
+        mark = _MARK.fullmatch(line)  # parts may hold anything, so they are put in line by line and never searched
+        page += parts[mark[1]] if mark else [line]
+    return "".join(page)
+
+
+def _asset(name: str) -> str:
+    return resources.files("vqcodec.rd").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _element(name: str, kind: str, text: str) -> str:
