@@ -12,7 +12,7 @@ Legend: H and W image height and width in pixels; G_l groups and H_l × W_l posi
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from vqcodec.weights import Weights, find_weights, load_weights
 __all__ = ["Codec", "compress", "decompress", "pick_device"]
 
 _Cancelled = Callable[[], bool] | None
+_Path = str | Path | None
 _Pixels = NDArray[np.uint8]
 _File = BytesLike | Container
 
@@ -47,7 +48,7 @@ class Codec:
     Methods that read a file take its bytes, which must be intact (only :meth:`salvage` accepts damage), or what
     :func:`vqcodec.files.container.parse` made of them, which is decoded as far as it goes. They share these options:
     ``levels``, at least 1, decodes only that many levels, coarsest first, for a preview of the same size;
-    ``max_pixels`` is that of ``parse``; ``cancelled`` is called between tiles and between wavefront steps, must be
+    ``max_pixels`` is that of ``parse``, for bytes; ``cancelled`` is called between tiles and wavefront steps, must be
     quick, and stops the work by returning True. They raise FormatError if the bytes are not an intact ``.vq`` file,
     UnknownModelError if another model made it, LimitError if the picture is too large or needs more than
     ``max_memory``, Cancelled, and TypeError if the argument is neither bytes nor a Container.
@@ -74,13 +75,13 @@ class Codec:
         self._tiled = TiledVQVAE(self.vqvae)
 
     @classmethod
-    def load(cls, weights: str | Path | None = None, *, device: str = "auto", max_memory: int | None = None) -> Self:
+    def load(cls, weights: _Path = None, *, device: str = "auto", max_memory: int | None = None) -> Self:
         """The shipped model, or the one in the file ``weights``, on ``"cpu"``, ``"cuda"`` or whichever is there."""
         return cls._open(find_weights() if weights is None else weights, device, max_memory)
 
     @classmethod
     def for_file(
-        cls, file: _File, *, weights: str | Path | None = None, device: str = "auto", max_memory: int | None = None
+        cls, file: _File, *, weights: _Path = None, device: str = "auto", max_memory: int | None = None
     ) -> Self:
         """The model that a ``.vq`` file names, even if only some of its levels are intact.
 
@@ -91,10 +92,10 @@ class Codec:
 
     @classmethod
     def for_fingerprint(
-        cls, named: bytes, *, weights: str | Path | None = None, device: str = "auto", max_memory: int | None = None
+        cls, fingerprint: bytes, *, weights: _Path = None, device: str = "auto", max_memory: int | None = None
     ) -> Self:
         """The model of this fingerprint, or the one in the file ``weights``; raises as :meth:`for_file` does."""
-        return cls._open(find_weights(named) if weights is None else weights, device, max_memory)
+        return cls._open(find_weights(fingerprint) if weights is None else weights, device, max_memory)
 
     @classmethod
     @fork_safe
@@ -190,7 +191,7 @@ class Codec:
     @fork_safe
     def reconstruct(
         self,
-        codes: Sequence[NDArray[np.integer[Any]]],
+        codes: Sequence[Codes],
         quality: int,
         height: int,
         width: int,
@@ -202,7 +203,7 @@ class Codec:
         return self._tiled.decode(codes, quality, height, width, grey=grey, cancelled=cancelled)
 
     @fork_safe
-    def cross_entropy(self, codes: Sequence[NDArray[np.integer[Any]]], quality: int) -> list[float]:
+    def cross_entropy(self, codes: Sequence[Codes], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
         return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality, measure=True)]
 

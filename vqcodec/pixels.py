@@ -75,7 +75,7 @@ class TiledVQVAE:
 
     def decode(
         self,
-        codes: Sequence[NDArray[np.integer[Any]]],
+        codes: Sequence[Codes],
         quality: int,
         height: int,
         width: int,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vqcodec.errors import VqcodecError, naming
 from vqcodec.files.container import Container
-from vqcodec.files.streams import STREAM, read_container, read_header, read_pixels, write_bytes, write_pixels
+from vqcodec.files.streams import STREAM, read_container, read_header, read_pixels, shown, write_bytes, write_pixels
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
 
@@ -153,7 +153,7 @@ class Encoder:
             raise VqcodecError(f"{task.target}: has the extension of an image, expected {self.suffix}")
         begun = time.perf_counter()
         pixels, warnings = read_pixels(task.source, max_pixels=self.max_pixels)
-        with naming(task.source):
+        with naming(shown(task.source, "input")):
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
@@ -232,8 +232,8 @@ class Decoder:
     def __call__(self, batch: Sequence[Task]) -> list[FileResult]:
         """Decode files of one model, each of which is read and parsed once.
 
-        Raises VqcodecError for the first that cannot be decoded, and writes nothing then. Errors in the pictures
-        name the first file, so whoever gives a longer batch tries its files one by one after an error.
+        Raises VqcodecError for the first that cannot be decoded, and writes nothing then. An error of the codec names
+        the first file of the batch, so the caller must try the files of a failed batch one by one.
         """
         from vqcodec.files.images import output_format
 
@@ -243,7 +243,7 @@ class Decoder:
         begun = time.perf_counter()
         intact = 1 if self.salvage else self.levels
         files = [read_container(task.source, intact=intact, max_pixels=self.max_pixels) for task in batch]
-        with naming(batch[0].source):
+        with naming(shown(batch[0].source, "input")):
             read = time.perf_counter()
             codec = self.models.to_decode(files[0][1].fingerprint)
             start = time.perf_counter()

@@ -14,7 +14,6 @@ This module does not interpret the bitstreams; it guarantees only that they are 
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import FormatError, LimitError
@@ -237,7 +236,7 @@ def _read_chunks(cursor: "_Cursor") -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def _as_bytes(data: Any) -> bytes:
+def _as_bytes(data: BytesLike) -> bytes:
     try:
         return data if isinstance(data, bytes) else bytes(memoryview(data))
     except TypeError:
