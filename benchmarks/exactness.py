@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import vqcodec.exact.prior
 from benchmarks import options
 from benchmarks.decoder import fresh_process, loaded
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.exact import entropy
-from vqcodec.exact.prior import Codes
+from vqcodec.exact.wavefront import Codes
 from vqcodec.files.images import read_image
 from vqcodec.jsonfile import write_json
 from vqcodec.rd.provenance import image_facts, provenance
@@ -95,9 +94,8 @@ def make(image: Path, quality: int, file: Path) -> Seen:
 
 def see(file: Path, batch: int = 0) -> Seen:
     """Decode ``file`` and code its codes again, in such a process."""
-    if batch:
-        vqcodec.exact.prior.CHUNK = batch
     codec, data = loaded(), file.read_bytes()
+    codec.prior.chunk = batch or codec.prior.chunk
     contents, codes = codec.read(data)
     again = entropy.encode(codec.prior, codes, contents.quality)
     same_bytes = tuple(level.bitstream for level in again) == contents.levels

@@ -99,7 +99,7 @@ class VqcodecCoder(Coder):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from vqcodec.exact.arithmetic import ONEDNN
+        from vqcodec.exact.kernels import has_onednn
 
         def linear(x: tuple[int, int], weight: tuple[int, int], *_: object, **__: object) -> int:
             return 2 * x[0] * x[1] * weight[0]
@@ -108,7 +108,7 @@ class VqcodecCoder(Coder):
             return 2 * x[0] * x[1] * bias[0]
 
         # Products that torch's counter does not know.
-        own: dict[Any, Callable[..., int]] = {torch.ops.mkldnn._linear_pointwise: linear} if ONEDNN else {}
+        own: dict[Any, Callable[..., int]] = {torch.ops.mkldnn._linear_pointwise: linear} if has_onednn() else {}
         if hasattr(torch.ops.aten, "fbgemm_linear_fp16_weight"):
             own[torch.ops.aten.fbgemm_linear_fp16_weight] = packed
         height, width, channels = pixels.shape

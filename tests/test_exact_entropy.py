@@ -1,6 +1,5 @@
 """The entropy coder: bytes of codes, a second decoder written from ``docs/format.md``, hostile bitstreams."""
 
-import dataclasses
 import functools
 import itertools
 import os
@@ -18,12 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-import vqcodec.exact.prior
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import FormatError
-from vqcodec.exact import entropy
 from vqcodec.exact.arithmetic import FREQUENCIES
-from vqcodec.exact.entropy import decode, encode
+from vqcodec.exact.entropy import SymbolReader, SymbolWriter, decode, encode
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.exact.wavefront import Wavefront
 from vqcodec.networks.pixelcnn import PixelCNN
@@ -44,7 +41,7 @@ THREE = ModelConfig(
     blocks=(1, 1, 1),
 )
 ONE = ModelConfig(levels=(LevelConfig(4, 3, 1, 4, 3),), widths=(8,), blocks=(1,))
-PRIORS = {ONE: PriorConfig(5, 0, 1), TWO: PriorConfig(6, 2, 1, sum_bits=53), THREE: PriorConfig(4, 1, 2)}
+PRIORS = {ONE: PriorConfig(5, 0, 1), TWO: PriorConfig(6, 2, 1), THREE: PriorConfig(4, 1, 2)}
 
 
 @functools.cache
@@ -85,9 +82,9 @@ def likely_codes(prior: FixedPrior, height: int, width: int, quality: int, seed:
         return drawn
 
     codes = []
-    state = None
+    states: list[Tensor] = []
     for index, shape in enumerate(shapes_of(prior.model, height, width)):
-        (grid,), state = prior.code_level(index, *shape, [quality], state, draw)
+        (grid,), states = prior.decode(index, Wavefront(*shape), [quality], states, draw)
         codes.append(grid.astype(np.int64))
     return codes
 
@@ -103,7 +100,7 @@ def assert_round_trip(prior: FixedPrior, codes: list[Codes], quality: int) -> li
 
 # --- a second implementation, from docs/format.md alone: one position after the other, in Python and int64 ------------
 
-CONSTANTS = {24: (1023, 6), 53: (32767, 10)}  # A and φ by B
+A = 1023
 Key = tuple[int, int, int]  # x, y, group
 
 
@@ -128,7 +125,6 @@ class Level:
         names = {name.partition(".")[2]: name for name in integers(model) if name.startswith(f"{index}.")}
         self.tensors = {name: integers(model)[full].numpy().astype(np.int64) for name, full in names.items()}
         self.prior, self.level, self.quality, self.before = PRIORS[model], model.levels[index], quality, before
-        self.largest, self.fraction = CONSTANTS[self.prior.sum_bits]
         self.factor = 1 if before is None else before.level.stride // self.level.stride
         self.height, self.width = shape
         self.code: dict[Key, int] = {}
@@ -146,8 +142,8 @@ class Level:
     def symbols(self) -> list[Key]:
         return [(x, y, g) for y in range(self.height) for x in range(self.width) for g in range(self.level.groups)]
 
-    def linear(self, name: str, x: Codes, d: int = 0) -> Codes:
-        shift = self.tensors[f"{name}.shift"] + d
+    def linear(self, name: str, x: Codes) -> Codes:
+        shift = self.tensors[f"{name}.shift"]
         product = x @ self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
         rounded: Codes = (product + 2 ** (shift - 1)) >> shift
         return rounded
@@ -160,14 +156,14 @@ class Level:
 
     def looked_up(self, table: str, x: int, y: int, groups: range) -> Codes:
         rows = [self.tensors[table][g, self.code[x, y, g]] for g in groups]
-        total: Codes = np.sum(rows, axis=0).clip(-self.largest, self.largest)
+        total: Codes = np.sum(rows, axis=0).clip(-A, A)
         return total
 
     def embedding(self, x: int, y: int) -> Codes:
         return self.looked_up("embed", x, y, range(self.level.groups))
 
     def state(self, x: int, y: int) -> Codes:
-        return (self.embedding(x, y) + self.context(x, y)).clip(-self.largest, self.largest)
+        return (self.embedding(x, y) + self.context(x, y)).clip(-A, A)
 
     def context(self, x: int, y: int) -> Codes:
         context: Codes = self.tensors["quality"][self.quality - 1]
@@ -182,22 +178,20 @@ class Level:
         if i == 0:
             return self.before.state(x, y)
         near = self.before.around(functools.partial(self.carried, i - 1), x, y, 9)
-        return self.linear(f"context.{i - 1}", near).clip(0, self.largest)
+        return self.linear(f"context.{i - 1}", near).clip(0, A)
 
     def h(self, i: int, x: int, y: int) -> Codes:
         if i == 0:
-            return (self.linear("first", self.around(self.embedding, x, y, 4)) + self.context(x, y)).clip(
-                0, self.largest
-            )
+            return (self.linear("first", self.around(self.embedding, x, y, 4)) + self.context(x, y)).clip(0, A)
         below = functools.partial(self.h, i - 1)
-        return (self.linear(f"layers.{i - 1}", self.around(below, x, y, 5)) + below(x, y)).clip(0, self.largest)
+        return (self.linear(f"layers.{i - 1}", self.around(below, x, y, 5)) + below(x, y)).clip(0, A)
 
     def frequencies(self, x: int, y: int, group: int) -> list[int]:
         t = group // len(self.stage(0))
         r = self.linear("hidden", self.h(self.prior.layers, x, y)).reshape(self.level.stages, -1)[t]
         for earlier in range(t):
             r = r + self.looked_up("inner", x, y, self.stage(earlier))
-        logits = self.linear(f"heads.{t}", r.clip(0, self.largest), d=self.fraction - 6).reshape(len(self.stage(t)), -1)
+        logits = self.linear(f"heads.{t}", r.clip(0, A)).reshape(len(self.stage(t)), -1)
         row = logits[group - self.stage(t).start].tolist()
         return [F[min(max(row) - a, 1409)] for a in row]
 
@@ -249,7 +243,7 @@ class ReferenceReader:
 def frequencies_seen(prior: FixedPrior, codes: list[Codes], quality: int) -> list[dict[Key, list[int]]]:
     """The frequencies that the prior hands to a decoder of ``codes``."""
     levels: list[dict[Key, list[int]]] = []
-    state = None
+    states: list[Tensor] = []
     for index, grid in enumerate(codes):
         _, height, width = grid.shape
         seen: dict[Key, list[int]] = {}
@@ -270,8 +264,9 @@ def frequencies_seen(prior: FixedPrior, codes: list[Codes], quality: int) -> lis
             codes: Codes = grid[groups[None], y[:, None], x[:, None]]
             return codes
 
-        look_up = functools.partial(choose, grid=grid, raster=Wavefront(height, width).raster, seen=seen)
-        _, state = prior.code_level(index, height, width, [quality], state, look_up)
+        wavefront = Wavefront(height, width)
+        look_up = functools.partial(choose, grid=grid, raster=wavefront.raster, seen=seen)
+        _, states = prior.decode(index, wavefront, [quality], states, look_up)
         levels.append(seen)
     return levels
 
@@ -319,27 +314,18 @@ def test_the_example_of_the_format(root: Path) -> None:
     assert write([(code, frequencies) for code in range(4)]).hex(" ") == example.strip()
 
 
-@pytest.mark.parametrize(
-    ("sum_bits", "modulus", "shift", "frozen"),
-    [
-        (53, 6007, 12, "24323934eec9e14b72991bbc0202b7c5944abcd3"),
-        (
-            24,
-            251,
-            6,
-            "6975be4fd8e5665700000000db2bd2df3572fb0e84d26583d0627a3db1833cb00025baeb319f54280800000006db9de2fbd73aa4"
-            "ca6241b44e4ba3be36331a5821e18648af376fd4",
-        ),
-    ],
-)
-def test_frozen_bytes(sum_bits: int, modulus: int, shift: int, frozen: str) -> None:
+def test_frozen_bytes() -> None:
     """Integers that no random generator makes, so that only a change of the format can change the bytes."""
+    frozen = (
+        "6975be4fd8e5665700000000db2bd2df3572fb0e84d26583d0627a3db1833cb00025baeb319f54280800000006db9de2fbd73aa4"
+        "ca6241b44e4ba3be36331a5821e18648af376fd4"
+    )
     model = ModelConfig(levels=(LevelConfig(4, 2, 1, 5, 2),), widths=(8,), blocks=(1,))
-    config = PriorConfig(3, 1, 1, sum_bits)
+    config = PriorConfig(3, 1, 1)
     tensors = fixed_point(PixelCNN(model, config))
     for number, (name, tensor) in enumerate(sorted(tensors.items())):
-        pattern = (torch.arange(tensor.numel()) * 7919 + number * 104729) % modulus - modulus // 2
-        tensors[name] = torch.tensor([shift]) if name.endswith("shift") else pattern.view(tensor.shape)
+        pattern = (torch.arange(tensor.numel()) * 7919 + number * 104729) % 251 - 251 // 2
+        tensors[name] = torch.full_like(tensor, 6) if name.endswith("shift") else pattern.view(tensor.shape)
     codes = np.arange(2 * 4 * 6).reshape(2, 4, 6) ** 2 // 3 % 5
     (bitstream,) = assert_round_trip(FixedPrior(tensors, model, config), [codes], 42)
     assert bitstream.hex() == frozen
@@ -368,12 +354,13 @@ def test_round_trip_of_long_and_thin_grids(height: int, width: int) -> None:
     assert_round_trip(prior_of(ONE), random_codes(ONE, height, width), 75)
 
 
-def test_chunks_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_no_byte() -> None:
     codes = likely_codes(prior_of(TWO), 7, 9, 50)
     whole = assert_round_trip(prior_of(TWO), codes, 50)
+    prior = FixedPrior(integers(TWO), TWO, PRIORS[TWO])
     for size in (1, 5, 64):
-        monkeypatch.setattr(vqcodec.exact.prior, "CHUNK", size)
-        assert assert_round_trip(prior_of(TWO), codes, 50) == whole
+        prior.chunk = size
+        assert assert_round_trip(prior, codes, 50) == whole
 
 
 def test_one_and_two_threads_at_shipped_sizes() -> None:
@@ -434,10 +421,11 @@ def test_payload_is_the_cross_entropy(model: ModelConfig, height: int, width: in
 
 def test_a_code_of_frequency_zero_can_be_coded() -> None:
     frequencies = np.array([[[4194304.0, 0, 0]]])
-    writer = entropy._Writer(np.full((1, 1, 1), 2), Wavefront(1, 1), 1, measure=True)
-    writer.choose(0, 1, 0, frequencies)
-    assert writer.cross_entropy == 23
-    assert read(writer.bitstream(), [[4194304, 0, 0]]) == [2]
+    writer = SymbolWriter(np.full((1, 1, 1), 2), Wavefront(1, 1), 1, measure=True)
+    writer.write(0, 1, 0, frequencies)
+    coded = writer.finish()
+    assert coded.cross_entropy == 23
+    assert read(coded.bitstream, [[4194304, 0, 0]]) == [2]
 
 
 # --- streams of a few codes, and hostile ones -------------------------------------------------------------------------
@@ -446,14 +434,14 @@ def test_a_code_of_frequency_zero_can_be_coded() -> None:
 def write(coded: list[tuple[int, list[int]]]) -> bytes:
     """What the coder makes of codes, each with its frequencies."""
     count = len(coded)
-    writer = entropy._Writer(np.array([[[code for code, _ in coded]]]), Wavefront(1, count), 1, measure=False)
-    writer.choose(0, count, 0, np.array([[frequencies] for _, frequencies in coded], np.float64))
-    return writer.bitstream()
+    writer = SymbolWriter(np.array([[[code for code, _ in coded]]]), Wavefront(1, count), 1, measure=False)
+    writer.write(0, count, 0, np.array([[frequencies] for _, frequencies in coded], np.float64))
+    return writer.finish().bitstream
 
 
 def read(bitstream: bytes, rows: list[list[int]]) -> list[int]:
-    reader = entropy._Reader(bitstream, "level 0")
-    codes = [reader.choose(i, i + 1, 0, np.array([[row]], np.float64))[0, 0] for i, row in enumerate(rows)]
+    reader = SymbolReader(bitstream, "level 0")
+    codes = [reader.read(np.array([[row]], np.float64))[0, 0] for row in rows]
     reader.finish()
     return codes
 
@@ -529,19 +517,78 @@ def test_truncations_and_flipped_bytes_give_codes_or_a_format_error() -> None:
     assert {type(result) for result in results} == {list, str}
 
 
-@pytest.mark.parametrize("height", [1, 3])
-def test_an_empty_level_of_pixels_is_code_0_everywhere_by_the_long_way_too(height: int) -> None:
-    last = dataclasses.replace(THREE.levels[2], pixels=True)
-    short = dataclasses.replace(THREE, levels=(*THREE.levels[:2], last))
-    codes = random_codes(THREE, height, 4)
-    codes[2][:] = 0
-    coded = [level.bitstream for level in entropy.encode(prior_of(THREE), codes, 50)]
-    assert coded[2] == b""
-    both = [
-        entropy.decode(FixedPrior(integers(THREE), model, PRIORS[THREE]), [coded], shapes_of(THREE, height, 4), [50])[0]
-        for model in (THREE, short)
+# --- levels without bytes ---------------------------------------------------------------------------------------------
+
+
+def decode_step_by_step(prior: FixedPrior, bitstreams: list[bytes], height: int, width: int) -> list[NDArray[np.int16]]:
+    """Codes as the range decoder reads them, position by position, from empty bitstreams too."""
+    codes = []
+    states: list[Tensor] = []
+    for index, shape in enumerate(shapes_of(prior.model, height, width)):
+        reader = SymbolReader(bitstreams[index], f"level {index}")
+        wavefront = Wavefront(*shape)
+        (grid,), states = prior.decode(
+            index, wavefront, [50], states, lambda *step, reader=reader: reader.read(step[3])
+        )
+        reader.finish()
+        codes.append(grid)
+    return codes
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4), (3, 4)])
+@pytest.mark.parametrize("empty", [{0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}, {0, 1, 2}])
+def test_an_empty_level_is_filled_with_what_the_range_decoder_reads(height: int, width: int, empty: set[int]) -> None:
+    prior, codes = prior_of(THREE), random_codes(THREE, height, width)
+    for index in empty:
+        codes[index][:] = 0
+    bitstreams = assert_round_trip(prior, codes, 50)
+    assert {index for index, bitstream in enumerate(bitstreams) if not bitstream} >= empty
+    for grid, slow in zip(codes, decode_step_by_step(prior, bitstreams, height, width), strict=True):
+        np.testing.assert_array_equal(slow, grid)
+
+
+def test_pictures_with_different_empty_levels_are_decoded_together() -> None:
+    prior = prior_of(THREE)
+    pictures = []
+    for seed, empty in enumerate([set(), {0}, {1}, {2}, {0, 1}, {1, 2}, {0, 1, 2}]):
+        codes = random_codes(THREE, 2, 3, seed)
+        for index in empty:
+            codes[index][:] = 0
+        pictures.append(codes)
+    qualities = list(range(10, 80, 10))
+    coded = [
+        [level.bitstream for level in encode(prior, codes, quality)]
+        for codes, quality in zip(pictures, qualities, strict=True)
     ]
-    for grid, long_way, short_way in zip(codes, *both, strict=True):
-        np.testing.assert_array_equal(long_way, grid)
-        np.testing.assert_array_equal(short_way, grid)
-        assert short_way.dtype == long_way.dtype
+    for count in (1, 2, 3):  # all levels, and previews
+        shapes = shapes_of(THREE, 2, 3)[:count]
+        decoded = decode(prior, [bitstreams[:count] for bitstreams in coded], shapes, qualities)
+        for codes, found in zip(pictures, decoded, strict=True):
+            assert len(found) == count
+            for grid, again in zip(codes, found, strict=False):
+                assert again.dtype == np.int16
+                np.testing.assert_array_equal(again, grid)
+
+
+def test_nothing_is_computed_for_a_file_without_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("decode", "evaluate", "zero_state"):
+        monkeypatch.setattr(FixedPrior, name, None)
+    (codes,) = decode(prior_of(THREE), [[b""] * 3], shapes_of(THREE, 500, 700), [50])
+    assert [grid.shape[1:] for grid in codes] == shapes_of(THREE, 500, 700)
+    assert not any(grid.any() for grid in codes)
+
+
+@settings(max_examples=200)
+@given(
+    rows=st.integers(2, 6).flatmap(
+        lambda k: st.lists(st.lists(st.sampled_from(FREQUENCIES), min_size=k, max_size=k), min_size=1, max_size=8)
+    )
+)
+def test_zeros_are_code_0_whatever_the_frequencies(rows: list[list[int]]) -> None:
+    for row in rows:
+        row[-1] = FREQUENCIES[0]  # as every group has
+        row[0] = 0  # the least likely code that there can be
+    assert read(b"", rows) == [0] * len(rows)
+    assert write([(0, row) for row in rows]) == b""
+    reader = ReferenceReader(b"")
+    assert [reader.code(row) for row in rows] == [0] * len(rows)

@@ -1,7 +1,7 @@
-"""The prior in integers: both sides see the same frequencies, at the cost of the float form; what is refused."""
+"""The prior in integers: both sides see the same frequencies, at the cost of the float form."""
 
+import dataclasses
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import vqcodec.exact.arithmetic
-import vqcodec.exact.prior
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
-from vqcodec.errors import VqcodecError, WeightsError
-from vqcodec.exact.arithmetic import ARITHMETIC, FREQUENCIES, Linear
+from vqcodec.errors import VqcodecError
+from vqcodec.exact import prior as prior_module
+from vqcodec.exact.arithmetic import FREQUENCIES
+from vqcodec.exact.kernels import ADDMM, FBGEMM, ONEDNN, Kernel, Linear
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.exact.wavefront import Wavefront
-from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
+from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.train.fixed_point import fixed_point
 
 TINY = ModelConfig(
@@ -26,7 +26,6 @@ TINY = ModelConfig(
     blocks=(1, 1),
 )
 NARROW = PriorConfig(channels=8, layers=2, context_layers=1)
-IN_FLOAT64 = replace(NARROW, sum_bits=53)
 SHAPES = [(5, 7), (10, 14)]
 
 Codes = NDArray[np.int64]
@@ -68,17 +67,21 @@ class Recorder:
         count = frequencies.shape[1]
         return self.codes[first:last, stage * count : (stage + 1) * count]
 
+    def observe(self, first: int, last: int, stage: int, frequencies: Frequencies) -> None:
+        self.choose(first, last, stage, frequencies)
+
 
 def visit(prior: FixedPrior, codes: list[Codes], quality: int = 50, *, known: bool) -> list[Recorder]:
     """Run every level as the encoder (``known``) or as the decoder does."""
     recorders = []
-    state = None
+    states: list[Tensor] = []
     for index, grid in enumerate(codes):
         recorder = Recorder(grid, prior.model.levels[index].stages)
-        _, height, width = grid.shape
-        given_codes = grid[None] if known else None
-        found, state = prior.code_level(index, height, width, [quality], state, recorder.choose, known=given_codes)
-        np.testing.assert_array_equal(found, grid[None])
+        if known:
+            states = prior.evaluate(index, recorder.wavefront, grid[None], [quality], states, recorder.observe)
+        else:
+            found, states = prior.decode(index, recorder.wavefront, [quality], states, recorder.choose)
+            np.testing.assert_array_equal(found, grid[None])
         recorders.append(recorder)
     return recorders
 
@@ -87,15 +90,6 @@ def assert_same(a: list[Recorder], b: list[Recorder]) -> None:
     for one, other in zip(a, b, strict=True):
         for stage, frequencies in one.frequencies.items():
             np.testing.assert_array_equal(frequencies, other.frequencies[stage])
-
-
-def level_of(net: PixelCNN, index: int) -> LevelPrior:
-    level = net.levels[index]
-    assert isinstance(level, LevelPrior)
-    return level
-
-
-# --- the fixed-point form ----------------------------------------------------------------------------------------
 
 
 def test_sequential_steps_of_the_decoder() -> None:
@@ -108,7 +102,7 @@ def test_sequential_steps_of_the_decoder() -> None:
 
 @pytest.mark.parametrize("shapes", [SHAPES, [(1, 1), (2, 2)], [(1, 9), (2, 18)], [(9, 1), (18, 2)]])
 @pytest.mark.parametrize("chunk", [None, 1, 17])
-@pytest.mark.parametrize("few", [None, 3])  # steps of more rows are filled up
+@pytest.mark.parametrize("few", [None, 3])  # steps of more rows are padded
 def test_encoder_and_decoder_see_the_same_frequencies(
     shapes: list[tuple[int, int]], chunk: int | None, few: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,11 +110,10 @@ def test_encoder_and_decoder_see_the_same_frequencies(
     codes = random_codes(TINY, shapes)
     encoder = visit(prior, codes, known=True)
     if few:
-        monkeypatch.setattr(vqcodec.exact.prior, "FEW", few)
+        monkeypatch.setattr(prior_module, "padded_rows", lambda rows: rows if rows <= few else -(-rows // 8) * 8)
     decoder = visit(prior, codes, known=False)
     assert_same(encoder, decoder)
-    if chunk:
-        monkeypatch.setattr(vqcodec.exact.prior, "CHUNK", chunk)
+    prior.chunk = chunk or prior.chunk
     encoder = visit(prior, codes, known=True)
     assert_same(encoder, decoder)
     for recorder, level in zip(decoder, TINY.levels, strict=True):
@@ -191,85 +184,55 @@ def test_fixed_point_costs_what_the_float_form_does() -> None:
             assert fixed < 0.8 * grid.numel() * math.log2(level.codebook_size), "the test trained nothing"
 
 
-# --- the bound that makes it exact -------------------------------------------------------------------------------
-
-
-def test_all_ways_to_multiply_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_kernels_give_the_same_integers() -> None:
     codes = random_codes(TINY, SHAPES)
     tensors = fixed_point(network())
-    ways = []
-    for few, onednn in (
-        (vqcodec.exact.arithmetic.FEW, vqcodec.exact.arithmetic.ONEDNN),
-        (0, vqcodec.exact.arithmetic.ONEDNN),
-        (0, False),
-    ):
-        monkeypatch.setattr(vqcodec.exact.arithmetic, "FEW", few)
-        monkeypatch.setattr(vqcodec.exact.arithmetic, "ONEDNN", onednn)
-        ways.append(visit(FixedPrior(tensors, TINY, NARROW), codes, known=False))
-    assert_same(ways[0], ways[1])
-    assert_same(ways[0], ways[2])
+    choices: list[list[Kernel]] = [[FBGEMM, ONEDNN], [ONEDNN], [ADDMM]]
+    choices.append([dataclasses.replace(FBGEMM, most_rows=3), ADDMM])
+    first, *others = (
+        visit(FixedPrior(tensors, TINY, NARROW, kernels=kernels), codes, known=False) for kernels in choices
+    )
+    for other in others:
+        assert_same(first, other)
 
 
-@pytest.fixture(scope="module", params=ARITHMETIC)
-def config(request: pytest.FixtureRequest) -> PriorConfig:
-    return replace(NARROW, sum_bits=request.param)
+def test_the_state_of_zeros_is_that_of_the_long_way() -> None:
+    prior = FixedPrior(fixed_point(network()), TINY, NARROW)
+    for height, width in [(5, 7), (1, 1), (9, 2), (40, 70)]:
+        grid = np.zeros((1, 2, height, width), np.int64)
+        (expected,) = prior.evaluate(0, Wavefront(height, width), grid, [30], [], lambda *_: None)
+        assert torch.equal(prior.zero_state(0, height, width, 30, None), expected)
 
 
-@pytest.fixture(scope="module")
-def tensors(config: PriorConfig) -> dict[str, Tensor]:
-    return fixed_point(network(config=config))
+def test_the_state_of_zeros_on_top_of_any_state() -> None:
+    model = dataclasses.replace(TINY, levels=(*TINY.levels, TINY.levels[1]))
+    prior = FixedPrior(fixed_point(network(model)), model, NARROW)
+    coarse, zeros = random_codes(TINY, SHAPES)[0][None], np.zeros((1, 4, *SHAPES[1]), np.int64)
+    first, second = (prior.evaluate(0, Wavefront(*SHAPES[0]), coarse, [30], [], lambda *_: None) for _ in range(2))
+    (expected,) = prior.evaluate(1, Wavefront(*SHAPES[1]), zeros, [30], first, lambda *_: None)
+    assert torch.equal(prior.zero_state(1, *SHAPES[1], 30, second[0]), expected)
 
 
-def test_fixed_point_tensors_fill_their_bits(tensors: dict[str, Tensor], config: PriorConfig) -> None:
-    arithmetic = ARITHMETIC[config.sum_bits]
-    for name, tensor in tensors.items():
-        match name.rsplit(".", 1)[1]:
-            case "weight":
-                assert tensor.dtype == arithmetic.stored
-                largest = tensor.long().abs().amax(0)
-                assert (largest <= arithmetic.weight_max).all()
-                # A channel that could have one bit more would break the bound with it.
-                shift = tensors[name.replace("weight", "shift")].double()
-                bias = tensors[name.replace("weight", "bias")].double()
-                sums = 2 * (tensor.double().abs().sum(0) * arithmetic.activation_max + bias.abs() + 2 ** (shift - 1))
-                assert ((2 * largest >= arithmetic.weight_max - 1) | (sums > 0.98 * arithmetic.exact)).all()
-            case "bias":
-                assert tensor.dtype == torch.int64
-            case "shift":
-                assert tensor.dtype == torch.int32
-            case _:
-                assert tensor.dtype == torch.int16
+def test_decoding_takes_one_thread_and_leaves_the_number_as_it_was() -> None:
+    prior = FixedPrior(fixed_point(network()), TINY, NARROW)
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(3)
+        recorder = Recorder(random_codes(TINY, SHAPES)[0], 1)
+
+        def choose(first: int, last: int, stage: int, frequencies: Frequencies) -> Codes:
+            seen.append(torch.get_num_threads())
+            return recorder.choose(first, last, stage, frequencies)
+
+        prior.decode(0, recorder.wavefront, [50], [], choose)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_one_shift_for_all_channels(tensors: dict[str, Tensor], config: PriorConfig) -> None:
-    """Older weights have a single shift for all channels of a layer."""
-    smallest = {name: tensor.min() for name, tensor in tensors.items() if name.endswith("shift")}
-    single = {name: shift.view(1) for name, shift in smallest.items()}
-    repeated = {name: shift.expand_as(tensors[name]) for name, shift in smallest.items()}
-    codes = random_codes(TINY, SHAPES)
-    one, each = (visit(FixedPrior(tensors | t, TINY, config), codes, known=True) for t in (single, repeated))
-    assert_same(one, each)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_the_bound_is_sharp(tensors: dict[str, Tensor], config: PriorConfig, sign: int) -> None:
-    arithmetic = ARITHMETIC[config.sum_bits]
-    weight, shift = tensors["0.first.weight"].long(), int(tensors["0.first.shift"][3])
-    room = int(arithmetic.exact) - int(weight[:, 3].abs().sum()) * arithmetic.activation_max - 2 ** (shift - 1)
-    bias = tensors["0.first.bias"].clone()
-    bias[3] = sign * (room - 1)
-    FixedPrior(tensors | {"0.first.bias": bias}, TINY, config)
-    bias[3] = sign * room
-    with pytest.raises(
-        WeightsError, match=rf"0\.first can reach .*, beyond the exact integers below 2\^{config.sum_bits}"
-    ):
-        FixedPrior(tensors | {"0.first.bias": bias}, TINY, config)
-
-
-@pytest.mark.parametrize("sum_bits", ARITHMETIC)
-def test_callers_autocast_does_not_round_the_integers(sum_bits: int) -> None:
-    config = replace(NARROW, sum_bits=sum_bits)
-    prior = FixedPrior(fixed_point(network(config=config)), TINY, config)
+def test_callers_autocast_does_not_round_the_integers() -> None:
+    prior = FixedPrior(fixed_point(network()), TINY, NARROW)
     codes = random_codes(TINY, SHAPES)
     plain = visit(prior, codes, known=False)
     with torch.autocast("cpu", torch.bfloat16):
@@ -285,68 +248,3 @@ def test_products_of_less_precision_are_noticed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Linear, "product", rounded)
     with pytest.raises(VqcodecError, match="set_float32_matmul_precision"):
         visit(prior, random_codes(TINY, SHAPES), known=False)
-
-
-@pytest.mark.parametrize("sum_bits", ARITHMETIC)
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (1e13, "can reach"),
-        (-1e13, "can reach"),
-        (1e30, "can reach"),
-        (math.nan, "not finite"),
-        (math.inf, "not finite"),
-    ],
-)
-def test_fixed_point_refuses_what_it_cannot_hold(value: float, message: str, sum_bits: int) -> None:
-    net = network(config=replace(NARROW, sum_bits=sum_bits))
-    with torch.no_grad():
-        level_of(net, 1).hidden.bias[3] = value
-    with pytest.raises(WeightsError, match=rf"layer 1\.hidden .*{message}"):
-        fixed_point(net)
-
-
-def test_fixed_point_refuses_weights_too_large_for_16_bits() -> None:
-    net = network(config=IN_FLOAT64)
-    with torch.no_grad():
-        level_of(net, 0).first.weight[0, 0] = 1e5
-    with pytest.raises(WeightsError, match=r"0\.first\.shift is -2..16, expected 1\.\.32"):
-        fixed_point(net)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("0.embed", None, "prior has no tensor 0.embed"),
-        ("1.heads.1.shift", None, "prior has no tensor 1.heads.1.shift"),
-        (
-            "1.spread.weight",
-            lambda t: t.T.flatten(),
-            r"1.spread.weight is {stored} [256], expected integers [8, 32]",
-        ),
-        ("1.inner", lambda t: t[:1], "1.inner is torch.int16 [1, 6, 8], expected integers [2, 6, 8]"),
-        ("0.quality", lambda t: t.float(), "0.quality is torch.float32 [100, 8], expected integers [100, 8]"),
-        ("0.quality", lambda t: t.bool(), "0.quality is torch.bool"),
-        ("0.quality", lambda t: t.to(torch.complex64), "0.quality is torch.complex64"),
-        ("0.quality", lambda t: t.int() + 40000, "0.quality has values beyond ±{largest}"),
-        ("0.embed", lambda t: torch.full_like(t, -(2**15)), "0.embed has values beyond ±{largest}"),
-        ("0.first.shift", lambda t: t * 0, "0.first.shift is 0, expected 1..32"),
-        ("0.first.shift", lambda t: t * 0 + 33, "0.first.shift is 33, expected 1..32"),
-        ("0.first.weight", lambda t: t.long() << 40, "layer 0.first can reach"),
-        ("1.context.1.bias", lambda _: torch.zeros(8), "unexpected tensors: 1.context.1.bias"),
-    ],
-)
-def test_tensors_that_do_not_fit_are_refused(
-    tensors: dict[str, Tensor], config: PriorConfig, name: str, change: object, message: str
-) -> None:
-    changed = dict(tensors)
-    if callable(change):
-        changed[name] = change(tensors.get(name))
-    else:
-        del changed[name]
-    with pytest.raises(WeightsError) as caught:
-        FixedPrior(changed, TINY, config)
-    arithmetic = ARITHMETIC[config.sum_bits]
-    message = message.replace("{largest}", str(arithmetic.activation_max)).replace("{stored}", str(arithmetic.stored))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
 from vqcodec.exact import entropy
-from vqcodec.exact.arithmetic import ARITHMETIC
-from vqcodec.exact.prior import STATE, Codes, FixedPrior
-from vqcodec.exact.wavefront import chunks
+from vqcodec.exact.prior import BYTES_PER_CHANNEL, FixedPrior
+from vqcodec.exact.wavefront import Codes, chunks
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, pack, parse
 from vqcodec.forks import fork_safe
 from vqcodec.geometry import batch_size
@@ -283,7 +282,7 @@ def _batches(
 
 def _prior_bytes(prior: FixedPrior) -> int:
     """Bytes that the prior needs at most for each position of the finest grid."""
-    numbers = prior.config.channels * (ARITHMETIC[prior.config.sum_bits].dtype.itemsize + STATE.itemsize)
+    numbers = prior.config.channels * BYTES_PER_CHANNEL
     return numbers + 4 * prior.model.levels[-1].groups + 200
 
 

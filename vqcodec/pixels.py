@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from vqcodec.config import ModelConfig
 from vqcodec.errors import WeightsError
 from vqcodec.exact.entropy import stop_if
-from vqcodec.exact.prior import Codes
+from vqcodec.exact.wavefront import Codes
 from vqcodec.geometry import Geometry
 from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
 

@@ -1,4 +1,4 @@
-"""Code grids ↔ bytes: a range coder driven by the prior's integer frequencies.
+"""Code grids ↔ bitstreams: a range coder driven by the prior's integer frequencies.
 
 ::
 
@@ -6,9 +6,11 @@
                                   ▼                       │
     FixedPrior ── frequencies ─▶ range encoder ─ bytes ─▶ range decoder ◀─ frequencies ── FixedPrior
 
-Symbols of a level follow each other by wavefront step, then stage, then row, then group. Each level is a
-bitstream of its own, so the coarse ones can be read without the fine ones. The only module that knows
-constriction (Bamler 2022).
+The symbols of a level are ordered by wavefront step, then stage, then row, then group. Each level is a bitstream of its
+own, so the coarse levels can be read without the fine ones. This is the only module that imports constriction (Bamler
+2022).
+
+Legend: B pictures of one size, G groups, K codewords, S stages, H × W positions, n rows of a step.
 """
 
 import math
@@ -20,26 +22,28 @@ from typing import Any
 import constriction
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vqcodec.errors import Cancelled, FormatError
-from vqcodec.exact.prior import Codes, FixedPrior
-from vqcodec.exact.wavefront import Wavefront
+from vqcodec.exact.memory import Frequencies
+from vqcodec.exact.prior import FixedPrior
+from vqcodec.exact.wavefront import Codes, Wavefront
 
-__all__ = ["Coded", "decode", "encode", "stop_if"]
+__all__ = ["CodedLevel", "SymbolReader", "SymbolWriter", "decode", "encode", "stop_if"]
 
-# perfect=False is the quantisation that format.md describes; it has to be named.
+# perfect=False is the quantisation that docs/format.md describes; constriction wants it stated.
 _MODEL = constriction.stream.model.Categorical(perfect=False)
 _WORD = 4  # bytes
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A level's bitstream, and what theory says of it.
+class CodedLevel:
+    """A level's bitstream, and its length in theory.
 
     Attributes:
         bitstream: the bytes.
         cross_entropy: Σ −log2(frequency / sum of frequencies) over the level's codes, in bits; a frequency of 0,
-            which costs the coder about 24 bits, counts as ½. NaN unless it was asked for.
+            which costs the coder about 24 bits, counts as ½. NaN where it was not measured.
     """
 
     bitstream: bytes
@@ -53,20 +57,21 @@ def encode(
     *,
     measure: bool = False,
     cancelled: Callable[[], bool] | None = None,
-) -> list[Coded]:
-    """Bitstreams of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first, and if ``measure`` cross-entropies.
+) -> list[CodedLevel]:
+    """The bitstream of each level of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first.
 
-    Raises Cancelled when ``cancelled``, which is asked between wavefront steps, says so.
+    With ``measure``, cross-entropies are computed too. Raises Cancelled if ``cancelled``, which is called between
+    steps of the prior, returns True.
     """
-    coded: list[Coded] = []
-    state = None
+    coded: list[CodedLevel] = []
+    states: list[Tensor] = []
     for index, grid in enumerate(codes):
-        _, height, width = grid.shape
-        writer = _Writer(grid, Wavefront(height, width), prior.model.levels[index].stages, measure=measure)
-        _, state = prior.code_level(
-            index, height, width, [quality], state, writer.choose, known=grid[None], poll=partial(stop_if, cancelled)
+        wavefront = Wavefront(*grid.shape[1:])
+        writer = SymbolWriter(grid, wavefront, prior.model.levels[index].stages, measure=measure)
+        states = prior.evaluate(
+            index, wavefront, grid[None], [quality], states, writer.write, poll=partial(stop_if, cancelled)
         )
-        coded.append(Coded(writer.bitstream(), writer.cross_entropy))
+        coded.append(writer.finish())
     return coded
 
 
@@ -78,118 +83,143 @@ def decode(
     *,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[list[Codes]]:
-    """The codes ``[G_l, H_l, W_l]`` of each of B pictures, each level of which has a bitstream, coarsest first.
+    """The code grids ``[G_l, H_l, W_l]`` of each of B pictures of one size, which the prior decodes together.
 
-    Their grids have one size: ``shapes`` are (H_l, W_l). The prior sees to all pictures in one go.
+    Args:
+        prior: of the model that made the bitstreams.
+        bitstreams: of each picture's levels, coarsest first.
+        shapes: ``(H_l, W_l)`` of each level's grids.
+        qualities: of the pictures, 1..100.
+        cancelled: as for :func:`encode`.
 
-    Raises Cancelled as :func:`encode` does, and FormatError when the bytes cannot be a bitstream of this model;
-    damage that still decodes to some codes is for the container's checksums to find.
+    Raises Cancelled as :func:`encode` does, and FormatError if the bytes cannot be a bitstream of this model. Other
+    damage decodes to wrong codes; the container's checksums find it.
     """
+    poll = partial(stop_if, cancelled)
     codes: list[list[Codes]] = [[] for _ in bitstreams]
-    state = None
+    states: dict[int, Tensor] = {}  # of the level before, by picture
     for index, (height, width) in enumerate(shapes):
         level = prior.model.levels[index]
-        present = list(range(len(bitstreams)))
-        if level.pixels and index == len(prior.model.levels) - 1:
-            # Of an empty bitstream, only zeros are read, which stand for code 0 whatever the frequencies.
-            present = [i for i in present if bitstreams[i][index]]
-            if state is not None and len(present) < len(state):
-                state = state[present]
-        found = iter(())
-        if present:
-            readers = [_Reader(bitstreams[i][index], f"level {index}") for i in present]
-            grids, state = prior.code_level(
+        # An empty bitstream is read as zeros, which stand for code 0 whatever the frequencies (docs/format.md).
+        coded = [i for i, levels in enumerate(bitstreams) if levels[index]]
+        before, states = states, {}
+        if coded:
+            wavefront = Wavefront(height, width, len(coded))
+            readers = [SymbolReader(bitstreams[i][index], f"level {index}") for i in coded]
+            grids, found = prior.decode(
                 index,
-                height,
-                width,
-                [qualities[i] for i in present],
-                state,
-                partial(_choose, readers),
-                poll=partial(stop_if, cancelled),
+                wavefront,
+                [qualities[i] for i in coded],
+                [before.pop(i) for i in coded if before],
+                partial(_read_all, readers),
+                poll=poll,
             )
             for reader in readers:
                 reader.finish()
-            found = iter(grids)
-        for i, picture in enumerate(codes):
-            picture.append(next(found) if i in present else np.zeros((level.groups, height, width), np.int16))
+            states.update(zip(coded, found, strict=False))  # the finest level has no state
+        for i, levels in enumerate(bitstreams):
+            if levels[index]:
+                codes[i].append(grids[coded.index(i)])
+                continue
+            codes[i].append(np.zeros((level.groups, height, width), np.int16))
+            if any(levels[index + 1 : len(shapes)]):
+                states[i] = prior.zero_state(index, height, width, qualities[i], before.get(i), poll=poll)
     return codes
 
 
 def stop_if(cancelled: Callable[[], bool] | None) -> None:
-    """Raise Cancelled if ``cancelled`` says so."""
+    """Raise Cancelled if ``cancelled`` is given and returns True."""
     if cancelled is not None and cancelled():
         raise Cancelled("cancelled")
 
 
-class _Writer:
-    """The encoder's side of :meth:`FixedPrior.code_level`: looks codes up and writes them in wavefront order."""
+class SymbolWriter:
+    """Writes the codes of one level with the frequencies that :meth:`FixedPrior.evaluate` shows.
+
+    Args:
+        grid: the codes ``[G, H, W]``.
+        wavefront: of the grid.
+        stages: S.
+        measure: whether to compute the cross-entropy.
+    """
 
     def __init__(self, grid: NDArray[np.integer[Any]], wavefront: Wavefront, stages: int, *, measure: bool) -> None:
-        self.codes = grid.astype(np.int16, copy=False).reshape(len(grid), -1).T[wavefront.raster]
-        self.spans = wavefront.spans
-        self.stages = stages
-        self.written = 0  # spans
-        self.encoder = constriction.stream.queue.RangeEncoder()
-        self.measure = measure
-        self.cross_entropy = 0.0 if measure else math.nan
-        self.pending: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
+        self._codes = wavefront.to_rows(grid[None])
+        self._spans = wavefront.spans
+        self._stages = stages
+        self._written = 0  # spans
+        self._encoder = constriction.stream.queue.RangeEncoder()
+        self._measure = measure
+        self._cross_entropy = 0.0 if measure else math.nan
+        self._pending: list[tuple[NDArray[np.int32], Frequencies]] = []
 
-    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int32]:
+    def write(self, first: int, last: int, stage: int, frequencies: Frequencies) -> None:
+        """Write the codes of a stage at rows ``first..last − 1``, given their frequencies ``[n, G/S, K]``.
+
+        Nothing is written before the last stage of these rows: frequencies must stay unchanged until then.
+        """
         count = frequencies.shape[1]
-        codes = self.codes[first:last, stage * count : (stage + 1) * count].astype(np.int32)
-        self.pending.append((codes.reshape(-1), frequencies.reshape(-1, frequencies.shape[2])))
-        if self.measure:
+        codes = self._codes[first:last, stage * count : (stage + 1) * count].astype(np.int32)
+        self._pending.append((codes.reshape(-1), frequencies.reshape(-1, frequencies.shape[2])))
+        if self._measure:
             chosen = np.take_along_axis(frequencies, codes[:, :, None], 2)[:, :, 0]
-            self.cross_entropy -= float(np.log2(np.maximum(chosen, 0.5) / frequencies.sum(2)).sum())
-        if stage == self.stages - 1:
-            self._write(first, last, count)
-        return codes
+            self._cross_entropy -= float(np.log2(np.maximum(chosen, 0.5) / frequencies.sum(2)).sum())
+        if stage == self._stages - 1:
+            self._flush(first, last, count)
 
-    def _write(self, first: int, last: int, count: int) -> None:
-        """Write all stages of rows first..last, ``count`` codes a stage, wavefront step by wavefront step."""
-        while self.written < len(self.spans) and self.spans[self.written][0] < last:
-            a, b = ((row - first) * count for row in self.spans[self.written])
-            self.written += 1
-            for codes, table in self.pending:
-                self.encoder.encode(codes[a:b], _MODEL, table[a:b])
-        self.pending.clear()
+    def _flush(self, first: int, last: int, count: int) -> None:
+        """Write all stages of rows ``first..last − 1``, ``count`` codes a stage, one wavefront step after another."""
+        while self._written < len(self._spans) and self._spans[self._written][0] < last:
+            a, b = ((row - first) * count for row in self._spans[self._written])
+            self._written += 1
+            for codes, frequencies in self._pending:
+                self._encoder.encode(codes[a:b], _MODEL, frequencies[a:b])
+        self._pending.clear()
 
-    def bitstream(self) -> bytes:
-        words: NDArray[np.uint32] = self.encoder.get_compressed()
+    def finish(self) -> CodedLevel:
+        """The bitstream of all codes that were written."""
+        words: NDArray[np.uint32] = self._encoder.get_compressed()
         # Most significant byte first puts the final word's padding at the end, where it can be left out.
-        return words.astype(">u4").tobytes().rstrip(b"\0")
+        return CodedLevel(words.astype(">u4").tobytes().rstrip(b"\0"), self._cross_entropy)
 
 
-class _Reader:
-    """The decoder's side: reads codes from the bitstream of the level ``name``."""
+class SymbolReader:
+    """Reads the codes of one level from its bitstream, with the frequencies that :meth:`FixedPrior.decode` gives.
+
+    Args:
+        bitstream: the bytes.
+        name: of the level, for errors.
+
+    All methods raise FormatError, as the constructor does, if the bytes cannot come from a writer.
+    """
 
     def __init__(self, bitstream: bytes, name: str) -> None:
         if bitstream.endswith(b"\0"):
             raise FormatError(f"{name} ends with a zero byte, which a writer leaves out")
         padded = bitstream + bytes(-len(bitstream) % _WORD)
-        self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
-        self.name = name
+        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+        self._name = name
 
-    def choose(self, first: int, last: int, stage: int, frequencies: NDArray[np.float64]) -> NDArray[np.int32]:
+    def read(self, frequencies: Frequencies) -> NDArray[np.int32]:
+        """The next codes ``[n, G/S]``, given their frequencies ``[n, G/S, K]``."""
         rows = frequencies.reshape(-1, frequencies.shape[2])
         try:
-            symbols: NDArray[np.int32] = self.decoder.decode(_MODEL, rows)
+            symbols: NDArray[np.int32] = self._decoder.decode(_MODEL, rows)
         except AssertionError:  # a point in the sliver that the quantisation leaves over
-            raise FormatError(f"{self.name} has a bitstream that stands for no codes") from None
+            raise FormatError(f"{self._name} has a bitstream that stands for no codes") from None
         return symbols.reshape(frequencies.shape[:2])
 
     def finish(self) -> None:
-        if not self.decoder.maybe_exhausted():
-            raise FormatError(f"{self.name} has bytes left after its last code")
+        """Check that the bitstream is used up."""
+        if not self._decoder.maybe_exhausted():
+            raise FormatError(f"{self._name} has bytes left after its last code")
 
 
-def _choose(
-    readers: Sequence[_Reader], first: int, last: int, stage: int, frequencies: NDArray[np.float64]
+def _read_all(
+    readers: Sequence[SymbolReader], first: int, last: int, stage: int, frequencies: Frequencies
 ) -> NDArray[np.int32]:
-    """What each reader reads for its share of the rows."""
+    """The next codes from each reader, for its share of the rows."""
     if len(readers) == 1:
-        return readers[0].choose(first, last, stage, frequencies)
+        return readers[0].read(frequencies)
     shares = frequencies.reshape(len(readers), -1, *frequencies.shape[1:])
-    return np.concatenate(
-        [reader.choose(first, last, stage, share) for reader, share in zip(readers, shares, strict=True)]
-    )
+    return np.concatenate([reader.read(share) for reader, share in zip(readers, shares, strict=True)])

@@ -7,36 +7,47 @@ r"""The order in which positions are coded, so that many of them can be coded at
         1 2 3 4 5 6 7       of one step do not see each other
         2 4 5 6 7 8 9
 
-Causal 3×3 masks let position (x, y) depend only on positions with a smaller x + 2y, so all positions of one
-index can be computed together: W + 2(H−1) steps instead of W·H.
+Causal 3×3 masks let position (x, y) depend only on positions with a smaller x + 2y, so all positions of one step can
+be computed together: W + 2(H−1) steps instead of W·H.
+
+Legend: B grids of one size, each with G groups of codes at H × W positions; N = H·W. A *row* is a place in the coding
+order.
 """
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Wavefront", "chunks", "merge"]
+__all__ = ["Codes", "Wavefront", "chunks", "merge"]
+
+Codes = NDArray[np.int16]
+"""Codes, each below 4096."""
 
 
 class Wavefront:
-    """The order in which a grid's positions are coded, and where their neighbours are in that order.
+    """The coding order of a grid's positions, and the rows of their neighbours in that order.
 
-    Several grids of one size go together: a step has the rows of the first grid, then those of the second, and so on.
+    Several grids of one size share each step: it has the rows of the first grid, then those of the second, and so on.
 
     Args:
         height, width: H and W of each grid.
-        count: B, how many there are.
+        count: B, the number of grids.
 
     Attributes:
+        height, width, count: the same.
         spans: ``(first, last + 1)`` rows of each sequential step; there are W + 2(H−1) of them.
-        raster: ``[B·N]`` raster index of each row, B·N = B·H·W, in the first grid and then the next ones.
-        rank: ``[B·N]`` row of each raster index.
-        neighbours: ``[B·N, 5]`` rows of the positions up-left, up, up-right, left and the position itself; B·N
-            stands for a position outside the grid.
+        raster: ``[B·N]``, the raster index of each row; those of the first grid are below N, those of the second
+            below 2N, and so on.
+        rank: ``[B·N]``, the row of each raster index.
+        neighbours: ``[B·N, 5]``, the rows of the positions up-left, up, up-right and left, and of the position itself;
+            B·N stands for a position outside the grid.
     """
 
     def __init__(self, height: int, width: int, count: int = 1) -> None:
+        self.height, self.width, self.count = height, width, count
         y, x = np.divmod(np.arange(height * width), width)
         step = x + 2 * y
         order = np.lexsort((y, step))
@@ -54,11 +65,11 @@ class Wavefront:
             self._repeat(count)
 
     def _repeat(self, count: int) -> None:
-        """Make of the order of one grid that of ``count``."""
+        """Turn the order of one grid into that of ``count`` grids."""
         positions = len(self.rank)
         starts, sizes = (np.array(numbers) for numbers in zip(*((a, b - a) for a, b in self.spans), strict=True))
         before, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
-        # Row r of one grid's order becomes row rows[i, r] for grid i; a last entry stands for what is outside.
+        # Row r of one grid's order becomes row rows[i, r] for grid i; the last entry stands for positions outside.
         rows = np.full((count, positions + 1), count * positions)
         rows[:, :-1] = count * before + np.arange(count)[:, None] * size + np.arange(positions) - before
         self.rank = rows[:, self.rank].flatten()
@@ -69,15 +80,25 @@ class Wavefront:
         self.neighbours[rows[:, :-1].flatten()] = neighbours
         self.spans = [(count * a, count * b) for a, b in self.spans]
 
+    def to_rows(self, grids: NDArray[np.integer[Any]]) -> Codes:
+        """``[B, G, H, W] -> [B·N, G]``: the codes of each row."""
+        return grids.astype(np.int16, copy=False).swapaxes(0, 1).reshape(grids.shape[1], -1).T[self.raster]
+
+    def to_grids(self, rows: Codes) -> Codes:
+        """The inverse of :meth:`to_rows`."""
+        grids = np.empty_like(rows)
+        grids[self.raster] = rows
+        return grids.reshape(self.count, self.height, self.width, -1).transpose(0, 3, 1, 2)
+
 
 def chunks(count: int, size: int) -> Iterator[tuple[int, int]]:
-    """``(first, last + 1)`` of runs of ``size`` among ``count``, the last one shorter."""
+    """``(first, last + 1)`` of each run when ``count`` items are cut into runs of ``size``; the last may be shorter."""
     for first in range(0, count, size):
         yield first, min(count, first + size)
 
 
 def merge(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """Join neighbouring steps into spans of at most ``size`` rows, or of one step."""
+    """Join neighbouring steps into spans of at most ``size`` rows; a larger step stays a span of its own."""
     merged = [spans[0]]
     for first, last in spans[1:]:
         if last - merged[-1][0] <= size:

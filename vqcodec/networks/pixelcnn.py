@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
-from vqcodec.exact.arithmetic import ARITHMETIC
+from vqcodec.exact.arithmetic import ACTIVATION_LIMIT
 from vqcodec.networks.layers import EMBEDDING, Conv, LambdaEmbedding
 
 __all__ = ["PixelCNN"]
@@ -73,7 +73,7 @@ class LevelPrior(nn.Module):
     def __init__(self, level: LevelConfig, coarser: LevelConfig | None, config: PriorConfig) -> None:
         super().__init__()
         channels = config.channels
-        self.limit = ARITHMETIC[config.sum_bits].limit
+        self.limit = ACTIVATION_LIMIT
         self.stages, self.codebook_size = level.stages, level.codebook_size
         self.groups_a_stage = level.groups // level.stages
         self.embed = CodeEmbedding(level.groups, level.codebook_size, channels)
@@ -157,6 +157,3 @@ class PixelCNN(nn.Module):
             for head, rows in zip(level.heads, frequencies.chunk(level.stages), strict=True):
                 assert isinstance(head, Conv)
                 head.bias.copy_((rows + 1e-5).log().flatten())
-
-
-# --- fixed point ------------------------------------------------------------------------------------------------

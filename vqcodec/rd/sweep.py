@@ -31,7 +31,7 @@ from tqdm import tqdm
 from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.errors import ImageError, LimitError, VqcodecError
-from vqcodec.exact.prior import Codes
+from vqcodec.exact.wavefront import Codes
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import Container
 from vqcodec.files.images import read_image
