@@ -1,4 +1,4 @@
-"""Rate and distortion of one image, measured on what a user gets: bytes of a file and 8-bit pixels.
+"""Rate and distortion of one image, measured on the bytes of its file and on its 8-bit pixels.
 
 ::
 
@@ -6,7 +6,7 @@
                                                                          ├─ ms_ssim ─▶ decibels ▶ dB
                                                                          └─ ssimulacra2 ────────▶ ≤ 100
 
-:data:`METRICS` describes the distortions to everything that sweeps, tabulates or draws them. What a distortion needs is
+:data:`METRICS` describes the distortions to the code that sweeps, tabulates or draws them. What a distortion needs is
 imported with its first value, so that ``vqcodec info`` can say bits per pixel without waiting for numpy.
 """
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 MS_SSIM_SMALLEST = 161
-"""The least side, in pixels, that MS-SSIM's window of 11 still fits into after four halvings."""
+"""The least side, in pixels, for MS-SSIM: after four halvings, its window of 11 pixels still fits."""
 
 SSIMULACRA2_SMALLEST = 8
 """The least side, in pixels, of SSIMULACRA2's smallest scale."""
@@ -107,8 +107,8 @@ def ssimulacra2(x: "Pixels", x_hat: "Pixels") -> float:
 
     ``x`` and ``x_hat`` are uint8 arrays of one shape, ``[H, W, 3]`` or ``[H, W, 1]`` (grey counts as R = G = B), in
     sRGB, each side at least ``SSIMULACRA2_SMALLEST``; the two are not interchangeable. Sneyers, SSIMULACRA 2.1
-    (https://github.com/cloudinary/ssimulacra2), as the package ssimulacra2 0.3 computes it in float64. Its six scales
-    all count from about 256 pixels a side; below, the score comes from fewer of them.
+    (https://github.com/cloudinary/ssimulacra2), as the package ssimulacra2 0.3 computes it in float64. From about 256
+    pixels a side, all six scales count; smaller images have fewer.
 
     Raises ValueError for another dtype, shape or a smaller side, and MissingPackageError without the package.
     """
@@ -128,17 +128,17 @@ def ssimulacra2(x: "Pixels", x_hat: "Pixels") -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """A distortion: what it is called, where its values are kept, what it needs and what computes it.
+    """A distortion: its names, the keys of its values, its requirements and the function that computes it.
 
     Attributes:
-        name: as on the command line.
-        key: of the values to draw and to compare, in a curve's ``results`` and in the rows of images.
-        keys: of all values that ``compute`` returns, ``key`` among them.
-        label: as in tables and plots.
-        unit: of the values at ``key``; empty for a score.
-        smallest: the least side of an image, in pixels, that it is defined for.
+        name: its name on the command line.
+        key: the key of the values to draw and to compare, in a curve's ``results`` and in the rows of images.
+        keys: the keys of all values that ``compute`` returns, ``key`` among them.
+        label: its name in tables and plots.
+        unit: the unit of the values at ``key``; empty for a score.
+        smallest: the least side of an image, in pixels, for which it is defined.
         module: the optional module that it needs, or None.
-        compute: the values, by key, of ``x`` and ``x_hat``, uint8 ``[H, W, 3]`` or ``[H, W, 1]``; more is better.
+        compute: maps ``x`` and ``x_hat``, uint8 ``[H, W, 3]`` or ``[H, W, 1]``, to values by key; higher is better.
     """
 
     name: str
@@ -188,11 +188,11 @@ METRICS = (
         compute=lambda x, x_hat: {"ssimulacra2": ssimulacra2(x, x_hat)},
     ),
 )
-"""Every metric, in the order of tables and panels; PSNR is always there."""
+"""Every metric, in the order of tables and plots; PSNR needs no optional package."""
 
 
 def available(name: str) -> bool:
-    """Whether the metric that the command line calls ``name`` has its package installed; nothing is imported.
+    """Whether the package is installed that the metric ``name`` needs; imports nothing.
 
     Raises ValueError if there is no such metric.
     """

@@ -14,7 +14,7 @@ import os
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ __all__ = [
     "write_image",
 ]
 
-_LOSSY = {"quality": 95, "subsampling": "4:4:4"}
-_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # extension -> Pillow's name and options
+_LOSSY: dict[str, object] = {"quality": 95, "subsampling": "4:4:4"}
+_FORMATS: dict[str, tuple[str, dict[str, object]]] = {  # extension -> Pillow's name and options
     ".png": ("PNG", {}),
     ".bmp": ("BMP", {}),
     ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
@@ -209,7 +209,7 @@ class _WithoutWarnings:
 _without_warnings = _WithoutWarnings()
 
 
-def _format(extension: str) -> tuple[str, dict[str, Any]]:
+def _format(extension: str) -> tuple[str, dict[str, object]]:
     """Pillow's name of a format, and its options for saving; raises ImageError."""
     if (known := extension.lower()) not in _FORMATS:
         found = f"unknown image extension {known}" if known else "no image extension"
