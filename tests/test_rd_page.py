@@ -4,12 +4,13 @@ import base64
 import io
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pytest
@@ -117,15 +118,34 @@ def test_what_json_cannot_say_is_null(result: Result) -> None:
 # --- in a browser -----------------------------------------------------------------------------------------------
 
 
+def _no_browser(reason: str) -> NoReturn:
+    """Skip the test; where CI is true, fail it, since nobody reads what was skipped there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and CI is true")
+    pytest.skip(reason)
+
+
+@pytest.mark.parametrize("outcome", [pytest.skip.Exception, pytest.fail.Exception])
+def test_without_a_browser_ci_fails(outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true" if outcome is pytest.fail.Exception else "")
+    with pytest.raises(outcome, match=r"^no browser"):
+        _no_browser("no browser")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    try:
+        from playwright import sync_api
+    except ImportError:
+        _no_browser("the package playwright is not installed")
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+        _no_browser(f"none of {', '.join(BROWSERS)} is installed")
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", *quiet])
+        started = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
+        )
         yield started
         started.close()
 
@@ -141,9 +161,14 @@ class _Opened:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         self.page.on("request", self._note)
-        self.page.goto(path.as_uri())
+        self.page.set_default_timeout(10_000)
+        self.path = path
+        self.load()
+
+    def load(self) -> None:
+        """Show the page as if for the first time."""
+        self.page.goto(self.path.as_uri())
         self.page.wait_for_selector("#chart svg path", state="attached")
-        self.page.set_default_timeout(5000)
 
     def _note(self, request: Any) -> None:
         if not request.url.startswith(("file:", "data:", "blob:")):
@@ -157,12 +182,21 @@ def report(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def opened(browser: "Browser", report: Path) -> Iterator[_Opened]:
+@pytest.fixture(scope="module")
+def shared(browser: "Browser", report: Path) -> Iterator[_Opened]:
     page = _Opened(browser, report)
     yield page
-    assert page.complaints == []
     page.context.close()
+
+
+@pytest.fixture
+def opened(shared: _Opened) -> Iterator[_Opened]:
+    """The report, loaded anew in the window that most tests share."""
+    shared.page.set_viewport_size({"width": 1280, "height": 900})
+    shared.page.mouse.move(0, 0)
+    shared.load()
+    yield shared
+    assert shared.complaints == []
 
 
 def _canvas(page: "Page", name: str) -> str:
@@ -296,9 +330,57 @@ def test_pictures_follow_the_controls(opened: _Opened) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 390, 1280])
-def test_nothing_is_wider_than_the_screen(browser: "Browser", report: Path, width: int) -> None:
-    opened = _Opened(browser, report, viewport={"width": width, "height": 800})
+def test_nothing_is_wider_than_the_screen(opened: _Opened, width: int) -> None:
+    opened.page.set_viewport_size({"width": width, "height": 800})
+    opened.load()
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_nearest_rates_are_both_shown_and_a_large_difference_is_said(opened: _Opened) -> None:
+    page = opened.page
+    _settled(page)
+    verdict, rates = page.locator("#verdict"), page.locator("#rate-now")
+    assert page.locator("#panel label", has=page.locator("input[name=mode]:checked")).inner_text() == "nearest bpp"
+    assert rates.inner_text() == "0.200 and 0.250 bpp"
+    caution = "These are the nearest rates there are, but the right one is 25 % larger."
+    assert verdict.inner_text().endswith(f". {caution}")
+    for name in ("left", "right"):
+        assert page.locator(f"#{name}-caption").inner_text().count(" bpp") == 1
+    page.locator("#panel label", has_text="free settings").click()
+    assert caution not in verdict.inner_text()
+    page.locator("#panel label", has_text="nearest bpp").click()
+    page.locator("#right-codec").select_option(label="vqcodec")
+    assert rates.inner_text() == "0.200 and 0.200 bpp"
+    assert "nearest rates" not in verdict.inner_text()
+    page.locator("#right-codec").select_option(label="original")
+    assert rates.inner_text() == "0.200 bpp"
+
+
+@pytest.mark.slow
+def test_cells_of_a_row_begin_at_one_height_on_a_phone(browser: "Browser", result: Result, tmp_path: Path) -> None:
+    note = "the tested curve has fewer than 4 points, of which there are too few for the sentence to fit on one line"
+    missing = replace(result.bd[0], anchor="v", label="a_curve_with_a_very_long_name", published=True, bd_rate=None)
+    changed = replace(result, bd=[*result.bd, replace(missing, note=note)])
+    path = tmp_path / "phone.html"
+    path.write_text(render(changed, _rows(changed), [], stored=STORED), encoding="utf-8")
+    opened = _Opened(browser, path, viewport={"width": 390, "height": 800})
+    table = opened.page.locator("[aria-label='Bjøntegaard deltas'] table")
+    assert "note" not in table.locator("thead").inner_text()
+    tops = table.locator("tbody tr").evaluate_all(
+        """rows => rows.map(row => [...row.cells].map(cell => {
+            const text = document.createRange();
+            text.selectNodeContents(cell);
+            return Math.round(text.getClientRects()[0].top);
+        }))"""
+    )
+    assert [len(set(row)) for row in tops] == [1, 1]
+    notes = opened.page.locator(".listing.notes")
+    assert notes.inner_text() == f"a_curve_with_a_very_long_name in PSNR: {note}."
+    box = notes.bounding_box()
+    assert box
+    assert 0 <= box["x"] < box["x"] + box["width"] <= 390
+    assert opened.complaints == []
     opened.context.close()
 
 

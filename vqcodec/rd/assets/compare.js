@@ -37,7 +37,7 @@ function nearestSetting(codec, rate) {
   return settingsAt(codec).reduce((best, one) => (away(one) < away(best) ? one : best));
 }
 
-/** Rates at which both sides have a picture of about that rate. */
+/** The rates that the slider can be put to: at each, both sides have a picture near it. */
 function rateStops() {
   const rates = SIDES.map((side) => compare[side].codec)
     .filter((codec) => codec !== original)
@@ -125,11 +125,11 @@ function writePanel(available) {
     $(`${side}-setting`).disabled = codec === original;
     $(`${side}-setting`).closest("label").hidden = !compare.free;
   }
-  document.querySelector(`input[name="mode"][value="${compare.free ? "free" : "equal"}"]`).checked = true;
+  document.querySelector(`input[name="mode"][value="${compare.free ? "free" : "nearest"}"]`).checked = true;
   const away = (rate) => Math.abs(Math.log(rate / compare.target));
   const stop = compare.stops.reduce((best, one, i) => (away(one) < away(compare.stops[best]) ? i : best), 0);
   const rate = $("rate"),
-    shown = compare.stops.length ? `about ${number(compare.stops[stop], 3)} bpp` : "no rate";
+    shown = ratesShown();
   rate.closest("div").hidden = compare.free;
   rate.max = Math.max(compare.stops.length - 1, 0);
   rate.value = stop;
@@ -143,6 +143,12 @@ function writePanel(available) {
   $("errors-text").textContent =
     `|difference| to the original as stored here, mean of R, G and B, amplified ×${compare.gain}`;
   $("errors-end").textContent = `≥ ${number(255 / compare.gain, 0)} of 255`;
+}
+
+/** The rates of both sides in words, such as "0.542 and 0.653 bpp". */
+function ratesShown() {
+  const rates = SIDES.map((side) => rateOf(compare[side].codec, compare[side].setting)).filter((rate) => rate);
+  return rates.length ? `${rates.map((rate) => number(rate, 3)).join(" and ")} bpp` : "no rate";
 }
 
 function writeCaptions() {
@@ -170,7 +176,16 @@ function writeCaptions() {
     $("stage").querySelector(`.chip.${side}`).textContent = [codec.label, label].filter(Boolean).join(", ");
     return { codec, row, rate: rateOf(codec, setting) };
   });
-  $("verdict").textContent = verdict(...both);
+  $("verdict").textContent = [verdict(...both), unequal(...both)].filter(Boolean).join(" ");
+}
+
+/** A caution if the nearest rates are more than a tenth apart. */
+function unequal(left, right) {
+  if (compare.free || left.codec === original || right.codec === original || !left.rate || !right.rate) return "";
+  const apart = Math.max(left.rate, right.rate) / Math.min(left.rate, right.rate) - 1;
+  if (apart <= 0.1) return "";
+  const larger = left.rate > right.rate ? "left" : "right";
+  return `These are the nearest rates there are, but the ${larger} one is ${percent(apart, 0)} larger.`;
 }
 
 /** One sentence: how the left side differs from the right one. */

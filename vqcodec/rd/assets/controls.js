@@ -121,10 +121,10 @@ function buildControls() {
       "mode",
       "Compare at",
       [
-        ["equal", "equal bpp"],
+        ["nearest", "nearest bpp"],
         ["free", "free settings"],
       ],
-      "equal",
+      "nearest",
       choose((value) => {
         compare.free = value === "free";
       }),

@@ -112,41 +112,47 @@ function ownTable() {
   );
 }
 
+const bdMetric = (bd) =>
+  METRICS.find(({ key }) => key === bd.metric || key === `${bd.metric}-db`) ?? { label: bd.metric, unit: "", digits: 2 };
+
 function bdTable() {
-  const metricOf = (bd) =>
-    METRICS.find(({ key }) => key === bd.metric || key === `${bd.metric}-db`) ?? {
-      label: bd.metric,
-      unit: "",
-      digits: 2,
-    };
   return table(
     "Bjøntegaard deltas",
     [
       {
         title: "against",
         words: true,
-        value: (bd) => [bd.label, bd.published ? html("span", { class: "muted" }, ", published") : null],
+        value: (bd) => [bd.label, bd.published ? html("span", { class: "muted" }, " (published)") : null],
       },
-      { title: "metric", words: true, value: (bd) => metricOf(bd).label },
+      { title: "metric", words: true, value: (bd) => bdMetric(bd).label },
       { title: "BD-rate", value: (bd) => (typeof bd.bd_rate === "number" ? `${signed(bd.bd_rate, 1)} %` : "–") },
       {
         title: "BD-metric",
         value: (bd) =>
           typeof bd.bd_metric === "number"
-            ? signed(bd.bd_metric, 2) + (metricOf(bd).unit && ` ${metricOf(bd).unit}`)
+            ? signed(bd.bd_metric, 2) + (bdMetric(bd).unit && ` ${bdMetric(bd).unit}`)
             : "–",
       },
       {
         title: "over",
         value: (bd) =>
           bd.common
-            ? `${number(bd.common[0], 1)} to ${number(bd.common[1], 1)}${metricOf(bd).unit && ` ${metricOf(bd).unit}`}`
+            ? `${number(bd.common[0], 1)} to ${number(bd.common[1], 1)}${bdMetric(bd).unit && ` ${bdMetric(bd).unit}`}`
             : "–",
       },
-      result.bd.some(({ note }) => note) && { title: "note", words: true, long: true, value: (bd) => bd.note ?? "" },
     ],
     result.bd,
   );
+}
+
+/** Why some of the table's rows have no BD-rate: each reason once, with the rows that it is for. */
+function bdNotes() {
+  const rowsOf = new Map();
+  for (const bd of result.bd.filter(({ note }) => note)) {
+    rowsOf.set(bd.note, [...(rowsOf.get(bd.note) ?? []), `${bd.label} in ${bdMetric(bd).label}`]);
+  }
+  const notes = [...rowsOf].map(([note, list]) => html("li", {}, `${list.join(", ")}: ${note}.`));
+  return notes.length ? [html("p", { class: "hint" }, "Without a BD-rate:"), html("ul", { class: "listing notes" }, notes)] : [];
 }
 
 function usageTables() {
@@ -204,8 +210,8 @@ function writeTables() {
       html(
         "p",
         { class: "hint" },
-        "Uniform bound: each code costs log₂ of its codebook's size. Static entropy: each code costs what its " +
-          "frequency says, without a prior. Real: bytes of whole files.",
+        "Uniform bound: log₂ of the codebook's size for each code. Static entropy: the entropy of how often each " +
+          "codeword occurs, without a prior. Real: bytes of whole files.",
       ),
     );
   }
@@ -213,11 +219,12 @@ function writeTables() {
     add(
       html("h3", {}, `${own.label} against other curves`),
       bdTable(),
+      bdNotes(),
       html(
         "p",
         { class: "hint" },
-        "BD-rate: mean difference of bits at equal quality, negative where fewer do. BD-metric: mean difference of " +
-          "quality at equal bits, positive where it is better.",
+        `BD-rate: mean difference of bits at equal quality, negative where ${own.label} needs fewer. BD-metric: mean ` +
+          `difference of quality at equal bits, positive where ${own.label} is better.`,
       ),
     );
   }
