@@ -1,12 +1,14 @@
 """Command-line options that the scripts share."""
 
+import math
 from pathlib import Path
 
 import click
 
 from vqcodec.cli.options import qualities as numbers
+from vqcodec.files.container import MAX_PIXELS
 
-__all__ = ["FILE", "FOLDER", "STORED", "device", "make_folder", "numbers", "output", "weights"]
+__all__ = ["FILE", "FOLDER", "STORED", "device", "make_folder", "numbers", "output", "sizes", "weights"]
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 STORED = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -14,7 +16,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def make_folder(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
-    """Callback: the folder of an output file, made before hours of work and not after."""
+    """Callback: makes the folder of an output file, before hours of work and not after them."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -27,3 +29,14 @@ output = click.option(
 )
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True)
 weights = click.option("--weights", type=STORED, metavar="FILE", help="A model other than the shipped one.")
+
+
+def sizes(context: click.Context, parameter: click.Parameter, text: str) -> list[tuple[int, int]]:
+    """Callback: widths and heights in pixels, such as ``768x512,1920x1080``; none if ``text`` is empty."""
+    try:
+        found = [tuple(map(int, part.split("x"))) for part in text.split(",") if part.strip()]
+    except ValueError:
+        found = [()]
+    if not all(len(size) == 2 and min(size) >= 1 and math.prod(size) <= MAX_PIXELS for size in found):
+        raise click.BadParameter(f"{text!r}: expected sizes such as 768x512,1920x1080, or none")
+    return [(size[0], size[1]) for size in found]

@@ -30,11 +30,11 @@ from vqcodec.weights import find_weights
 
 __all__ = ["damage_table", "main", "measure", "memory_table"]
 
-# Sides of the piece of each image that becomes a small file, and its quality.
+# Height, width and quality of the small file that is made of the middle of each image.
 PIECES = ((32, 48, 75), (40, 24, 95), (64, 64, 20))
 SLOW = 10  # seconds; a small file that takes longer hangs
-SIZES = ((16, 16), (512, 768), (1024, 1536), (2048, 3072), (3000, 4000))  # rows and columns for memory
-QUALITY = 75  # there
+SIZES = "16x16,768x512,1536x1024,3072x2048,4000x3000"  # of pictures for which memory is measured
+QUALITY = 75  # of these pictures
 
 
 def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[str, Any]:
@@ -60,11 +60,11 @@ def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[s
     }
 
 
-def memory(codec: Codec, image: Path, settings: Settings) -> list[dict[str, Any]]:
-    """Bytes that processes took beyond the loaded model, and what ``codec`` estimates, for each of SIZES."""
+def memory(codec: Codec, image: Path, settings: Settings, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Peak bytes of processes beyond the loaded model, and the codec's estimate, for each width and height."""
     pixels, _ = read_image(image)
     rows: list[dict[str, Any]] = []
-    for height, width in SIZES:
+    for width, height in sizes:
         times = -(-height // pixels.shape[0]), -(-width // pixels.shape[1]), 1
         peaks = speed_memory.measure("vqcodec", settings, np.tile(pixels, times)[:height, :width])
         taken = {f"{direction}_bytes": own["peak"] - own["opened"] for direction, own in peaks.items()}
@@ -73,7 +73,7 @@ def memory(codec: Codec, image: Path, settings: Settings) -> list[dict[str, Any]
 
 
 def damage_table(rows: Sequence[dict[str, Any]]) -> str:
-    """What :func:`measure` found."""
+    """The rows of :func:`measure` as Markdown."""
     lines = ["| damage | inputs | refused | salvaged | decoded | the same | slowest, s | memory, MB |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
     lines += [
@@ -86,7 +86,7 @@ def damage_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def memory_table(rows: Sequence[dict[str, Any]]) -> str:
-    """What :func:`memory` found."""
+    """The rows of :func:`memory` as Markdown."""
     lines = ["| pixels | compressing, MB | decompressing, MB | estimate, MB |", "|---|---:|---:|---:|"]
     lines += [
         f"| {row['width']}×{row['height']} | "
@@ -100,10 +100,19 @@ def memory_table(rows: Sequence[dict[str, Any]]) -> str:
 @click.argument("images", nargs=-1, required=True, type=options.STORED)
 @options.output
 @click.option("--mutations", "count", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--sizes", callback=options.sizes, default=SIZES, show_default=True, help="For memory.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @options.weights
-def main(images: tuple[Path, ...], output: Path, count: int, seed: int, threads: int, weights: Path | None) -> None:
+def main(
+    images: tuple[Path, ...],
+    output: Path,
+    count: int,
+    sizes: list[tuple[int, int]],
+    seed: int,
+    threads: int,
+    weights: Path | None,
+) -> None:
     """Damage a small file of the middle of each of IMAGES."""
     try:
         weights = weights or find_weights()
@@ -115,18 +124,18 @@ def main(images: tuple[Path, ...], output: Path, count: int, seed: int, threads:
             with fresh_process(weights, "cpu", threads) as process:
                 rows.append(process.submit(measure, index, files, count, seed).result())
             click.echo(f"{rows[-1]['class']}: {rows[-1]['inputs']} inputs", err=True)
-        sizes = memory(codec, images[0], Settings(weights, "cpu", QUALITY, 1, threads))
+        peaks = memory(codec, images[0], Settings(weights, "cpu", QUALITY, 1, threads), sizes)
         slow = any(row["slowest_seconds"] >= SLOW for row in rows)
-        beyond = any(max(row["encode_bytes"], row["decode_bytes"]) > row["estimate_bytes"] for row in sizes)
-        result = {"provenance": facts, "file_bytes": [len(file) for file in files], "damage": rows, "memory": sizes}
+        beyond = any(max(row["encode_bytes"], row["decode_bytes"]) > row["estimate_bytes"] for row in peaks)
+        result = {"provenance": facts, "file_bytes": [len(file) for file in files], "damage": rows, "memory": peaks}
         write_json(output, result | {"passed": not slow and not beyond})
     except VqcodecError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"{damage_table(rows)}\n\n{memory_table(sizes)}")
+    click.echo(f"{damage_table(rows)}\n\n{memory_table(peaks)}")
     if slow:
         raise click.ClickException(f"a small file took {SLOW} seconds or more")
     if beyond:
-        raise click.ClickException("memory was more than was estimated")
+        raise click.ClickException("a process took more memory than was estimated")
 
 
 def _small_file(codec: Codec, path: Path, height: int, width: int, quality: int) -> bytes:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from benchmarks import options, speed_memory, speed_profile
 from benchmarks.speed_codecs import AGAINST, COMPRESSAI, Coder, Settings, VqcodecCoder, open_coder, why_no_compressai
 from benchmarks.speed_plot import plot
+from benchmarks.speed_tables import DIRECTIONS, markdown
 from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import VqcodecError
 from vqcodec.exact.wavefront import Wavefront
@@ -41,25 +42,25 @@ from vqcodec.metrics import bpp
 from vqcodec.rd.provenance import image_facts, package_version, provenance
 from vqcodec.weights import find_weights
 
-__all__ = ["alternate", "main", "markdown", "sized", "slope"]
+__all__ = ["alternate", "main", "sized", "slope"]
 
-COUNTED = 256  # pixels a side of what multiply–adds are counted for: no codec pads it
+COUNTED = 256  # pixels a side of the square for which multiply–adds are counted; no codec pads it
 TINY = (48, 64)  # height and width of the image that start-up is measured with
-DIRECTIONS = ("encode", "decode")
 
 Pixels = NDArray[np.uint8]
 Key = TypeVar("Key", bound=Hashable)
 
 
 def alternate(calls: Mapping[Key, Callable[[], object]], repeats: int, budget: float) -> dict[Key, dict[str, Any]]:
-    """Seconds of each call, up to ``repeats`` times, in turn, and ``processor`` seconds of all threads and children.
+    """Wall-clock and processor seconds of each call, which runs up to ``repeats`` times, in turn with the others.
 
-    The first time is not counted, unless it alone took ``budget`` seconds, as then it remains the only one
-    (``warm`` is false). Nor is a call repeated once it has taken as much in all.
+    Processor seconds are those of all threads and child processes. The first run of a call is not counted, unless it
+    alone takes ``budget`` seconds: then it is the only one, and ``warm`` is false. No call is repeated once all of its
+    runs together have taken ``budget`` seconds.
     """
     first = {key: _measure(call) for key, call in calls.items()}
     taken = {key: [both] if both[0] >= budget else [] for key, both in first.items()}
-    # In turn, so that whatever else the machine does for a while falls on all of them.
+    # In turn, so that other work on the machine slows all calls alike.
     for _ in range(repeats):
         for key, call in calls.items():
             if first[key][0] + sum(wall for wall, _ in taken[key]) < budget:
@@ -73,7 +74,7 @@ def alternate(calls: Mapping[Key, Callable[[], object]], repeats: int, budget: f
 
 
 def sized(pixels: Pixels, height: int, width: int) -> Pixels:
-    """So many pixels of an image: its middle, or itself and its mirror images where it is smaller than that."""
+    """``height`` × ``width`` pixels of an image: its middle, continued by its mirror images where it is smaller."""
     top, left = max(0, pixels.shape[0] - height) // 2, max(0, pixels.shape[1] - width) // 2
     pixels = pixels[top : top + height, left : left + width]
     more = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
@@ -86,7 +87,7 @@ def slope(pixels: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 class Subject:
-    """A codec and an image; what it decodes is what it has encoded last."""
+    """A codec and an image; it decodes the file that it encoded last."""
 
     def __init__(self, coder: Coder, pixels: Pixels) -> None:
         self.coder, self.pixels = coder, pixels
@@ -99,7 +100,7 @@ class Subject:
         self.coder.decode(self.coded)
 
     def bpp(self) -> float | None:
-        """Bits per pixel of the whole file; None of random weights, whose rate would mean nothing."""
+        """Bits per pixel of the whole file; None for random weights, whose rate means nothing."""
         height, width, _ = self.pixels.shape
         return None if self.coder.untrained else bpp(len(self.coded), width, height)
 
@@ -165,7 +166,7 @@ def measure_memory(names: Sequence[str], settings: Settings, pixels: Pixels) -> 
 def sweep(
     ours: Coder, settings: Settings, pixels: Pixels, megapixels: Sequence[float], repeats: int, budget: float
 ) -> dict[str, Any]:
-    """Time of vqcodec against pixels, in the proportions of the image; of the largest, memory too."""
+    """Time of vqcodec against pixels, in the proportions of the image, and peak memory at the largest size."""
     aspect = pixels.shape[1] / pixels.shape[0]
     subjects: dict[float, Subject] = {}
     for size in megapixels:
@@ -189,7 +190,7 @@ def sweep(
 
 def start_up(settings: Settings, pixels: Pixels, repeats: int, budget: float) -> dict[str, Any]:
     """Seconds of whole processes that code a tiny image, and of one that only imports torch."""
-    # Modules are compiled once and kept, as for a user, whatever the caller's environment says.
+    # As for a user, modules are compiled once and kept, even if this process does not keep them.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
     def process(*arguments: object) -> Callable[[], object]:
@@ -210,89 +211,6 @@ def start_up(settings: Settings, pixels: Pixels, repeats: int, budget: float) ->
     for measured in times.values():
         measured["ratio"] = measured["median"] / times["import torch"]["median"]
     return {"start_up": {"width": TINY[1], "height": TINY[0], "processes": times}}
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """Everything as tables; ``result`` is that of a whole run."""
-    image, facts, rows = result["image"], result["provenance"], result["codecs"]
-    lines = [
-        f"{image['name']}, {image['width']}×{image['height']}; {facts['device']}, {facts['machine']['cpu']}, threads: "
-        f"{facts['threads']}; vqcodec: {result['steps']} wavefront steps.",
-        f"Medians of up to {result['repeats']} calls, fewer where they took {result['budget_seconds']:g} s together; "
-        "“cold”: the first call, which took as long alone. "
-        f"Processors at work during the calls: {_busy(rows):.2f}.",
-    ]
-    if any(row["untrained"] for row in rows.values()):
-        lines.append("Untrained codecs have random weights: time, memory and arithmetic are measured, rates are not.")
-    if result["left_out"]:
-        lines.append(result["left_out"])
-    tables = [_time_table(rows), _parts_table(rows["vqcodec"], result["parts"]), _cost_table(result)]
-    tables.append(_start_up_table(result["start_up"]))
-    if result["profile"]:
-        tables.append(speed_profile.table(result["profile"]))
-    if result["sweep"]:
-        tables.append(_sweep_table(result["sweep"]))
-    return "\n".join(["\n".join(lines), *("\n".join(["", *table]) for table in tables)])
-
-
-def _busy(rows: Mapping[str, dict[str, Any]]) -> float:
-    """Processor seconds a second: well below one thread's on a machine that had other things to do."""
-    times = [row[direction] for row in rows.values() for direction in DIRECTIONS]
-    return sum(sum(t["processor"]) for t in times) / sum(sum(t["seconds"]) for t in times)
-
-
-def _time_table(rows: Mapping[str, dict[str, Any]]) -> list[str]:
-    lines = ["| codec | setting | bpp | encode, s | × vqcodec | decode, s | × vqcodec | calls |"]
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
-    for row in rows.values():
-        rate = "–" if row["bpp"] is None else f"{row['bpp']:.3f}"
-        times = " | ".join(f"{row[d]['median']:.3f} | {row[d]['ratio']:.3g}" for d in DIRECTIONS)
-        lines.append(f"| {row['label']} | {row['about']} | {rate} | {times} | {_counts(row)} |")
-    return lines
-
-
-def _parts_table(ours: Mapping[str, Any], parts: Mapping[str, dict[str, Any]]) -> list[str]:
-    lines = ["| part of vqcodec | median, s | fastest–slowest |", "|---|---:|---:|"]
-    for name, times in ({direction: ours[direction] for direction in DIRECTIONS} | dict(parts)).items():
-        seconds = times["seconds"]
-        lines.append(f"| {name} | {times['median']:.3f} | {min(seconds):.3f}–{max(seconds):.3f} |")
-    return lines
-
-
-def _cost_table(result: Mapping[str, Any]) -> list[str]:
-    lines = ["| codec | peak memory, encode | decode | loaded | kMAC/pixel, encoder | prior | decoder |"]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|")
-    for name, row in result["codecs"].items():
-        memory, macs = result["memory"][name], result["macs_per_pixel"].get(name)
-        peaks = [memory["encode"]["peak"], memory["decode"]["peak"], memory["decode"]["opened"]]
-        counts = ["–"] * 3 if macs is None else [f"{macs[part] / 1e3:.1f}" for part in ("encoder", "prior", "decoder")]
-        lines.append(f"| {row['label']} | {' | '.join([f'{peak / 1e6:.0f} MB' for peak in peaks] + counts)} |")
-    return lines
-
-
-def _start_up_table(measured: Mapping[str, Any]) -> list[str]:
-    size = f"{measured['width']}×{measured['height']}"
-    lines = [f"| process, {size} pixels | median, s | × import torch |", "|---|---:|---:|"]
-    for name, times in measured["processes"].items():
-        lines.append(f"| {name} | {times['median']:.3f} | {times['ratio']:.2f} |")
-    return lines
-
-
-def _sweep_table(measured: Mapping[str, Any]) -> list[str]:
-    lines = ["| pixels | Mpixel | bpp | encode, s | decode, s | calls |", "|---|---:|---:|---:|---:|---:|"]
-    for point in measured["points"]:
-        width, height = point["width"], point["height"]
-        times = " | ".join(f"{point[d]['median']:.3f}" for d in DIRECTIONS)
-        size = f"{width}×{height} | {width * height / 1e6:.2f}"
-        lines.append(f"| {size} | {point['bpp']:.3f} | {times} | {_counts(point)} |")
-    stated = ", ".join(f"{direction} {measured['slope'][direction]:.2f}" for direction in DIRECTIONS)
-    peaks = ", ".join(f"{direction} {measured['memory'][direction]['peak'] / 1e9:.2f} GB" for direction in DIRECTIONS)
-    return [*lines, "", f"Slope of log time against log pixels: {stated}. Peak memory of the largest: {peaks}."]
-
-
-def _counts(row: Mapping[str, Any]) -> str:
-    """How many calls each direction's median is of."""
-    return " + ".join(f"{len(row[d]['seconds'])}{'' if row[d]['warm'] else ' cold'}" for d in DIRECTIONS)
 
 
 def _calls(subjects: Mapping[Key, Subject]) -> dict[tuple[Key, str], Callable[[], object]]:
@@ -336,17 +254,6 @@ def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -
     return sizes
 
 
-def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> list[tuple[int, int]]:
-    """Callback: widths and heights."""
-    try:
-        sizes = [tuple(map(int, part.split("x"))) for part in text.split(",") if part.strip()]
-    except ValueError:
-        sizes = [()]
-    if not all(len(size) == 2 and min(size) >= 1 and math.prod(size) <= MAX_PIXELS for size in sizes):
-        raise click.BadParameter(f"{text!r}: expected sizes such as 768x512,1920x1080, or none")
-    return [(size[0], size[1]) for size in sizes]
-
-
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
 @click.argument("image", type=options.STORED)
 @options.output
@@ -382,7 +289,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> lis
 )
 @click.option(
     "--profile",
-    callback=_sizes,
+    callback=options.sizes,
     default="768x512,1920x1080,4000x3000",
     show_default=True,
     metavar="SIZES",

@@ -26,6 +26,7 @@ from benchmarks import (
     speed_codecs,
     speed_plot,
     speed_profile,
+    speed_tables,
     throughput,
     together,
     trials,
@@ -112,7 +113,7 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     result = json.loads((folder / "s.json").read_text(encoding="utf-8"))
-    assert run.stdout == speed.markdown(result) + "\n"
+    assert run.stdout == speed_tables.markdown(result) + "\n"
     assert result["provenance"]["threads"] == 1
     assert result["left_out"] is None
     with Image.open(image) as picture:
@@ -125,7 +126,7 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     assert list(rows) == ["vqcodec", "avif", "webp"]
     assert len(result["parts"]) == 4
     for row in rows.values():
-        for direction in speed.DIRECTIONS:
+        for direction in speed_tables.DIRECTIONS:
             assert len(row[direction]["seconds"]) == len(row[direction]["processor"]) == 2
             assert row[direction]["median"] == sum(row[direction]["seconds"]) / 2
         assert row["bpp"] > 0
@@ -134,7 +135,10 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
     assert all(count > 0 for count in result["macs_per_pixel"]["vqcodec"].values())
     assert result["memory"].keys() == rows.keys()
     for memory in result["memory"].values():
-        assert all(0 < memory[direction]["opened"] <= memory[direction]["peak"] for direction in speed.DIRECTIONS)
+        assert memory.keys() == set(speed_tables.DIRECTIONS)
+        assert all(
+            0 < memory[direction]["opened"] <= memory[direction]["peak"] for direction in speed_tables.DIRECTIONS
+        )
     # What Pillow needs is measured without torch.
     assert result["memory"]["webp"]["decode"]["peak"] < result["memory"]["vqcodec"]["decode"]["opened"]
     assert result["start_up"]["processes"]["import torch"]["ratio"] == 1
@@ -147,7 +151,7 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
         assert picture.format == "PNG"
     (profile,) = result["profile"]
     assert (profile["width"], profile["height"]) == (64, 48)
-    for direction in speed.DIRECTIONS:
+    for direction in speed_tables.DIRECTIONS:
         kinds = profile[direction]["kinds"]
         assert list(kinds) == list(speed_profile.KINDS)
         assert min(kinds.values()) >= 0
@@ -256,7 +260,7 @@ def _speed_result(left_out: str | None = None) -> dict[str, Any]:
 
 
 def test_speed_as_tables() -> None:
-    text = speed.markdown(_speed_result())
+    text = speed_tables.markdown(_speed_result())
     assert "Untrained codecs have random weights" in text
     assert "Processors at work during the calls: 0.50." in text
     for line in (
@@ -275,7 +279,7 @@ def test_speed_as_tables() -> None:
 
 def test_speed_as_tables_without_compressai_and_sweep() -> None:
     result = _speed_result("CompressAI is left out") | {"sweep": None}
-    text = speed.markdown(result)
+    text = speed_tables.markdown(result)
     assert "\nCompressAI is left out\n" in text
     assert "ntrained" not in text
     assert "Slope" not in text

@@ -41,12 +41,12 @@ def test_the_document_has_the_stored_fuzzing() -> None:
 @pytest.mark.slow
 def test_the_script(tmp_path: Path, tiny_weights: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "reliability.json"
-    monkeypatch.setattr(reliability, "SIZES", ((16, 16), (40, 60)))
     monkeypatch.chdir(root)
     arguments = [str(root / "examples" / "chelsea.png"), "-o", str(output), "--weights", str(tiny_weights)]
-    result = CliRunner().invoke(reliability.main, [*arguments, "--mutations", "20"])
+    result = CliRunner().invoke(reliability.main, [*arguments, "--mutations", "20", "--sizes", "16x16,60x40"])
     assert result.exit_code == 0, result.output
     stored = json.loads(output.read_text())
     assert [row["inputs"] for row in stored["damage"] if row["class"].startswith("random")] == [20, 20]
+    assert [(row["height"], row["width"]) for row in stored["memory"]] == [(16, 16), (40, 60)]
     assert reliability.damage_table(stored["damage"]) in result.stdout
     assert reliability.memory_table(stored["memory"]) in result.stdout
