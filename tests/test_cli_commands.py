@@ -148,6 +148,21 @@ def test_options_reach_the_codec(
     assert threads == [3, 3]
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(
+    fake: type[FakeCodec],
+    picture: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+    after: str,
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        del os.environ["OMP_WAIT_POLICY"]
+    assert vq("encode", "photo.png").exit_code == 0
+    assert os.environ["OMP_WAIT_POLICY"] == after
+
+
 def test_quiet_says_nothing(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
     Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("photo.png")
     assert "warning" in vq("encode", "photo.png").stderr

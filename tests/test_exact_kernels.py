@@ -20,6 +20,7 @@ from vqcodec.exact.kernels import (
     Kernel,
     Linear,
     Probe,
+    few_threads,
     has_onednn,
     one_thread,
     padded_rows,
@@ -91,7 +92,7 @@ def test_the_probe_notices_a_kernel_that_becomes_inexact() -> None:
 def test_kernels_that_torch_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ONEDNN.pack(torch.ones(2, 16)) is not None
     monkeypatch.setattr(torch._C, "_has_mkldnn", False)
-    monkeypatch.delattr(torch, "fbgemm_linear_fp16_weight", raising=False)
+    monkeypatch.setattr(kernels_module, "_has_fbgemm", lambda: False)
     assert ONEDNN.pack(torch.ones(2, 16)) is FBGEMM.pack(torch.ones(2, 16)) is None
 
 
@@ -119,5 +120,23 @@ def test_one_thread_for_the_caller_alone(own: bool, monkeypatch: pytest.MonkeyPa
             raise KeyboardInterrupt
         assert torch.get_num_threads() == 2
         assert others == [2] or not own
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("policy", "threads"), [("PASSIVE", 1), (" passive", 1), ("ACTIVE", 2), (None, 2)])
+def test_few_threads_are_one_where_threads_sleep(
+    policy: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if policy is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with few_threads():
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

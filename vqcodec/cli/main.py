@@ -59,6 +59,9 @@ def main() -> None:
     The file name - means standard input or output. An error ends the command with exit code 1 and
     one line on standard error.
     """
+    # Threads that wait for each other sleep rather than spin, which beside busy processes is many times faster. OpenMP
+    # reads this when torch is imported, here and in worker processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 for _command in (encode, decode, info, verify, train, rd_curve):

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import functools
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ __all__ = [
     "Kernel",
     "Linear",
     "Probe",
+    "few_threads",
     "has_onednn",
     "one_thread",
     "padded_rows",
@@ -77,10 +79,21 @@ def _multiply_onednn(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
+@functools.cache
+def _has_fbgemm() -> bool:
+    if not hasattr(torch, "fbgemm_linear_fp16_weight") or "fbgemm" not in torch.backends.quantized.supported_engines:
+        return False
+    ones = torch.ones(16, 16)
+    with warnings.catch_warnings():
+        # Torch warns, once, that it may remove this kernel; then oneDNN takes its place, with the same results.
+        warnings.simplefilter("ignore")
+        torch.fbgemm_linear_fp16_weight(ones, torch.fbgemm_pack_gemm_matrix_fp16(ones), ones[0])
+    return True
+
+
 def _pack_fbgemm(weight: Tensor) -> Tensor | None:
-    known = hasattr(torch, "fbgemm_linear_fp16_weight") and "fbgemm" in torch.backends.quantized.supported_engines
-    # Weights that float16 rounds are not for this kernel.
-    if weight.device.type != "cpu" or not known or not torch.equal(weight.half().float(), weight):
+    # The kernel is not for weights that float16 rounds.
+    if weight.device.type != "cpu" or not _has_fbgemm() or not torch.equal(weight.half().float(), weight):
         return None
     return torch.fbgemm_pack_gemm_matrix_fp16(weight.T.contiguous())
 
@@ -142,10 +155,7 @@ class Probe:
         self._bias = torch.ones(PROBE_OUTPUTS, device=device)
         # One odd sum, which arithmetic of less precision would round.
         self._expected = PROBE_INPUTS * ACTIVATION_MAX * largest + 1
-        with warnings.catch_warnings():
-            # Torch warns, once, that it may remove FBGEMM's kernel; then oneDNN takes its place, with the same results.
-            warnings.simplefilter("ignore")
-            self.kernels = self._proved(kernels)
+        self.kernels = self._proved(kernels)
         self._layer = Linear(self._weight, self._bias, self.kernels)
 
     def check(self) -> None:
@@ -183,8 +193,8 @@ def padded_rows(rows: int) -> int:
 def one_thread() -> Iterator[None]:
     """Let torch compute with the calling thread alone.
 
-    For small operations a team of threads costs more than it gains. Beside another busy process it is a disaster:
-    OpenMP's threads meet at a barrier after each operation and spin there, each in turn without a processor.
+    A team of threads gains nothing where operations are small: it meets at a barrier after each of them. Beside a busy
+    process it loses much, since the threads that spin at a barrier keep the last one from its processor.
     """
     threads = torch.get_num_threads()
     if threads == 1:
@@ -196,6 +206,16 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         set_threads(threads)
+
+
+def few_threads() -> contextlib.AbstractContextManager[None]:
+    """For operations on about a thousand rows: one thread if OpenMP's threads sleep at barriers, all if they spin.
+
+    To wake threads for such an operation takes as long as the operation. OpenMP's threads spin by default, and sleep
+    with OMP_WAIT_POLICY=PASSIVE, which the ``vqcodec`` command sets.
+    """
+    sleep = os.environ.get("OMP_WAIT_POLICY", "").strip().upper() == "PASSIVE"
+    return one_thread() if sleep else contextlib.nullcontext()
 
 
 @functools.cache

@@ -28,7 +28,7 @@ from torch import Tensor
 from vqcodec.config import QUALITY_MIN, ModelConfig, PriorConfig
 from vqcodec.exact.arithmetic import ACTIVATION_MAX
 from vqcodec.exact.integers import Level, load_levels
-from vqcodec.exact.kernels import FBGEMM, ONEDNN, Kernel, Linear, Probe, one_thread, padded_rows
+from vqcodec.exact.kernels import FBGEMM, ONEDNN, Kernel, Linear, Probe, few_threads, one_thread, padded_rows
 from vqcodec.exact.memory import Frequencies, FrequencyBuffer, Step, plan
 from vqcodec.exact.wavefront import Codes, Wavefront, chunks, merge
 
@@ -115,7 +115,7 @@ class FixedPrior:
             observe(first, last, stage, frequencies)
             return rows[first:last, level.groups_of[stage]]
 
-        with self._exactly():
+        with self._exactly(), few_threads():
             context = self._context(level, wavefront, qualities, coarser, poll)
             run = _Run(level, wavefront, merge(wavefront.spans, self.chunk), context)
             for step in run.steps:
