@@ -33,8 +33,8 @@ from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.rd.provenance import provenance
 from vqcodec.train.data import Photographs
-from vqcodec.train.optim import Average, Optimizer, schedule
-from vqcodec.train.prior import draw_quality_lambda
+from vqcodec.train.lambdas import draw_quality_lambda
+from vqcodec.train.optim import Optimizer, averaged, schedule
 from vqcodec.train.vae import EVALUATED_QUALITIES
 from vqcodec.weights import find_weights
 
@@ -113,7 +113,7 @@ class Supply:
         while len(self._made) <= number:
             torch.manual_seed(len(self._made))
             x = self.photographs.crops(PHASE.batch, CROP, self._rng).contiguous(memory_format=torch.channels_last)
-            lmbda = draw_quality_lambda(self.vqvae, len(x), x.device)
+            lmbda = draw_quality_lambda(self.vqvae.config, len(x), x.device)
             with torch.autocast("cpu", torch.bfloat16):
                 codes = self.vqvae.encode(x, lmbda)
             self._made.append(([grid.to(torch.int16) for grid in codes], lmbda))
@@ -162,7 +162,7 @@ def train(variant: Variant, supply: Supply, seconds: float) -> tuple[PixelCNN, i
     model = supply.vqvae.config
     prior = built(variant, model)
     prior.start_from(supply.usage(model))
-    optimizer, average = Optimizer(prior, PHASE), Average(prior, 0.99)
+    optimizer, average = Optimizer(prior, PHASE), averaged(prior, 0.99)
     spent, step = 0.0, 0
     while (progress := spent / seconds) < 1:
         codes, lmbda = supply.batch(step)
@@ -172,7 +172,7 @@ def train(variant: Variant, supply: Supply, seconds: float) -> tuple[PixelCNN, i
         weight = (model.lambda_min / lmbda).sqrt()
         (weight * bits / CROP**2).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step(schedule(progress, step, PHASE.warmup))
-        average.update(prior, step)
+        average.update_parameters(prior)
         spent += time.process_time() - start
         step += 1
     assert isinstance(average.module, PixelCNN)

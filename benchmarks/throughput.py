@@ -32,7 +32,7 @@ from vqcodec.rd.provenance import surroundings
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
 from vqcodec.train.loop import Phase, Run
-from vqcodec.train.optim import Average, Optimizer
+from vqcodec.train.optim import Optimizer, averaged
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
 
@@ -44,19 +44,19 @@ CHANNELS, SIDE = 128, 64  # of the bare convolution
 
 def measure(phase: Phase, steps: int) -> dict[str, Any]:
     """Median seconds of a step, pixels and FLOP a second."""
-    optimizer, average = Optimizer(phase.module, phase.config), Average(phase.module, 0.999)
+    optimizer, average = Optimizer(phase.module, phase.config), averaged(phase.module, 0.999)
     phase.module.train()
 
-    def step(number: int) -> None:
+    def step() -> None:
         with phase.run.autocast():
             loss, _ = phase.loss()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step(1e-3)
-        average.update(phase.module, number)
+        average.update_parameters(phase.module)
 
-    seconds = _median(lambda: step(1), phase.run.device, steps)
+    seconds = _median(step, phase.run.device, steps)
     with FlopCounterMode(display=False) as counter:
-        step(steps)
+        step()
     pixels = phase.config.batch * phase.config.crop**2
     return {
         "phase": phase.name,

@@ -37,8 +37,9 @@ from vqcodec.networks.levels import Level
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.rd.provenance import surroundings
 from vqcodec.train.data import Photographs
-from vqcodec.train.optim import Average, Optimizer, schedule
-from vqcodec.train.vae import draw_lambda, rate_distortion
+from vqcodec.train.lambdas import draw_lambda
+from vqcodec.train.optim import Optimizer, averaged, schedule
+from vqcodec.train.vae import rate_distortion
 
 __all__ = ["SETS", "Trial", "built", "main", "markdown", "measure", "no_mean", "train"]
 
@@ -189,7 +190,7 @@ def train(trial: Trial, photographs: Photographs, seconds: float) -> tuple[VQVAE
     torch.manual_seed(0)
     rng = random.Random(0)
     model, phase = built(trial), trial.phase
-    optimizer, average = trial.stepper(model, phase), Average(model, 0.99)
+    optimizer, average = trial.stepper(model, phase), averaged(model, 0.99)
     start, step = time.process_time(), 0
     while (progress := (time.process_time() - start) / seconds) < 1:
         x = photographs.crops(phase.batch, phase.crop, rng).contiguous(memory_format=torch.channels_last)
@@ -198,7 +199,7 @@ def train(trial: Trial, photographs: Photographs, seconds: float) -> tuple[VQVAE
             loss, _, _ = rate_distortion(x, model(x, lmbda, hard=False), lmbda)
         ((trial.model.lambda_min / lmbda).sqrt() * loss).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step(schedule(progress, step, phase.warmup))
-        average.update(model, step)
+        average.update_parameters(model)
         step += 1
     if isinstance(optimizer, ScheduleFree):
         typing.cast(Any, optimizer.optimizer).eval()  # the average takes the place of the parameters

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import dataclasses
 import signal
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from vqcodec.config import Config
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
+    from vqcodec.train.joint import Model
+    from vqcodec.train.loop import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,7 +80,7 @@ def tiny_config() -> Config:
         {"stride": stride, "groups": groups, "codebook_size": 16, "stages": 2, "pixels": pixels}
         for stride, groups, pixels in [(16, 2, False), (8, 4, False), (8, 6, True)]
     ]
-    steps = {"vae": 100, "codes": 30, "prior": 30, "joint": 5}
+    steps = {"vae": 100, "codes": 30, "prior": 100, "joint": 5}
     return Config.from_dict(
         {
             "model": {
@@ -88,7 +91,10 @@ def tiny_config() -> Config:
                 "lambda_max": 0.3,
             },
             "prior": {"channels": 16, "layers": 1, "context_layers": 1},
-            "train": {name: {"steps": count, "batch": 4, "crop": 64, "warmup": 5} for name, count in steps.items()},
+            "train": {
+                **{name: {"steps": count, "batch": 4, "crop": 64, "warmup": 5} for name, count in steps.items()},
+                "evaluation_crop": 64,
+            },
         }
     )
 
@@ -99,18 +105,54 @@ def tiny_run(tiny_data: Path, tiny_config: Config, tmp_path_factory: pytest.Temp
     import vqcodec.train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vqcodec.train.EVALUATION_CROP", 64)
-        vqcodec.train.run(
-            tiny_data / "train",
-            folder,
-            tiny_config,
-            device="cpu",
-            quiet=True,
-            validation_dir=tiny_data / "val",
-            name="tiny",
-        )
+    vqcodec.train.run(
+        tiny_data / "train",
+        folder,
+        tiny_config,
+        device="cpu",
+        quiet=True,
+        validation_dir=tiny_data / "val",
+        name="tiny",
+    )
     return folder
+
+
+@pytest.fixture
+def tiny_model(tiny_run: Path, tiny_config: Config) -> "Model":
+    """The averaged VQ-VAE and prior of ``tiny_run``."""
+    import torch
+
+    from vqcodec.networks.pixelcnn import PixelCNN
+    from vqcodec.networks.vqvae import VQVAE
+    from vqcodec.train.joint import Model
+
+    model = Model(VQVAE(tiny_config.model), PixelCNN(tiny_config.model, tiny_config.prior))
+    model.load_state_dict(torch.load(tiny_run / "joint.pt", weights_only=True)["average"])
+    return model
+
+
+@pytest.fixture
+def tiny_state(tiny_data: Path, tiny_config: Config, tmp_path: Path) -> "Run":
+    """A run of ``tiny_config`` in an empty folder that has not begun, with the validation images for data."""
+    import torch
+
+    from vqcodec.files.images import image_files
+    from vqcodec.train.data import Photographs
+    from vqcodec.train.loop import Run
+
+    device = torch.device("cpu")
+    data = Photographs(image_files(tiny_data / "val"), device, smallest=64)
+    return Run(tmp_path, tiny_config.train, device, data, data, quiet=True)
+
+
+@pytest.fixture(scope="session")
+def short_config(tiny_config: Config) -> Config:
+    """``tiny_config`` with four steps a phase, and a checkpoint after each."""
+    phase = dataclasses.replace(tiny_config.train.vae, steps=4, batch=2)
+    train = dataclasses.replace(
+        tiny_config.train, vae=phase, codes=phase, prior=phase, joint=phase, checkpoint_minutes=0.0, fit_batches=2
+    )
+    return dataclasses.replace(tiny_config, train=train)
 
 
 @pytest.fixture(scope="session")

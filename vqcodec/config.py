@@ -183,12 +183,17 @@ class TrainConfig:
     beta: float = 0.02  # weight of the commitment loss
     freeze_encoder: bool = False  # after phase 0: noise for the encoder, hard codes for the decoder and the prior
     revive_below: float = 1e-5  # usage under which a dead code is moved
+    revive_steps: int = 200  # steps between two looks for dead codes
+    fit_batches: int = 24  # batches that the codebooks are fitted to
     downscale_share: float = 0.25  # share of crops taken from images downscaled at random
+    evaluation_crop: int = 256  # pixels a side of the middle of each validation image that evaluations see
     checkpoint_minutes: float = 3.0
     evaluate_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         _require(self.codebook in ("ema", "gradient"), f"codebook is {self.codebook!r}, expected 'ema' or 'gradient'")
+        _require(self.revive_steps >= 1 and self.fit_batches >= 1, "a run needs revive_steps >= 1 and fit_batches >= 1")
+        _require(self.evaluation_crop >= 1, f"evaluation_crop is {self.evaluation_crop}, expected at least 1")
         _require(0 <= self.ema < 1, f"ema is {self.ema}, expected 0 <= ema < 1")
 
     def within(self, minutes: float) -> "TrainConfig":

@@ -14,7 +14,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from vqcodec.config import PHASES, Config
 from vqcodec.errors import ConfigError, ImageError, TrainingError
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.images import image_files
+from vqcodec.jsonfile import finite
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
 from vqcodec.train import distributed
@@ -32,15 +33,14 @@ from vqcodec.train.data import Photographs
 from vqcodec.train.export import export_weights
 from vqcodec.train.grow import grow
 from vqcodec.train.joint import JointPhase, Model
-from vqcodec.train.loop import Run, finite, load_checkpoint, run_phase
+from vqcodec.train.loop import Run, ScalarWriter, Trainer, load_checkpoint
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
 from vqcodec.weights import DEFAULT_NAME, SUFFIX, load_weights
 
 __all__ = ["run"]
 
-HELD_OUT = 20  # without a validation folder, one image in so many is kept for it
-EVALUATION_CROP = 256  # pixels a side in the middle of each validation image
+HELD_OUT = 20  # without a validation folder, one image in twenty is kept for it
 CONFIG = "config.json"
 
 
@@ -67,12 +67,7 @@ def run(
 
     Raises TrainingError if the data or the run directory cannot be used, ConfigError for impossible sizes.
     """
-    stride = config.model.levels[0].stride
-    for crop in _crops(config):
-        if crop % stride:
-            raise ConfigError(f"crop is {crop}, expected a multiple of the coarsest stride {stride}")
-    if name in ("", "..") or Path(name).name != name:
-        raise TrainingError(f"{name!r} cannot be the name of a model, expected a file name without a folder")
+    _check_request(config, name)
     where = distributed.start(pick_device(device))
     if distributed.is_main():
         _check_folder(run_dir, config, resume)
@@ -89,24 +84,35 @@ def run(
         if skipped and not quiet:
             line = f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}"
             tqdm.write(line, file=sys.stderr)
-    distributed.wait()  # the others look for checkpoints only once the folder is as it will be
-    writer = _tensorboard(run_dir)
+    distributed.wait()  # the others look for checkpoints only once the folder is complete
     state = Run(
-        run_dir, config.train, where, photographs, validation, quiet=quiet, writer=writer, stop_after=stop_after
+        run_dir,
+        config.train,
+        where,
+        photographs,
+        validation,
+        quiet=quiet,
+        writer=_tensorboard(run_dir),
+        stop_after=stop_after,
     )
-
-    for vqvae_phase in (VAEPhase, CodesPhase):
-        vqvae.load_state_dict(run_phase(vqvae_phase(state, vqvae)).state_dict())
-    prior = PixelCNN(config.model, config.prior).to(where)
-    prior.load_state_dict(run_phase(PriorPhase(state, prior, vqvae)).state_dict())
-    model = Model(vqvae, prior)
-    model.load_state_dict(run_phase(JointPhase(state, model)).state_dict())
+    model = _train_phases(state, vqvae, config)
     if distributed.is_main():
         export_weights(state, model, config, data_dir, name=name)
         if state.writer is not None:
             state.writer.close()
     distributed.finish()
     return run_dir / f"{name}{SUFFIX}"
+
+
+def _train_phases(run: Run, vqvae: VQVAE, config: Config) -> Model:
+    """All phases in order, each from the averaged weights of the one before; returns those of the last."""
+    for vqvae_phase in (VAEPhase, CodesPhase):
+        vqvae.load_state_dict(Trainer(vqvae_phase(run, vqvae)).train().state_dict())
+    prior = PixelCNN(config.model, config.prior).to(run.device)
+    prior.load_state_dict(Trainer(PriorPhase(run, prior, vqvae)).train().state_dict())
+    model = Model(vqvae, prior)
+    model.load_state_dict(Trainer(JointPhase(run, model)).train().state_dict())
+    return model
 
 
 def _trained(path: Path) -> VQVAE:
@@ -130,12 +136,34 @@ def _trained(path: Path) -> VQVAE:
     return model
 
 
+def _check_request(config: Config, name: str) -> None:
+    """Raise ConfigError for impossible crops, TrainingError for an impossible name of the model."""
+    stride = config.model.levels[0].stride
+    for what, crop in [*(("crop", crop) for crop in _crops(config)), ("evaluation_crop", config.train.evaluation_crop)]:
+        if crop % stride:
+            raise ConfigError(f"{what} is {crop}, expected a multiple of the coarsest stride {stride}")
+    if name in ("", "..") or Path(name).name != name:
+        raise TrainingError(f"{name!r} cannot be the name of a model, expected a file name without a folder")
+
+
 def _crops(config: Config) -> list[int]:
     return [getattr(config.train, phase).crop for phase in PHASES]
 
 
 def _contents(config: Config) -> str:
     return json.dumps(finite(config.to_dict()), indent=1)
+
+
+def _stored_config(path: Path) -> Config | None:
+    """The configuration that :func:`_contents` wrote to ``path``, also before a field was added; None if it is none."""
+
+    def infinities(table: dict[str, Any]) -> dict[str, Any]:
+        return {key: math.inf if value is None else value for key, value in table.items()}
+
+    try:
+        return Config.from_dict(json.loads(path.read_text(encoding="utf-8"), object_hook=infinities))
+    except (ValueError, TypeError, ConfigError):
+        return None
 
 
 def _check_folder(folder: Path, config: Config, resume: bool) -> None:
@@ -148,7 +176,7 @@ def _check_folder(folder: Path, config: Config, resume: bool) -> None:
             raise TrainingError(f"{folder}: holds a run already; go on with it by --resume, or name another folder")
     elif not path.exists():
         raise TrainingError(f"{folder}: holds no run to resume")
-    elif path.read_text() != _contents(config):
+    elif _stored_config(path) != config:
         raise TrainingError(f"{folder}: was started with another configuration; see {path}, and give the same --config")
 
 
@@ -162,14 +190,15 @@ def _photographs(
         raise TrainingError(str(error)) from None
     photographs = Photographs(files, device, smallest=max(_crops(config)), downscale_share=config.train.downscale_share)
     if held_out is None:
-        return photographs, photographs.hold_out(HELD_OUT, EVALUATION_CROP)
-    return photographs, Photographs(held_out, device, smallest=EVALUATION_CROP)
+        return photographs, photographs.hold_out(HELD_OUT, config.train.evaluation_crop)
+    return photographs, Photographs(held_out, device, smallest=config.train.evaluation_crop)
 
 
-def _tensorboard(folder: Path) -> Any:
-    """A writer if TensorBoard is installed; it is an extra."""
+def _tensorboard(folder: Path) -> ScalarWriter | None:
+    """A writer in the first process if TensorBoard is installed, which is an extra."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder)) if distributed.is_main() else None
+    # Its type stubs leave add_scalar untyped.
+    return cast(ScalarWriter, SummaryWriter(str(folder))) if distributed.is_main() else None

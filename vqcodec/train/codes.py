@@ -6,13 +6,12 @@ from vqcodec.networks.codebooks import Usage
 from vqcodec.networks.fitting import fit_level, residuals
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.distributed import broadcast
-from vqcodec.train.loop import Run
-from vqcodec.train.vae import VAEPhase, draw_lambda
+from vqcodec.train.lambdas import draw_lambda
+from vqcodec.train.loop import Figures, Run
+from vqcodec.train.vae import VAEPhase
 
 __all__ = ["CodesPhase"]
 
-FIT_BATCHES = 24
-REVIVE_STEPS = 200
 REVIVE_UNTIL = 0.5  # of the phase; codes that move later have no time to settle
 
 
@@ -30,13 +29,14 @@ class CodesPhase(VAEPhase):
             model.freeze_encoder()
 
     def prepare(self) -> None:
-        x = torch.cat([self.batch() for _ in range(FIT_BATCHES)])
-        lmbda = torch.cat([draw_lambda(self.module.config, self.config.batch, x.device) for _ in range(FIT_BATCHES)])
+        batches = range(self.run.config.fit_batches)
+        x = torch.cat([self.batch() for _ in batches])
+        lmbda = torch.cat([draw_lambda(self.module.config, self.config.batch, x.device) for _ in batches])
         for index in range(len(self.module.levels)):
             fit_level(self.module, index, x, lmbda, seed=self.run.config.seed)
 
-    def after_step(self, step: int, progress: float) -> dict[str, float]:
-        if step % REVIVE_STEPS:
+    def after_step(self, step: int, progress: float) -> Figures:
+        if step % self.run.config.revive_steps:
             return {}
         quantizers = self.module.quantizers()
         figures = {f"perplexity_{i}": float(Usage.of(q.usage).perplexity.mean()) for i, q in enumerate(quantizers)}
@@ -48,3 +48,6 @@ class CodesPhase(VAEPhase):
                 figures[f"revived_{i}"] = float(quantizer.revive(r, below=self.run.config.revive_below))
             broadcast(self.module)
         return figures
+
+    def warning(self, figures: Figures) -> str | None:
+        return None  # phase 0 had the last word on channels

@@ -6,15 +6,16 @@ from torch import Tensor, nn
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.codes import CodesPhase
-from vqcodec.train.loop import Phase, Run
-from vqcodec.train.prior import PriorPhase, draw_quality_lambda
+from vqcodec.train.lambdas import draw_quality_lambda
+from vqcodec.train.loop import Figures, Phase, Run
+from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import rate_distortion
 
 __all__ = ["JointPhase", "Model"]
 
 
 class Model(nn.Module):
-    """What is exported: the VQ-VAE and its prior."""
+    """The VQ-VAE and its prior, which are exported together."""
 
     def __init__(self, vqvae: VQVAE, prior: PixelCNN) -> None:
         super().__init__()
@@ -35,9 +36,9 @@ class JointPhase(Phase):
         if run.config.freeze_encoder:
             model.vqvae.freeze_encoder()
 
-    def loss(self) -> tuple[Tensor, dict[str, float]]:
+    def loss(self) -> tuple[Tensor, Figures]:
         x = self.batch()
-        lmbda = draw_quality_lambda(self.module.vqvae, len(x), x.device)
+        lmbda = draw_quality_lambda(self.module.vqvae.config, len(x), x.device)
         out = self.module.vqvae(x, lmbda, hard=True)
         loss, _, mse = rate_distortion(x, out, lmbda)
         bpp = torch.stack(self.module.prior(out.codes, lmbda)).sum(0) / (x.shape[2] * x.shape[3])
@@ -46,7 +47,7 @@ class JointPhase(Phase):
         return total, {"bpp": float(bpp.detach().mean()), "psnr": float(-10 * mse.detach().log10().mean())}
 
     @torch.no_grad()
-    def evaluate(self, module: nn.Module, label: str) -> dict[str, float]:
+    def evaluate(self, module: nn.Module, label: str) -> Figures:
         assert isinstance(module, Model)
         figures = CodesPhase(self.run, module.vqvae).evaluate(module.vqvae, label)
         return figures | PriorPhase(self.run, module.prior, module.vqvae).evaluate(module.prior, label)

@@ -2,23 +2,23 @@
 
 ::
 
-    Phase.loss() ─▶ backward ─▶ average over processes ─▶ Optimizer.step ─▶ Average.update
-                                                                           │
-            RUN_DIR/<phase>.pt  ◀── every few minutes ─────────────────────┤
-            RUN_DIR/log.jsonl   ◀── every 50 steps, each evaluation, the end ┤
-            RUN_DIR/sheets/     ◀── reconstructions, each evaluation ──────┘
+    Phase.loss() ─▶ backward ─▶ average over processes ─▶ Optimizer.step ─▶ average of the weights
+                                                                                │
+            RUN_DIR/<phase>.pt  ◀── every few minutes ──────────────────────────┤
+            RUN_DIR/log.jsonl   ◀── every 50 steps, each evaluation, the end ───┤
+            RUN_DIR/sheets/     ◀── reconstructions, each evaluation ───────────┘
 """
 
-import contextlib
 import json
 import math
 import random
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,19 +27,58 @@ from tqdm import tqdm
 from vqcodec.config import PhaseConfig, TrainConfig
 from vqcodec.errors import TrainingError, TrainingPaused
 from vqcodec.files.atomic import open_atomic
+from vqcodec.jsonfile import finite
 from vqcodec.train import distributed
 from vqcodec.train.data import Photographs
-from vqcodec.train.distributed import average_gradients, is_main
-from vqcodec.train.optim import Average, Optimizer, schedule
+from vqcodec.train.distributed import is_main
+from vqcodec.train.optim import Optimizer, averaged, schedule
 
-__all__ = ["Phase", "Run", "finite", "run_phase"]
+__all__ = [
+    "Checkpoint",
+    "Figures",
+    "Phase",
+    "Run",
+    "ScalarWriter",
+    "Trainer",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 LOG_STEPS = 50
+
+Figures = dict[str, float]
+"""Numbers for the log, by name."""
+
+
+class Checkpoint(TypedDict):
+    """What ``RUN_DIR/<phase>.pt`` holds.
+
+    Attributes:
+        module, average: state of the module, and of its average under the same names.
+        optimizer: state of each of :class:`vqcodec.train.optim.Optimizer`'s optimisers.
+        step, seconds: how long the phase has trained.
+        done: whether it is over.
+    """
+
+    module: dict[str, Any]
+    average: dict[str, Any]
+    optimizer: list[dict[str, Any]]
+    step: int
+    seconds: float
+    done: bool
+
+
+class ScalarWriter(Protocol):
+    """The part of TensorBoard's SummaryWriter that a run uses."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
 class Run:
-    """Where a run lives and what its phases share."""
+    """The folder of a run, and everything else that its phases share."""
 
     folder: Path
     config: TrainConfig
@@ -47,7 +86,7 @@ class Run:
     photographs: Photographs
     validation: Photographs
     quiet: bool = False
-    writer: Any = None  # TensorBoard's SummaryWriter, if it is installed
+    writer: ScalarWriter | None = None  # TensorBoard's, if it is installed
     stop_after: float = math.inf  # minutes from now on, evaluations included
     started: float = field(default_factory=lambda: time.monotonic())
 
@@ -57,8 +96,8 @@ class Run:
             return False
         return distributed.from_main(time.monotonic() - self.started) >= self.stop_after * 60
 
-    def log(self, entry: dict[str, Any]) -> None:
-        """One JSON line, and the same numbers to TensorBoard."""
+    def log(self, entry: Mapping[str, object]) -> None:
+        """Write ``entry``, with the keys ``phase`` and ``step``, as a line of JSON, and its numbers to TensorBoard."""
         if not is_main():
             return
         with open(self.folder / "log.jsonl", "a") as file:
@@ -66,15 +105,15 @@ class Run:
         if self.writer is not None:
             for name, value in entry.items():
                 if isinstance(value, float):
-                    self.writer.add_scalar(f"{entry['phase']}/{name}", value, entry["step"])
+                    self.writer.add_scalar(f"{entry['phase']}/{name}", value, cast(int, entry["step"]))
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> torch.autocast:
         """bfloat16 for convolutions; the weights themselves stay float32."""
         return torch.autocast(self.device.type, torch.bfloat16)
 
 
 class Phase(ABC):
-    """What a phase trains and how it measures itself; :func:`run_phase` does the rest."""
+    """What a phase trains and how it measures itself; :class:`Trainer` does the rest."""
 
     name: str
     config: PhaseConfig
@@ -86,19 +125,23 @@ class Phase(ABC):
         self.rng = random.Random()
 
     @abstractmethod
-    def loss(self) -> tuple[Tensor, dict[str, float]]:
+    def loss(self) -> tuple[Tensor, Figures]:
         """The loss of one fresh batch, and figures for the log."""
 
     @abstractmethod
-    def evaluate(self, module: nn.Module, label: str) -> dict[str, float]:
+    def evaluate(self, module: nn.Module, label: str) -> Figures:
         """Figures on the validation images for the averaged ``module``; may write a sheet named ``label``."""
 
     def prepare(self) -> None:  # noqa: B027 - most phases need no preparation
         """Called once before the first step of a fresh, not a resumed, phase."""
 
-    def after_step(self, step: int, progress: float) -> dict[str, float]:
-        """Called after update number ``step``, 0..1 on the way to the end; the figures are logged with the step's."""
+    def after_step(self, step: int, progress: float) -> Figures:
+        """Called after update number ``step``, when ``progress``, 0..1, is done; returns figures for the log."""
         return {}
+
+    def warning(self, figures: Figures) -> str | None:
+        """A sentence about the finished phase if the figures of its last evaluation give cause for concern."""
+        return None
 
     def seed(self, label: str) -> None:
         """Start the crops' and torch's random numbers anew."""
@@ -106,123 +149,171 @@ class Phase(ABC):
         torch.manual_seed(self.rng.getrandbits(32))
 
     def batch(self) -> Tensor:
-        """Crops ``[B, 3, crop, crop]``, in the memory order convolutions like."""
+        """Crops ``[B, 3, crop, crop]``, channels last in memory, in which convolutions are fastest."""
         crops = self.run.photographs.crops(self.config.batch, self.config.crop, self.rng)
         return crops.contiguous(memory_format=torch.channels_last)
 
 
-def run_phase(phase: Phase) -> nn.Module:
-    """Train ``phase`` to its end, from its checkpoint if there is one; returns the averaged module.
+class Trainer:
+    """Trains a phase to its end, from its checkpoint if there is one.
 
-    Raises TrainingPaused, with a checkpoint, when the run's time is up.
+    Attributes:
+        step: number of updates so far.
+        seconds: training time so far, without evaluations.
     """
-    run, config, module = phase.run, phase.config, phase.module
-    path = run.folder / f"{phase.name}.pt"
-    state = load_checkpoint(path, run.device) if path.exists() else None
-    if state is None:
-        phase.seed("prepare")
-        phase.prepare()
-        distributed.broadcast(module)
-    optimizer = Optimizer(module, config, extra_lr=phase.extra_lr)
-    average = Average(module, run.config.ema)
-    step, elapsed = 0, 0.0
-    if state is not None:
+
+    def __init__(self, phase: Phase) -> None:
+        self.phase, self.run, self.config, self.module = phase, phase.run, phase.config, phase.module
+        self.path = self.run.folder / f"{phase.name}.pt"
+        self.step, self.seconds = 0, 0.0
+
+    def train(self) -> nn.Module:
+        """Train, evaluate and save; returns the averaged module.
+
+        Raises TrainingPaused, with a checkpoint, when the run's time is up, and TrainingError if the checkpoint
+        cannot be used.
+        """
+        if self._start():
+            return self.average.module
+        hidden = True if self.run.quiet or not is_main() else None  # None: shown where stderr is a terminal
+        self._saved = self._evaluated = self._clock = time.monotonic()
+        self.module.train()
+        with tqdm(total=self.config.steps, initial=self.step, desc=self.phase.name, disable=hidden, unit="step") as bar:
+            while not self._is_over():
+                progress = self._progress()
+                loss, figures = self._update(progress)
+                figures |= self.phase.after_step(self.step, progress)
+                self._count_time()
+                bar.update()
+                if self.step % LOG_STEPS == 0 or self._is_over():
+                    self._log({"loss": loss, **figures})
+                    bar.set_postfix_str(f"loss {loss:.3f}")
+                if not self._is_over():
+                    self._look_after()
+        self._conclude(self._evaluate())
+        self._save(done=True)
+        return self.average.module
+
+    def _start(self) -> bool:
+        """Prepare the phase or load its checkpoint; whether it is already done."""
+        state = load_checkpoint(self.path, self.run.device) if self.path.exists() else None
+        if state is None:
+            self.phase.seed("prepare")
+            self.phase.prepare()
+            distributed.broadcast(self.module)
+        self.optimizer = Optimizer(self.module, self.config, extra_lr=self.phase.extra_lr)
+        self.average = averaged(self.module, self.run.config.ema)
+        if state is not None:
+            self._load(state)
+            if state["done"]:
+                return True
+        # Every process and every restart draws crops of its own.
+        self.phase.seed(f"{self.step}/{distributed.rank()}")
+        return False
+
+    def _load(self, state: Checkpoint) -> None:
         try:
-            module.load_state_dict(state["module"])
-            average.module.load_state_dict(state["average"])
+            self.module.load_state_dict(state["module"])
+            self.average.module.load_state_dict(state["average"])
             if not state["done"]:
-                optimizer.load_state_dict(state["optimizer"])
+                self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise TrainingError(f"{path}: a checkpoint of another model than this version trains") from error
-        step, elapsed = state["step"], state["seconds"]
-        if state["done"]:
-            return average.module
-    phase.seed(f"{step}/{distributed.rank()}")  # every process and every restart draws crops of its own
+            raise TrainingError(f"{self.path}: a checkpoint of another model than this version trains") from error
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.average.n_averaged.fill_(self.step)
 
-    def save(done: bool) -> None:
-        if is_main():
-            tensors = {"module": module.state_dict(), "average": average.module.state_dict()}
-            progress = {"step": step, "seconds": elapsed, "done": done}
-            save_checkpoint(path, {**tensors, "optimizer": optimizer.state_dict(), **progress})
+    def _is_over(self) -> bool:
+        return self.step >= self.config.steps or self.seconds >= self.config.minutes * 60
 
-    def log(**figures: Any) -> None:
-        run.log({"phase": phase.name, "step": step, "minutes": elapsed / 60, **figures})
+    def _progress(self) -> float:
+        """0..1, by steps or by minutes, whichever is further."""
+        return max(self.step / self.config.steps, self.seconds / (self.config.minutes * 60))
 
-    def evaluate() -> None:
-        if is_main():
-            figures = phase.evaluate(average.module, f"{phase.name}-{step:06d}")
-            log(evaluation=True, **figures)
-            if not run.quiet:
-                line = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-                tqdm.write(f"{phase.name} {step}: {line}", file=sys.stderr)
-
-    def is_over() -> bool:
-        return step >= config.steps or elapsed >= config.minutes * 60
-
-    hidden = True if run.quiet or not is_main() else None  # None: shown where stderr is a terminal
-    bar = tqdm(total=config.steps, initial=step, desc=phase.name, disable=hidden, unit="step")
-    saved = evaluated = clock = time.monotonic()
-    module.train()
-    while not is_over():
-        progress = max(step / config.steps, elapsed / (config.minutes * 60))
-        buffers = [buffer.clone() for buffer in module.buffers()]
-        with run.autocast():
-            loss, figures = phase.loss()
+    def _update(self, progress: float) -> tuple[float, Figures]:
+        """One step of the optimiser and of the average; the loss, and figures for the log."""
+        buffers = [buffer.clone() for buffer in self.module.buffers()]
+        with self.run.autocast():
+            loss, figures = self.phase.loss()
         loss.backward()  # type: ignore[no-untyped-call]
-        average_gradients(optimizer.parameters)
-        norm = optimizer.step(schedule(progress, step, config.warmup))
+        distributed.average_gradients(self.optimizer.parameters)
+        norm = self.optimizer.step(schedule(progress, self.step, self.config.warmup))
         if not math.isfinite(norm):  # nor may such a batch stay in the codebooks
-            for buffer, before in zip(module.buffers(), buffers, strict=True):
+            for buffer, before in zip(self.module.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        distributed.average(module.buffers())
-        average.update(module, step)
-        step += 1
-        figures |= phase.after_step(step, progress)
+        distributed.average(self.module.buffers())
+        self.average.update_parameters(self.module)
+        self.step += 1
+        return float(loss.detach()), {"gradient_norm": norm, **figures}
+
+    def _count_time(self) -> None:
         now = time.monotonic()
-        elapsed, clock = distributed.from_main(elapsed + now - clock), now
-        bar.update()
-        if step % LOG_STEPS == 0 or is_over():
-            log(loss=float(loss.detach()), gradient_norm=norm, **figures)
-            bar.set_postfix_str(f"loss {float(loss.detach()):.3f}")
-        if is_over():
-            break
-        if run.is_time_up():
-            save(done=False)
-            raise TrainingPaused(f"{phase.name}: {elapsed / 60:.1f} minutes done, {step} steps; --resume goes on")
-        if now - evaluated > run.config.evaluate_minutes * 60:
-            evaluate()
-            evaluated = clock = time.monotonic()  # evaluation is not training time
-        if now - saved > run.config.checkpoint_minutes * 60:
-            save(done=False)
-            saved = time.monotonic()
-    bar.close()
-    evaluate()
-    save(done=True)
-    return average.module
+        self.seconds = distributed.from_main(self.seconds + now - self._clock)
+        self._clock = now
+
+    def _look_after(self) -> None:
+        """Between steps: pause if the run's time is up, evaluate and save if that is due."""
+        if self.run.is_time_up():
+            self._save(done=False)
+            minutes = self.seconds / 60
+            raise TrainingPaused(f"{self.phase.name}: {minutes:.1f} minutes done, {self.step} steps; --resume goes on")
+        now = self._clock
+        if now - self._evaluated > self.run.config.evaluate_minutes * 60:
+            self._evaluate()
+            self._evaluated = self._clock = time.monotonic()  # evaluation is not training time
+        if now - self._saved > self.run.config.checkpoint_minutes * 60:
+            self._save(done=False)
+            self._saved = time.monotonic()
+
+    def _evaluate(self) -> Figures:
+        """Evaluate the averaged module and log its figures, in the first process; others get no figures."""
+        if not is_main():
+            return {}
+        figures = self.phase.evaluate(self.average.module, f"{self.phase.name}-{self.step:06d}")
+        self._log({"evaluation": True, **figures})
+        self._say(f"{self.phase.name} {self.step}: " + ", ".join(f"{k} {value:.4g}" for k, value in figures.items()))
+        return figures
+
+    def _conclude(self, figures: Figures) -> None:
+        """Pass on the phase's warning about its last evaluation, if it has one."""
+        warning = self.phase.warning(figures) if is_main() else None
+        if warning is not None:
+            self._log({"warning": warning})
+            self._say(f"vqcodec: warning: {self.phase.name}: {warning}")
+
+    def _say(self, line: str) -> None:
+        if not self.run.quiet:
+            tqdm.write(line, file=sys.stderr)
+
+    def _log(self, figures: Mapping[str, object]) -> None:
+        where = {"phase": self.phase.name, "step": self.step, "minutes": self.seconds / 60}
+        self.run.log({**where, **figures})
+
+    def _save(self, *, done: bool) -> None:
+        if is_main():
+            state: Checkpoint = {
+                "module": self.module.state_dict(),
+                "average": self.average.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "done": done,
+            }
+            save_checkpoint(self.path, state)
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: Checkpoint) -> None:
     """Write a checkpoint whole: a kill leaves the old one or the new one."""
     with open_atomic(path) as file:
         torch.save(state, file)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint of ours; nothing in it is executed (``weights_only``)."""
+def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
+    """Read a checkpoint, and execute nothing in it (``weights_only``); raises TrainingError if it is none."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        missing = {"module", "average", "optimizer", "step", "seconds", "done"} - state.keys()
+        state: Checkpoint = torch.load(path, map_location=device, weights_only=True)
+        missing = Checkpoint.__required_keys__ - state.keys()
     except Exception as error:
         raise TrainingError(f"{path}: not a checkpoint of vqcodec: {type(error).__name__}") from error
     if missing:
         raise TrainingError(f"{path}: not a checkpoint of vqcodec: it has no {', '.join(sorted(missing))}")
     return state
-
-
-def finite(value: Any) -> Any:
-    """``value`` for JSON, which has neither infinity nor NaN: null stands for both."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,20 +1,21 @@
-"""The optimiser of every phase: Muon for convolution kernels, Adam for the rest, one cosine for both.
+"""The optimiser of every phase: Muon for convolution kernels, Adam for the rest, one cosine for both; and the average.
 
 Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that every direction
-of a kernel learns at the same speed. A convolution kernel is a matrix ``[out, in·k·k]`` here already.
+of a kernel learns at the same speed. A convolution kernel is already stored as a matrix ``[out, in·k·k]``.
 """
 
-import copy
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from vqcodec.config import PhaseConfig
 from vqcodec.networks.layers import Conv
 
-__all__ = ["Average", "Optimizer", "schedule"]
+__all__ = ["Optimizer", "averaged", "schedule"]
 
 
 def schedule(progress: float, step: int, warmup: int) -> float:
@@ -23,10 +24,15 @@ def schedule(progress: float, step: int, warmup: int) -> float:
 
 
 class Optimizer:
-    """Muon and Adam side by side, with gradient clipping and a common schedule."""
+    """Muon and Adam side by side, with gradient clipping and a common schedule.
 
-    def __init__(self, module: nn.Module, config: PhaseConfig, *, extra_lr: dict[str, float] | None = None) -> None:
-        """``extra_lr`` gives parameters whose name ends in a key a learning rate of their own."""
+    Args:
+        module: its parameters that require gradients are trained.
+        config: learning rates and the gradient norm to clip at.
+        extra_lr: learning rates of parameters whose name ends in a key.
+    """
+
+    def __init__(self, module: nn.Module, config: PhaseConfig, *, extra_lr: Mapping[str, float] | None = None) -> None:
         self.config = config
         kernels = {id(layer.weight) for layer in module.modules() if isinstance(layer, Conv)}
         matrices: list[nn.Parameter] = []
@@ -49,7 +55,10 @@ class Optimizer:
         self.peak = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
     def step(self, factor: float) -> float:
-        """Clip, update at ``factor`` of the peak learning rates, clear; returns the gradient norm."""
+        """Clip, update at ``factor`` of the peak learning rates, clear; returns the gradient norm before clipping.
+
+        If the norm is not finite, no parameter changes.
+        """
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
         for optimizer, peaks in zip(self.optimizers, self.peak, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -63,22 +72,23 @@ class Optimizer:
         return [optimizer.state_dict() for optimizer in self.optimizers]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Raises ValueError if ``states`` are those of other parameters."""
         for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
 
 
-class Average:
-    """Exponential moving average of a module's weights, which is what is evaluated and exported."""
+def averaged(module: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of a module's weights, which is evaluated and exported; buffers are copied.
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self.decay = decay
+    At update n (0, 1, …) the decay is min(``decay``, (1 + n) / (10 + n)): a short memory at first, or the random
+    start would linger. After a restart, ``n_averaged`` must be set to the number of updates before it.
+    """
 
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        # A short memory at first, or the random start would linger.
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for average, current in zip(self.module.parameters(), module.parameters(), strict=True):
-            average.lerp_(current, 1 - decay)
-        for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
-            kept.copy_(buffer)
+    def update(averages: Sequence[Tensor], currents: Sequence[Tensor], count: Tensor | int) -> None:
+        n = int(count)
+        weight = 1 - min(decay, (1 + n) / (10 + n))
+        for average, current in zip(averages, currents, strict=True):
+            average.lerp_(current, weight)
+
+    model = AveragedModel(module, multi_avg_fn=torch.no_grad()(update))
+    return model.eval().requires_grad_(False)

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.train.loop import Phase, Run
+from vqcodec.train.lambdas import draw_quality_lambda
+from vqcodec.train.loop import Figures, Phase, Run
 from vqcodec.train.vae import EVALUATED_QUALITIES
 
 __all__ = ["PriorPhase"]
@@ -26,9 +26,9 @@ class PriorPhase(Phase):
     def prepare(self) -> None:
         self.module.start_from([quantizer.usage for quantizer in self.vqvae.quantizers()])
 
-    def loss(self) -> tuple[Tensor, dict[str, float]]:
+    def loss(self) -> tuple[Tensor, Figures]:
         x = self.batch()
-        lmbda = draw_quality_lambda(self.vqvae, len(x), x.device)
+        lmbda = draw_quality_lambda(self.vqvae.config, len(x), x.device)
         codes = [grid.clone() for grid in self.vqvae.encode(x, lmbda)]
         bits = self.module(codes, lmbda)
         bpp = torch.stack(bits).sum(0) / (x.shape[2] * x.shape[3])
@@ -41,8 +41,8 @@ class PriorPhase(Phase):
         return (weight * bpp).mean(), figures
 
     @torch.no_grad()
-    def evaluate(self, module: nn.Module, label: str) -> dict[str, float]:
-        figures: dict[str, float] = {}
+    def evaluate(self, module: nn.Module, label: str) -> Figures:
+        figures: Figures = {}
         for quality in EVALUATED_QUALITIES:
             lmbda = torch.tensor([self.vqvae.config.lmbda(quality)], device=self.run.device)
             bpps: list[float] = []
@@ -53,9 +53,3 @@ class PriorPhase(Phase):
                 bpps.append(float(sum(bits)) / (x.shape[2] * x.shape[3]))
             figures[f"bpp_q{quality}"] = sum(bpps) / len(bpps)
         return figures
-
-
-def draw_quality_lambda(vqvae: VQVAE, batch: int, device: torch.device) -> Tensor:
-    """λ ``[batch]`` of whole qualities drawn uniformly, the only ones that files are coded at."""
-    qualities = torch.randint(QUALITY_MIN, QUALITY_MAX + 1, (batch,)).tolist()
-    return torch.tensor([vqvae.config.lmbda(quality) for quality in qualities], device=device)

@@ -1,34 +1,40 @@
 """Phase 0: the VQ-VAE as a VAE, with noise where codes will be; and what phases 0 and 1 share.
 
-Hard codes from a random start collapse: a few codewords win and the coarse levels fall silent. Under noise
-the model converges like any learned codec, and the codebooks are fitted to residuals that already mean something.
+Hard codes from a random start collapse: a few codewords win, and the coarse levels carry nothing. Under noise
+the model converges like any learned codec, and the codebooks are then fitted to residuals of a trained model.
 """
-
-import math
 
 import torch
 from torch import Tensor, nn
 
-from vqcodec.config import ModelConfig
 from vqcodec.networks.vqvae import VQVAE, Reconstruction
-from vqcodec.train.loop import Phase, Run
+from vqcodec.train import monitor
+from vqcodec.train.lambdas import draw_lambda
+from vqcodec.train.loop import Figures, Phase, Run
 from vqcodec.train.sheet import write_sheet
 
-__all__ = ["VAEPhase", "draw_lambda", "rate_distortion"]
+__all__ = ["EVALUATED_QUALITIES", "VAEPhase", "rate_distortion"]
 
 EVALUATED_QUALITIES = (10, 40, 70, 95)
 SHEET_QUALITIES = (10, 40, 70)
-
-
-def draw_lambda(config: ModelConfig, batch: int, device: torch.device) -> Tensor:
-    """λ ``[batch]``, log-uniform over the range and stratified over the batch."""
-    t = (torch.arange(batch, device=device) + torch.rand(batch, device=device)) / batch
-    low, high = math.log(config.lambda_min), math.log(config.lambda_max)
-    return (low + (high - low) * t).exp()
+SHEET_IMAGES = 6
 
 
 def rate_distortion(x: Tensor, out: Reconstruction, lmbda: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(loss, bpp, mse)``, each ``[B]``: ``loss = bpp + λ·255²·MSE``."""
+    """``(loss, bpp, mse)``, each ``[B]``, of ``x [B, 3, H, W]`` at ``lmbda [B]``: ``loss = bpp + λ·255²·MSE``.
+
+    In phase 0 the loss is the negative ELBO of Kingma and Welling 2014, in bits a pixel, up to a constant:
+
+        −ELBO = E_q[−log2 p(x | r_hat)] + KL(q(r_hat | x) ‖ p(r_hat))
+
+    - q is uniform and one step wide around r, and sampled as r + noise (the reparameterisation is in
+      :class:`vqcodec.networks.choices.Noise`). Its density is 1, so the KL divergence is E_q[−log2 p(r_hat)], the bits.
+    - p(x | r_hat) is a Gaussian around x_hat with variance s² = 3 / (2 ln 2 · λ · 255²) in every channel of a pixel, so
+      −log2 p(x | r_hat) = Σ (x − x_hat)² / (2 ln 2 · s²) + const, which is λ·255²·MSE a pixel.
+
+    λ takes the place of the β of a β-VAE: a larger λ is a smaller assumed noise in the picture. With hard codes q is a
+    point, the bits are those of the codes, and the loss is the Lagrangian of rate–distortion theory.
+    """
     bpp = torch.stack(out.bits).sum(0) / (x.shape[2] * x.shape[3])
     mse = (out.x_hat - x).square().mean((1, 2, 3))
     return bpp + lmbda * 255**2 * mse, bpp, mse
@@ -46,37 +52,41 @@ class VAEPhase(Phase):
         self.config = run.config.vae
         self.module = model
 
-    def loss(self) -> tuple[Tensor, dict[str, float]]:
+    def loss(self) -> tuple[Tensor, Figures]:
         x = self.batch()
         lmbda = draw_lambda(self.module.config, len(x), x.device)
         out = self.module(x, lmbda, hard=self.hard)
         loss, bpp, mse = rate_distortion(x, out, lmbda)
         # A file's loss grows about as √λ; dividing by it lets every rate weigh the same.
         weight = (self.module.config.lambda_min / lmbda).sqrt()
+        # The last two are the terms of van den Oord et al. 2017, eq. 3: β·‖z_e − sg(e)‖² + ‖sg(z_e) − e‖². Both are
+        # zero under noise, and the second one also when codebooks learn by EMA.
         total = (weight * loss).mean() + self.run.config.beta * out.commitment_loss + out.codebook_loss
         return total, {"bpp": float(bpp.detach().mean()), "psnr": float(-10 * mse.detach().log10().mean())}
 
     @torch.no_grad()
-    def evaluate(self, module: nn.Module, label: str) -> dict[str, float]:
+    def evaluate(self, module: nn.Module, label: str) -> Figures:
         assert isinstance(module, VQVAE)
-        figures: dict[str, float] = {}
-        sheet: list[list[Tensor]] = []
+        figures: Figures = {}
+        images = [x.contiguous(memory_format=torch.channels_last) for x in self.run.validation.centres()]
+        sheet = [[x[0]] for x in images[:SHEET_IMAGES]]
         for quality in EVALUATED_QUALITIES:
             lmbda = torch.tensor([module.config.lmbda(quality)], device=self.run.device)
             bpps: list[float] = []
             psnrs: list[float] = []
-            for i, x in enumerate(self.run.validation.centres()):
+            for i, x in enumerate(images):
                 with self.run.autocast():
-                    out = module(x.contiguous(memory_format=torch.channels_last), lmbda, hard=self.hard)
+                    out = module(x, lmbda, hard=self.hard)
                 _, bpp, mse = rate_distortion(x, out, lmbda)
                 bpps.append(float(bpp))
                 psnrs.append(float(-10 * mse.log10()))
-                if i < 6:
-                    if len(sheet) <= i:
-                        sheet.append([x[0]])
-                    if quality in SHEET_QUALITIES:
-                        sheet[i].append(out.x_hat[0].clamp(0, 1))
+                if i < SHEET_IMAGES and quality in SHEET_QUALITIES:
+                    sheet[i].append(out.x_hat[0].clamp(0, 1))
             figures[f"bpp_q{quality}"] = sum(bpps) / len(bpps)
             figures[f"psnr_q{quality}"] = sum(psnrs) / len(psnrs)
         write_sheet(self.run.folder / "sheets" / f"{label}.png", sheet)
-        return figures
+        with self.run.autocast():
+            return figures | monitor.figures(monitor.activity(module, images, hard=self.hard))
+
+    def warning(self, figures: Figures) -> str | None:
+        return monitor.warning(figures["live_share"])
