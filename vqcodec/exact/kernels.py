@@ -98,12 +98,8 @@ def _pack_fbgemm(weight: Tensor) -> Tensor | None:
     return torch.fbgemm_pack_gemm_matrix_fp16(weight.T.contiguous())
 
 
-def _multiply_fbgemm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.fbgemm_linear_fp16_weight(x, weight, bias)
-
-
 ADDMM = Kernel("addmm", math.inf, lambda weight: weight, lambda x, weight, bias: torch.addmm(bias, x, weight))
-FBGEMM = Kernel("FBGEMM", SMALL_ROWS, _pack_fbgemm, _multiply_fbgemm)
+FBGEMM = Kernel("FBGEMM", SMALL_ROWS, _pack_fbgemm, getattr(torch, "fbgemm_linear_fp16_weight", ADDMM.product))
 ONEDNN = Kernel("oneDNN", math.inf, _pack_onednn, _multiply_onednn)
 
 
@@ -131,8 +127,10 @@ class Linear:
     def product(self, x: Tensor) -> Tensor:
         """``x·W + b`` of ``x [n, in]``, a new tensor."""
         rows = x.shape[0]
-        kernel, packed = next(pair for pair in self._packed if rows <= pair[0].most_rows)
-        return kernel.product(x, packed, self.bias)
+        for kernel, packed in self._packed:
+            if rows <= kernel.most_rows:
+                return kernel.product(x, packed, self.bias)
+        raise AssertionError("ADDMM takes any number of rows")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(x).floor_()
