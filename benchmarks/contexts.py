@@ -45,7 +45,7 @@ PHASE = PhaseConfig(batch=8, crop=CROP, muon_lr=0.01, adam_lr=0.002)
 COUNTED = 50  # batches that static frequencies are counted over
 
 
-def _silence(module: nn.Module, method: str) -> None:
+def _zero_output(module: nn.Module, method: str) -> None:
     """Let a method of ``module`` return zeros; a bound method, so that a copy of the module has its own."""
     whole = getattr(type(module), method)
 
@@ -58,24 +58,24 @@ def _silence(module: nn.Module, method: str) -> None:
 def without_coarser_level(prior: PixelCNN) -> None:
     """Levels know the codes of no other level."""
     for level in list(prior.levels)[1:]:
-        _silence(level, "condition")
+        _zero_output(level, "condition")
 
 
 def without_neighbours(prior: PixelCNN) -> None:
     """Levels know none of their own codes at other positions."""
     for level in prior.levels:
         assert isinstance(level, LevelPrior)
-        _silence(level.first, "forward")
+        _zero_output(level.first, "forward")
 
 
 def without_quality(prior: PixelCNN) -> None:
     """The prior does not know at what λ the image was coded."""
-    _silence(prior.embedding, "forward")
+    _zero_output(prior.embedding, "forward")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A prior, and what no configuration can say of it."""
+    """A prior; ``change`` alters what no configuration can state."""
 
     name: str
     prior: PriorConfig = field(default_factory=PriorConfig)

@@ -8,8 +8,8 @@
 
 Unless a trial says otherwise, steps are those of training: Muon and Adam, one cosine down to zero.
 
-The noise form's own bits charge channels for saying nothing, so trials are compared by rounded residuals. What
-counts is J = bpp + λ·255²·MSE relative to the first trial's, at four λ.
+The bits of the noise form are above zero even for channels that carry nothing, so trials are compared by rounded
+residuals: by J = bpp + λ·255²·MSE, relative to that of the first trial, at four λ.
 """
 
 import random
@@ -54,7 +54,7 @@ def _levels(*levels: tuple[int, int, int]) -> tuple[LevelConfig, ...]:
 
 
 def no_mean(model: VQVAE) -> None:
-    """Levels that predict how far a residual may reach, but not where it lies."""
+    """Levels that predict σ of a residual, but not its mean."""
 
     def scale_only(self: Level, f: Tensor) -> tuple[Tensor, Tensor]:
         mean, scale = Level.mean_scale(self, f)
@@ -79,7 +79,7 @@ def _second_kernel(kernel: int) -> Callable[[VQVAE], None]:
 
 
 class Stepper(Protocol):
-    """What an optimiser has to offer."""
+    """An optimiser, as far as a trial uses it."""
 
     def step(self, factor: float) -> float: ...
 
@@ -130,7 +130,7 @@ PHASE = PhaseConfig(batch=8, crop=CROP)
 
 @dataclass(frozen=True)
 class Trial:
-    """An architecture and how it is trained, and what no configuration can say of them."""
+    """An architecture and its training; ``change`` alters what no configuration can state."""
 
     name: str
     model: ModelConfig

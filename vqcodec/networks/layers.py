@@ -56,7 +56,7 @@ class LambdaEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """``x + conv(silu(conv(silu(x))) · (1 + s(λ)))``, ``[B, C, H, W]`` to the same shape.
 
-    It starts close to the identity, and with the same scale at every λ.
+    At first it is close to the identity, and s is 0 at every λ.
     """
 
     def __init__(self, channels: int) -> None:

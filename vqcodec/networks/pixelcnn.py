@@ -1,4 +1,4 @@
-r"""The prior: how probable each code is, given the codes that both sides already have.
+r"""The prior: the probability of each code, given the codes that encoder and decoder both have already.
 
 ::
 
@@ -16,9 +16,9 @@ r"""The prior: how probable each code is, given the codes that both sides alread
 
 Legend: B batch, G groups, K codewords, C channels, S stages, H and W grid height and width, N = H·W positions.
 
-Two forms of one network: :class:`PixelCNN` (van den Oord et al. 2016) here is the float form, for training;
-:class:`vqcodec.exact.prior.FixedPrior` is what codes files. Causal 3×3 masks let position (x, y) depend only on
-positions with a smaller x + 2y, so a decoder can take all positions of one index together
+The network has two forms: :class:`PixelCNN` (van den Oord et al. 2016) is the float form, for training;
+:class:`vqcodec.exact.prior.FixedPrior` is the integer form, which codes files. With causal 3×3 masks a position (x, y)
+depends only on positions with a smaller x + 2y, so a decoder computes all positions with the same x + 2y together
 (:mod:`vqcodec.exact.wavefront`).
 """
 
@@ -36,7 +36,7 @@ __all__ = ["PixelCNN"]
 
 
 class CausalConv(Conv):
-    """3×3 convolution over the neighbours that come earlier in raster order, and the centre if asked.
+    """3×3 convolution over earlier neighbours in raster order, and on request the centre; ``[B, C, H, W]`` to the same.
 
     Only these taps are stored: ``[out, in·taps]`` with 4 or 5 taps (masks A and B of PixelCNN).
     """
@@ -151,7 +151,7 @@ class PixelCNN(nn.Module):
 
     @torch.no_grad()
     def start_from(self, usage: list[Tensor]) -> None:
-        """Start every head at the static frequencies ``usage[l] [G, K]``."""
+        """Let every head start with the static frequencies ``usage[l] [G, K]`` of its level."""
         for level, frequencies in zip(self.levels, usage, strict=True):
             assert isinstance(level, LevelPrior)
             for head, rows in zip(level.heads, frequencies.chunk(level.stages), strict=True):

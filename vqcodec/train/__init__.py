@@ -63,7 +63,7 @@ def run(
     and the first one writes. With ``init``, a weights file or another run's folder, the VQ-VAE starts from the one
     there instead of from random numbers, and may be larger; the prior always starts anew.
 
-    After ``stop_after`` minutes it pauses: it leaves a checkpoint and raises TrainingPaused.
+    After ``stop_after`` minutes the run leaves a checkpoint and raises TrainingPaused.
 
     Raises TrainingError if the data or the run directory cannot be used, ConfigError for impossible sizes.
     """

@@ -1,4 +1,4 @@
-"""Photographs in memory, and random crops of them made on the training device.
+"""Photographs in memory, and random crops of them, cut on the training device.
 
 ::
 
@@ -27,13 +27,15 @@ MAX_DOWNSCALE = 2.0
 
 
 class Photographs:
-    """Decoded images and the random crops that training sees.
+    """Decoded images, and random crops of them.
 
     Args:
         files: image files; those that cannot be read are left out and listed in ``skipped``.
-        device: where pixels are kept and crops are made.
+        device: holds the pixels and cuts the crops.
         smallest: images with a side below this many pixels are left out.
-        downscale_share: share of the crops taken from an image shrunk by up to two.
+        downscale_share: share of the crops that are shrunk, by a factor of up to two.
+
+    Raises TrainingError if no image can be used.
     """
 
     def __init__(self, files: list[Path], device: torch.device, *, smallest: int, downscale_share: float = 0.0) -> None:
@@ -53,9 +55,9 @@ class Photographs:
         self.smallest = smallest
 
     def hold_out(self, every: int, smallest: int) -> "Photographs":
-        """Take one image in ``every`` of those at least ``smallest`` a side out for validation.
+        """Take one image in ``every`` out for validation, from those with at least ``smallest`` pixels a side.
 
-        A lone image serves both. Raises TrainingError if none is large enough.
+        If there is only one image, it serves for both. Raises TrainingError if none is large enough.
         """
         large = [i for i, image in enumerate(self.images) if min(image.shape[1:]) >= smallest]
         if not large:
@@ -98,7 +100,7 @@ class Photographs:
 
 
 def _load(path: Path) -> Tensor | str:
-    """Pixels ``[3, H, W]`` uint8, or why there are none."""
+    """Pixels ``[3, H, W]`` uint8, or the reason why the file has none."""
     try:
         pixels, _ = read_image(path)
     except (ImageError, LimitError) as error:

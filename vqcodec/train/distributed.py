@@ -5,7 +5,7 @@
     process 0 ── loss on crops of its own ──▶ gradients ─┐                    ┌─▶ the same step
     process 1 ── loss on crops of its own ──▶ gradients ─┴─ average_gradients ┴─▶ the same step
 
-Every function does nothing, or the obvious, when this process is alone.
+In a single process every function does nothing or returns its argument.
 """
 
 import datetime
@@ -18,29 +18,29 @@ from torch import Tensor, nn
 
 __all__ = ["average", "average_gradients", "broadcast", "finish", "from_main", "is_main", "rank", "start", "wait"]
 
-PATIENCE = datetime.timedelta(hours=6)  # the others wait while the first process evaluates, and measures its export
+TIMEOUT = datetime.timedelta(hours=6)  # the others wait while the first process evaluates and exports
 
 
 def start(device: torch.device) -> torch.device:
-    """Join the other processes if torchrun started this one; returns the device that is ours."""
+    """Join the other processes if torchrun started this one; returns this process's device."""
     if "RANK" not in os.environ or not dist.is_available():
         return device
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     return device
 
 
 def finish() -> None:
-    """Part from the other processes, once all have come here."""
+    """Leave the group of processes, once all of them have called this."""
     if _together():
         wait()
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number; 0 when it is alone."""
+    """This process's number; 0 in a single process."""
     return dist.get_rank() if _together() else 0
 
 
@@ -56,7 +56,7 @@ def wait() -> None:
 
 
 def from_main(value: float) -> float:
-    """The first process's ``value``, in every process: what depends on a clock must not differ."""
+    """The first process's ``value``, in every process, for decisions that depend on a clock."""
     if not _together():
         return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -6,8 +6,9 @@
                                 ├─ new inputs → old outputs: zero, nothing old changes
                                 └─ new outputs: as drawn, their residuals tiny, so that they cost next to no bits
 
-Net2Net's idea (Chen, Goodfellow, Shlens 2016) with zeros in place of copies: Muon gives the new rows of a kernel steps
-as large as the old ones from the first update on. Codebooks and levels of pixels are left alone: phase 1 fits them.
+The idea is that of Net2Net (Chen, Goodfellow, Shlens 2016), with zeros in place of copies: from the first update on,
+Muon's steps are as large for new rows of a kernel as for old ones. Codebooks and levels of pixels stay as
+they are, since phase 1 fits them.
 """
 
 import torch
@@ -26,11 +27,11 @@ NEW_LOG_SCALE = -6.0  # the log σ that new channels start at
 
 @torch.no_grad()
 def grow(narrow: VQVAE, wide: VQVAE) -> None:
-    """Give ``wide``, freshly drawn, the function of ``narrow``.
+    """Let ``wide``, just initialised, compute the same function as ``narrow``.
 
     The two may differ in widths, blocks, groups, dim and λ range.
 
-    Raises ConfigError where ``wide`` has less of something, or other strides.
+    Raises ConfigError if ``wide`` is smaller in any of these, or has other strides.
     """
     _check(narrow, wide)
     old = dict(narrow.named_modules())
@@ -75,7 +76,7 @@ def _check(narrow: VQVAE, wide: VQVAE) -> None:
 def _conv(name: str, source: nn.Module | None, new: Conv) -> None:
     kind = name.rpartition(".")[2]
     if source is None:
-        if kind == "second":  # of a block that the narrow model lacks: begin as the identity
+        if kind == "second":  # of a block that the narrow model lacks: start as the identity
             new.weight.zero_()
         return
     assert isinstance(source, Conv)
@@ -103,7 +104,7 @@ def _halves(had: int, count: int) -> Tensor:
 
 
 def _follow_lambda(narrow: VQVAE, wide: VQVAE) -> None:
-    """Undo that the same λ enters as another t, and that gains are relative to another centre."""
+    """Compensate for another λ range: λ enters the network as another t, and gains are relative to another centre."""
     a, b = narrow.embedding, wide.embedding
     old, new = a.net[0], b.net[0]
     assert isinstance(old, nn.Linear)

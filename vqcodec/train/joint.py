@@ -23,7 +23,7 @@ class Model(nn.Module):
 
 
 class JointPhase(Phase):
-    """The VQ-VAE goes on learning, and the prior follows its codes."""
+    """Train the VQ-VAE further, and the prior on its codes as they change."""
 
     name = "joint"
     module: Model

@@ -13,7 +13,7 @@ __all__ = ["PriorPhase"]
 
 
 class PriorPhase(Phase):
-    """Train the prior by the bits that it gives to codes of random crops at random qualities."""
+    """Train the prior to give few bits to the codes of random crops at random qualities."""
 
     name = "prior"
     module: PixelCNN
