@@ -11,7 +11,7 @@ set -euo pipefail
 photos=$1 validation=$2 run=$3 minutes=$4 part=${5:-$4}
 config=${CONFIG:-presets/base.toml} device=${DEVICE:-cuda}
 
-weights=$run/base.safetensors
+weights=$run/base.decoder.safetensors
 if [ ! -e "$weights" ]; then
     again=()
     if [ -e "$run/config.json" ]; then again=(--resume); fi

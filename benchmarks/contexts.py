@@ -238,6 +238,7 @@ def main(data: Path, validation: Path, minutes: float, weights: Path | None, out
     try:
         weights = weights or find_weights()
         codec = Codec.load(weights, device="cpu")
+        codec.load_encoder()
         device = torch.device("cpu")
         photographs = Photographs(image_files(data), device, smallest=CROP, downscale_share=0.25)
         held_out = Photographs(image_files(validation), device, smallest=CENTRE)

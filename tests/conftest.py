@@ -37,10 +37,12 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def codec() -> "Codec":
-    """The shipped model on the CPU."""
+    """The shipped model on the CPU, both sides."""
     from vqcodec.codec import Codec
 
-    return Codec.load(device="cpu")
+    codec = Codec.load(device="cpu")
+    codec.load_encoder()
+    return codec
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +103,7 @@ def tiny_config() -> Config:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_data: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished training run of ``tiny_config``, which exported ``tiny.safetensors``."""
+    """The folder of a finished training run of ``tiny_config``, which exported ``tiny.decoder.safetensors``."""
     import vqcodec.train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
@@ -157,16 +159,18 @@ def short_config(tiny_config: Config) -> Config:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_run: Path) -> Path:
-    """The weights file of ``tiny_run``."""
-    return tiny_run / "tiny.safetensors"
+    """The decoder side that ``tiny_run`` exported; the encoder side lies next to it."""
+    return tiny_run / "tiny.decoder.safetensors"
 
 
 @pytest.fixture(scope="session")
 def tiny_codec(tiny_weights: Path) -> "Codec":
-    """``tiny_weights`` on the CPU: poor pictures, but real files, in milliseconds."""
+    """``tiny_weights`` on the CPU, both sides: poor pictures, but real files, in milliseconds."""
     from vqcodec.codec import Codec
 
-    return Codec.load(tiny_weights, device="cpu")
+    codec = Codec.load(tiny_weights, device="cpu")
+    codec.load_encoder()
+    return codec
 
 
 @pytest.fixture

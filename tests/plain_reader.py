@@ -1,9 +1,10 @@
 """A second reader of ``.vq`` files, written from docs/format.md alone: plain, slow, and only numpy.
 
-It shares no code with vqcodec, so what both read alike is what the document says. Names are the document's.
+It shares no code with vqcodec, so what both read alike is what the document says. Names are the document's. Of a
+model's two files it reads one, the decoder side.
 
-    weights ──Weights──▶ tables, linear maps ──Level──▶ frequencies ──quantise──▶ L ─┐
-    .vq file ──parse──▶ Container ──bitstreams───────────────────▶ RangeDecoder ◀────┘──▶ codes, coarsest first
+    decoder side ──Weights──▶ tables, linear maps ──Level──▶ frequencies ──quantise──▶ L ─┐
+    .vq file ──parse──▶ Container ──bitstreams────────────────────────▶ RangeDecoder ◀────┘──▶ codes, coarsest first
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-ACTIVATIONS = {24: (1023, 6), 53: (32767, 10)}  # B: (A, φ)
+A = 1023  # the largest activation
 DTYPES = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 # The positions, as (x, y) from where one stands, that a linear map sees, in the order of its inputs.
 FIRST = [(-1, -1), (0, -1), (1, -1), (-1, 0)]
@@ -117,7 +118,7 @@ def read_chunk(fields: Fields) -> tuple[bytes, bytes]:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear map; ``shift`` is s + d."""
+    """A linear map; ``shift`` is s."""
 
     weight: Ints
     bias: Ints
@@ -129,49 +130,45 @@ class Linear:
 
 
 class Weights:
-    """The configuration and the integer tensors of a weights file, checked as they are asked for."""
+    """The configuration and the integer tensors of a decoder side, checked when they are asked for."""
 
     def __init__(self, data: bytes) -> None:
         start = 8 + int.from_bytes(data[:8], "little")
         self.header: dict[str, Any] = json.loads(data[8:start])
         self.body, metadata = data[start:], self.header["__metadata__"]
-        check(metadata["format"] == "vqcodec-weights-1", "weights of a format that docs/format.md does not describe")
+        check(metadata["format"] == "vqcodec-decoder-1", "weights of a format that docs/format.md does not describe")
         config = json.loads(metadata["config"])
         self.levels: list[dict[str, int]] = config["model"]["levels"]
         self.prior: dict[str, int] = config["prior"]
         self.C = self.prior["channels"]
-        self.B = self.prior.get("sum_bits", 53)
-        check(self.B in ACTIVATIONS, f"sum_bits is {self.B}, not 24 or 53")
-        self.A, self.phi = ACTIVATIONS[self.B]
 
-    def tensor(self, name: str, *shapes: list[int]) -> Ints:
-        """The tensor ``name``, which must have one of ``shapes``."""
+    def tensor(self, name: str, shape: list[int]) -> Ints:
+        """The tensor ``name``, which must have ``shape``."""
         check(name in self.header, f"the weights have no {name}")
         entry = self.header[name]
-        check(entry["dtype"] in DTYPES and entry["shape"] in shapes, f"{name} is not integers {shapes[0]}")
+        check(entry["dtype"] in DTYPES and entry["shape"] == shape, f"{name} is not integers {shape}")
         data = self.body[slice(*entry["data_offsets"])]
         return np.frombuffer(data, DTYPES[entry["dtype"]]).reshape(entry["shape"]).astype(np.int64)
 
     def table(self, name: str, shape: list[int]) -> Ints:
         """A table, whose entries must be within ±A."""
         table = self.tensor(name, shape)
-        check(((table >= -self.A) & (table <= self.A)).all(), f"{name} has entries beyond ±{self.A}")
+        check(((table >= -A) & (table <= A)).all(), f"{name} has entries beyond ±{A}")
         return table
 
-    def linear(self, name: str, inputs: int, outputs: int, d: int = 0) -> Linear:
-        """A linear map whose sums must stay below 2^B."""
+    def linear(self, name: str, inputs: int, outputs: int) -> Linear:
+        """A linear map whose sums must stay below 2^24."""
         weight = self.tensor(f"{name}.weight", [inputs, outputs])
-        bias = self.tensor(f"{name}.bias", [outputs])
-        s = np.broadcast_to(self.tensor(f"{name}.shift", [outputs], [1]), outputs)
+        bias, s = (self.tensor(f"{name}.{part}", [outputs]) for part in ("bias", "shift"))
         check(((s >= 1) & (s <= 32)).all(), f"{name}.shift is not within 1..32")
         # An entry beyond this breaks the bound on its own; without one, the sums of 64 bits below are exact.
-        most = 2**self.B // self.A
-        check(((weight >= -most) & (weight <= most)).all(), f"{name} has sums of 2^{self.B} or more")
+        most = 2**24 // A
+        check(((weight >= -most) & (weight <= most)).all(), f"{name} has sums of 2^24 or more")
         # Python's integers: A times a column's sum, or the modulus of a bias, need not fit 64 bits.
-        columns = zip(np.abs(weight).sum(axis=0).tolist(), bias.tolist(), (s + d).tolist(), strict=True)
-        sums = [self.A * column + abs(b) + 2 ** (shift - 1) for column, b, shift in columns]
-        check(max(sums) < 2**self.B, f"{name} has sums of 2^{self.B} or more")
-        return Linear(weight, bias, s + d)
+        columns = zip(np.abs(weight).sum(axis=0).tolist(), bias.tolist(), s.tolist(), strict=True)
+        sums = [A * column + abs(b) + 2 ** (shift - 1) for column, b, shift in columns]
+        check(max(sums) < 2**24, f"{name} has sums of 2^24 or more")
+        return Linear(weight, bias, s)
 
 
 def root64(n: int) -> int:
@@ -231,11 +228,16 @@ def around(grid: Ints, x: Ints, y: Ints, cells: list[tuple[int, int]]) -> Ints:
     return np.concatenate([grid[y + 1 + dy, x + 1 + dx] for dx, dy in cells], axis=1)
 
 
+def clamp(x: Ints, low: int = 0) -> Ints:
+    """``x`` within low..A."""
+    return x.clip(low, A)
+
+
 class Level:
     """The prior of one level."""
 
     def __init__(self, weights: Weights, number: int) -> None:
-        prior, config, C, self.A = weights.prior, weights.levels[number], weights.C, weights.A
+        prior, config, C = weights.prior, weights.levels[number], weights.C
         self.G, K, self.S = config["groups"], config["codebook_size"], config["stages"]
         check(self.G % self.S == 0, f"level {number}: stages do not divide groups")
         self.f, rest = divmod(weights.levels[max(number - 1, 0)]["stride"], config["stride"])
@@ -250,12 +252,7 @@ class Level:
         self.first = weights.linear(name + "first", 4 * C, C)
         self.layers = [weights.linear(f"{name}layers.{i}", 5 * C, C) for i in range(prior["layers"])]
         self.hidden = weights.linear(name + "hidden", C, self.S * C)
-        heads = (f"{name}heads.{t}" for t in range(self.S))
-        self.heads = [weights.linear(head, C, per_stage * K, d=weights.phi - 6) for head in heads]
-
-    def clamp(self, x: Ints, low: int = 0) -> Ints:
-        """``x`` within low..A."""
-        return x.clip(low, self.A)
+        self.heads = [weights.linear(f"{name}heads.{t}", C, per_stage * K) for t in range(self.S)]
 
     def context_of(self, u: Ints, q: int) -> Ints:
         """c [rows, columns, C] at quality ``q``, from the state u of the level before; zeros for level 0."""
@@ -264,7 +261,7 @@ class Level:
             return u + quality
         y, x = np.indices(u.shape[:2]).reshape(2, -1)
         for m in self.context:
-            u = self.clamp(m(around(np.pad(u, [(1, 1), (1, 1), (0, 0)]), x, y, CONTEXT))).reshape(u.shape)
+            u = clamp(m(around(np.pad(u, [(1, 1), (1, 1), (0, 0)]), x, y, CONTEXT))).reshape(u.shape)
         rows, columns, C = u.shape
         # [row, column, k, i, j] to [row, i, column, j, k]
         spread = self.spread(u).reshape(rows, columns, C, self.f, self.f).transpose(0, 3, 1, 4, 2)
@@ -279,15 +276,15 @@ class Level:
         for step in range(columns + 2 * (rows - 1)):
             y = np.arange(max(0, (step - columns) // 2 + 1), min(rows, step // 2 + 1))
             x = step - 2 * y
-            h[0][y + 1, x + 1] = self.clamp(self.first(around(e, x, y, FIRST)) + c[y, x])
+            h[0][y + 1, x + 1] = clamp(self.first(around(e, x, y, FIRST)) + c[y, x])
             for m, before, after in zip(self.layers, h, h[1:], strict=False):
-                after[y + 1, x + 1] = self.clamp(m(around(before, x, y, LAYERS)) + before[y + 1, x + 1])
+                after[y + 1, x + 1] = clamp(m(around(before, x, y, LAYERS)) + before[y + 1, x + 1])
             r = self.hidden(h[-1][y + 1, x + 1]).reshape(-1, self.S, C)
             new = self.read_step(decoder, r)
             codes[:, y, x] = new.T
-            e[y + 1, x + 1] = self.clamp(self.embed[groups, new].sum(axis=1), -self.A)
+            e[y + 1, x + 1] = clamp(self.embed[groups, new].sum(axis=1), -A)
         decoder.end()
-        return codes, self.clamp(e[1:-1, 1:-1] + c, -self.A)
+        return codes, clamp(e[1:-1, 1:-1] + c, -A)
 
     def read_step(self, decoder: RangeDecoder, r: Ints) -> Ints:
         """The codes [positions, G] of one x + 2y: stage by stage, then by y, then by group."""
@@ -295,11 +292,11 @@ class Level:
         new, n = np.zeros((positions, self.G), np.int64), np.zeros_like(r[:, 0])
         for t, head in enumerate(self.heads):
             groups = np.arange(t * per_stage, (t + 1) * per_stage)
-            a = head(self.clamp(r[:, t] + n)).reshape(positions, per_stage, -1)
+            a = head(clamp(r[:, t] + n)).reshape(positions, per_stage, -1)
             L = quantise(F[np.minimum(a.max(axis=2, keepdims=True) - a, 1409)])
             new[:, groups] = [[decoder.code(part) for part in position] for position in L.tolist()]
             if t < self.S - 1:
-                n += self.clamp(self.inner[groups, new[:, groups]].sum(axis=1), -self.A)
+                n += clamp(self.inner[groups, new[:, groups]].sum(axis=1), -A)
         return new
 
 

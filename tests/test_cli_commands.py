@@ -760,10 +760,12 @@ def test_worker_processes_write_the_same_bytes(codec: "Codec", crops: int) -> No
 
 
 @pytest.mark.slow
-def test_files_of_several_models(codec: "Codec", crops: int, root: Path) -> None:
-    first = root / "weights" / "compact-60a008b5.safetensors"
+def test_files_of_several_models(
+    codec: "Codec", crops: int, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQCODEC_WEIGHTS", str(tiny_weights.parent))
     assert vq("encode", "in", "-o", "vq/new", "--device", "cpu").exit_code == 0
-    assert vq("encode", "in", "-o", "vq/old", "--device", "cpu", "--weights", str(first)).exit_code == 0
+    assert vq("encode", "in", "-o", "vq/old", "--device", "cpu", "--weights", str(tiny_weights)).exit_code == 0
     stranger = replace(parse(Path("vq/old/0.vq").read_bytes()), fingerprint=FINGERPRINT)
     Path("vq/stranger.vq").write_bytes(pack(stranger))
     result = vq("decode", "vq", "-o", "png", "--device", "cpu")

@@ -21,7 +21,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         data_dir: Path, run_dir: Path, config: Config, *, device: str, resume: bool, quiet: bool, **options: Any
     ) -> Path:
         calls.append((data_dir, run_dir, config, device, resume, quiet, options))
-        return run_dir / "compact.safetensors"
+        return run_dir / "compact.decoder.safetensors"
 
     module = types.ModuleType("vqcodec.train")
     module.run = run  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ def test_train(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
     Path("data").mkdir()
     Path("small.toml").write_text("[train]\nseed = 7\n")
     result = vq("train", "data", "-o", "run")
-    assert (result.exit_code, result.output) == (0, "run/compact.safetensors: weights of a finished run\n")
+    assert (result.exit_code, result.output) == (0, "run/compact.decoder.safetensors: weights of a finished run\n")
     options = ["--config", "small.toml", "--device", "cpu", "--resume", "--quiet"]
     assert vq("train", "data", "-o", "run", *options).output == ""
     data, run = Path("data"), Path("run")

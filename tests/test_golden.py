@@ -1,4 +1,4 @@
-"""Golden files: what was written once decodes for ever, to the same codes, wherever the shipped weights are."""
+"""Golden files: each decodes to the same codes, bit for bit, and to the same picture, within one grey level."""
 
 import hashlib
 import json

@@ -185,11 +185,12 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from this tree and unpacked as an installer would."""
+    """The wheel, built from this tree and unpacked as an installer would; at most 32 MB."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
+    assert built.stat().st_size <= 32 * 10**6
     with zipfile.ZipFile(built) as archive:
         archive.extractall(folder / "site")
     return folder / "site"
@@ -201,7 +202,7 @@ def test_the_wheel_carries_modules_weights_and_licence_and_nothing_else(wheel: P
     info = f"vqcodec-{vqcodec.__version__}.dist-info"
     sources = {path.relative_to(ROOT).as_posix() for path in MODULES.values()} | {"vqcodec/py.typed"}
     weights = {f"vqcodec/models/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
-    assert weights
+    assert weights == {f"vqcodec/models/compact.{side}.safetensors" for side in ("decoder", "encoder")}
     weights.add("vqcodec/models/SHA256SUMS")
     assert sources | weights | {f"{info}/licenses/LICENSE"} <= files
     assert {name.split("/")[0] for name in files} == {"vqcodec", info}

@@ -124,6 +124,28 @@ def test_neither_encoding_nor_decoding_needs_the_training_tensors() -> None:
     assert torch.equal(model.decode(codes, lmbda), x_hat)
 
 
+@tiny_configs
+def test_the_sides_are_what_decoding_needs_and_what_only_choosing_codes_needs(config: ModelConfig) -> None:
+    model, x, lmbda = trained(config), images(), lambdas(config, 20, 90)
+    codes = model.encode(x, lmbda)
+    x_hat = model.decode(codes, lmbda)
+    state, (decoder, encoder) = model.state_dict(), model.sides()
+    assert not decoder & encoder
+    assert {name for name in state if not name.endswith(TRAINING_ONLY)} == decoder | encoder
+    for name in decoder | encoder:
+        kept = state[name].clone()
+        state[name].fill_(math.nan)
+        assert torch.equal(model.decode(codes, lmbda), x_hat) == (name in encoder), name
+        state[name].copy_(kept)
+    # Without any of the encoder side's tensors, codes are others.
+    for name in encoder:
+        kept = state[name].clone()
+        state[name].fill_(math.nan)
+        grids = zip(model.encode(x, lmbda), codes, strict=True)
+        assert any(not torch.equal(a, b) for a, b in grids), name
+        state[name].copy_(kept)
+
+
 def test_evaluation_changes_nothing() -> None:
     model, x, lmbda = trained(TINY), images(), lambdas(TINY, 20, 90)
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -1,5 +1,6 @@
 """The float half: tiles without seams, and features in bfloat16."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from vqcodec.errors import WeightsError
 from vqcodec.files.images import read_image
 from vqcodec.metrics import psnr
 from vqcodec.pixels import TiledVQVAE, assemble
-from vqcodec.weights import load_weights
+from vqcodec.weights import fill_decoder, load_weights
 
 Pixels = NDArray[np.uint8]
 
@@ -69,9 +70,13 @@ def test_assembling_draws_no_random_numbers_and_copies_nothing(tiny_weights: Pat
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    tensors = assemble(weights.model, weights.vqvae).state_dict()
+    vqvae = assemble(weights.model)
+    assert all(tensor.is_meta for tensor in vqvae.state_dict().values())
+    fill_decoder(vqvae, weights)
     assert torch.equal(torch.rand(3), expected)
+    tensors = vqvae.state_dict()
     assert all(tensors[name].data_ptr() == tensor.data_ptr() for name, tensor in weights.vqvae.items())
+    assert all(tensor.is_meta == (name not in weights.vqvae) for name, tensor in tensors.items())
 
 
 def test_tensors_that_do_not_fit(tiny_weights: Path) -> None:
@@ -79,4 +84,4 @@ def test_tensors_that_do_not_fit(tiny_weights: Path) -> None:
     name = min(weights.vqvae)
     for tensors in ({}, weights.vqvae | {name: torch.zeros(1, 2, 3)}, weights.vqvae | {"more": torch.zeros(1)}):
         with pytest.raises(WeightsError, match=r"^tensors do not fit the configuration: "):
-            assemble(weights.model, tensors)
+            fill_decoder(assemble(weights.model), replace(weights, vqvae=tensors))

@@ -13,21 +13,23 @@ import pytest
 import torch
 
 from tests import plain_reader
-from tests.plain_reader import FormatError, RangeDecoder, Weights, parse, quantise, read_codes
+from tests.plain_reader import A, FormatError, RangeDecoder, Weights, parse, quantise, read_codes
 from vqcodec import Codec
 from vqcodec.config import Config
 from vqcodec.exact import entropy
-from vqcodec.exact.arithmetic import ACTIVATION_MAX
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.files.container import Container, pack
 from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.fixed_point import fixed_point
 from vqcodec.weights import save_weights
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 FACTS = json.loads((GOLDEN / "facts.json").read_text())
-MODELS = {hashlib.sha256(path.read_bytes()).digest()[:4]: path for path in (ROOT / "weights").glob("*.safetensors")}
+MODELS = {
+    hashlib.sha256(path.read_bytes()).digest()[:4]: path for path in (ROOT / "weights").glob("*.decoder.safetensors")
+}
 # The blocks of hexadecimal text in the document, without the notes right of the bars.
 BLOCKS = (ROOT / "docs" / "format.md").read_text().split("```hex\n")[1:]
 COLOUR, GREY, STREAM = (
@@ -78,20 +80,19 @@ def test_clamps_that_no_golden_file_reaches(tiny_config: Config, tmp_path: Path)
     """Random codes under tables full of ±A, where every sum of two entries or more leaves ±A now and then."""
     model = tiny_config.model
     model = dataclasses.replace(model, levels=(*model.levels[:2], dataclasses.replace(model.levels[2], stages=3)))
-    config = tiny_config.prior
     rng = np.random.default_rng(24)
     torch.manual_seed(24)
-    tensors = fixed_point(PixelCNN(model, config))
+    tensors = fixed_point(PixelCNN(model, tiny_config.prior))
     for name, tensor in tensors.items():
         if name.endswith(("embed", "inner", "quality")):
-            values = rng.choice([-1, 0, 1], tuple(tensor.shape)) * ACTIVATION_MAX
-            tensors[name] = torch.from_numpy(values).to(tensor.dtype)
-    fingerprint = save_weights(tmp_path / "w.safetensors", "full", model, config, {}, tensors)
+            tensors[name] = torch.from_numpy(rng.choice([-1, 0, 1], tuple(tensor.shape)) * A).to(tensor.dtype)
+    path = tmp_path / "full.decoder.safetensors"
+    fingerprint = save_weights(path, "full", VQVAE(model), tiny_config.prior, tensors)[:4]
     grids = [(level.groups, 48 // level.stride, 80 // level.stride) for level in model.levels]
     codes = [rng.integers(0, level.codebook_size, grid) for level, grid in zip(model.levels, grids, strict=True)]
-    levels = entropy.encode(FixedPrior(tensors, model, config), codes, 40)
+    levels = entropy.encode(FixedPrior(tensors, model, tiny_config.prior), codes, 40)
     data = pack(Container(80, 48, False, 40, fingerprint, levels=tuple(level.bitstream for level in levels)))
-    back = read_codes(data, (tmp_path / "w.safetensors").read_bytes())
+    back = read_codes(data, path.read_bytes())
     assert all(np.array_equal(*pair) for pair in zip(codes, back, strict=True))
 
 
@@ -220,19 +221,19 @@ def test_a_bitstream_must_not_go_beyond_the_last_code() -> None:
         RangeDecoder((limit + 1).to_bytes(8, "big")).code(L)
 
 
-@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize(("tail", "message"), [(b"\0", "zero byte"), (b"\0" * 8 + b"\1", "goes on")])
 def test_a_whole_file_with_such_a_bitstream_is_refused(level: int, tail: bytes, message: str) -> None:
     file = parse((GOLDEN / "v1-one-pixel-q75.vq").read_bytes())
     levels = tuple(bitstream + tail * (i == level) for i, bitstream in enumerate(file.levels))
     lengths = bytes(map(len, levels)).hex()
-    data = vq(fingerprint=file.fingerprint.hex(), size="01 01", lengths=lengths, levels=levels)
+    data = vq(fingerprint=file.fingerprint.hex(), layout="03", size="01 01", lengths=lengths, levels=levels)
     with pytest.raises(FormatError, match=message):
         read_codes(data, MODELS[file.fingerprint].read_bytes())
 
 
 def test_a_file_is_read_with_its_own_weights_and_all_their_levels() -> None:
-    weights = (ROOT / "weights" / "compact.safetensors").read_bytes()
+    weights = (ROOT / "weights" / "compact.decoder.safetensors").read_bytes()
     with pytest.raises(FormatError, match="needs weights 1a2bc3d4"):
         read_codes(COLOUR, weights)
     with pytest.raises(FormatError, match="2 levels, the weights have 3"):
@@ -240,10 +241,10 @@ def test_a_file_is_read_with_its_own_weights_and_all_their_levels() -> None:
 
 
 def tiny_weights(weight: int, bias: int, shift: int) -> Weights:
-    """Weights with B = 24 that have a linear map ``m`` from two numbers to one, and a table ``t``."""
+    """Weights that have a linear map ``m`` from two numbers to one, and a table ``t``."""
     tensors = {"m.weight": [[weight], [1]], "m.bias": [bias], "m.shift": [shift], "t": [weight]}
-    config = {"model": {"levels": []}, "prior": {"channels": 1, "sum_bits": 24}}
-    header: dict[str, object] = {"__metadata__": {"format": "vqcodec-weights-1", "config": json.dumps(config)}}
+    config = {"model": {"levels": []}, "prior": {"channels": 1}}
+    header: dict[str, object] = {"__metadata__": {"format": "vqcodec-decoder-1", "config": json.dumps(config)}}
     body = b""
     for name, values in tensors.items():
         tensor = np.array(values, "<i8")

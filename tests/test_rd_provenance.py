@@ -1,5 +1,6 @@
 """Where results come from, and that nothing private is published."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,8 @@ def test_facts(tiny_codec: Codec, tiny_weights: Path, root: Path) -> None:
     assert list(surroundings(threads=3)) == list(facts)[:5]
     assert facts["weights"]["fingerprint"] == tiny_codec.fingerprint.hex()
     assert facts["weights"]["bytes"] == tiny_weights.stat().st_size
+    encoder = (tiny_weights.parent / "tiny.encoder.safetensors").read_bytes()
+    assert facts["weights"]["encoder"] == hashlib.sha256(encoder).hexdigest()[:8]
     assert (facts["threads"], facts["device"]) == (3, "cpu")
     assert {"torch", "pillow", "avif", "jpg_2000"} <= facts["versions"].keys()
     assert str(Path.home()) not in json.dumps(facts)

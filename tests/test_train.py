@@ -35,7 +35,7 @@ from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import Phase, Run, load_checkpoint
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.weights import load_weights
+from vqcodec.weights import fill_decoder, fill_encoder, load_weights
 
 # --- a finished run --------------------------------------------------------------------------------------------
 
@@ -46,8 +46,9 @@ def test_the_run_leaves_what_it_should_and_nothing_else(tiny_run: Path, tiny_con
         *(f"{phase}.pt" for phase in PHASES),
         "config.json",
         "log.jsonl",
+        "tiny.decoder.safetensors",
+        "tiny.encoder.safetensors",
         "tiny.md",
-        "tiny.safetensors",
     }
     for name in PHASES:
         state = torch.load(tiny_run / f"{name}.pt", weights_only=True)
@@ -98,8 +99,12 @@ def test_the_weights_are_the_averaged_ones_of_the_last_phase(tiny_run: Path, tin
     average = torch.load(tiny_run / "joint.pt", weights_only=True)["average"]
     weights = load_weights(tiny_weights)
     assert weights.name == "tiny"
-    for name, tensor in weights.vqvae.items():
-        assert torch.equal(tensor, average[f"vqvae.{name}"].half().float())
+    vqvae = VQVAE(weights.model)
+    fill_decoder(vqvae, weights)
+    fill_encoder(vqvae, weights)
+    exported = set.union(*vqvae.sides())
+    for name in exported:
+        assert torch.equal(vqvae.state_dict()[name], average[f"vqvae.{name}"].half().float())
 
 
 def test_the_model_card(tiny_run: Path, tiny_data: Path, tiny_codec: Codec, tiny_config: Config) -> None:
@@ -228,6 +233,9 @@ def test_a_run_of_an_older_version_goes_on(start: Callable[..., Path], root: Pat
     stored = json.loads((tmp_path / "run" / "config.json").read_text().replace("null", "1e999"))
     old = [load_checkpoint(tmp_path / "run" / f"{name}.pt", CPU) for name in ("vae", "codes")]
     assert [(state["step"], state["done"]) for state in old] == [(4, True), (2, False)]
+    del stored["prior"]["sum_bits"]
+    for level in stored["model"]["levels"]:
+        del level["distortion_weight"]
     weights = start(config=Config.from_dict(stored), resume=True, data_dir=root / "examples", validation_dir=None)
     assert load_checkpoint(tmp_path / "run" / "vae.pt", CPU)["step"] == 4
     assert load_checkpoint(tmp_path / "run" / "codes.pt", CPU)["done"]
@@ -242,11 +250,13 @@ def test_resuming_a_finished_run_exports_the_same_file_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("vqcodec.train.export.QUALITIES", QUALITIES)  # all of them, as the finished run had
-    before = (done / "tiny.safetensors").read_bytes()
-    (done / "tiny.safetensors").unlink()
+    files = [done / f"tiny.{side}.safetensors" for side in ("decoder", "encoder")]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
     log = (done / "log.jsonl").read_text()
-    assert start(config=tiny_config, resume=True, name="tiny") == done / "tiny.safetensors"
-    assert (done / "tiny.safetensors").read_bytes() == before
+    assert start(config=tiny_config, resume=True, name="tiny") == files[0]
+    assert [file.read_bytes() for file in files] == before
     assert (done / "log.jsonl").read_text() == log
     assert set(steps) == {"limit"}
 
@@ -266,6 +276,39 @@ def test_another_seed_gives_other_weights(
         start(config=dataclasses.replace(short_config, train=dataclasses.replace(short_config.train, seed=1)))
     ours, other = (load_checkpoint(folder / "vae.pt", CPU)["average"] for folder in (short_run, tmp_path / "run"))
     assert not torch.equal(ours["start"], other["start"])
+
+
+def test_a_run_of_an_older_version_resumes(
+    start: Callable[..., Path],
+    done: Path,
+    tiny_config: Config,
+    tiny_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its configuration has fields that are gone since."""
+    monkeypatch.setattr("vqcodec.train.export.QUALITIES", QUALITIES)  # all of them, as the finished run had
+    path = done / "config.json"
+    stored = json.loads(path.read_text())
+    stored["prior"]["sum_bits"] = 24
+    for level in stored["model"]["levels"]:
+        level["distortion_weight"] = 1.0
+    path.write_text(json.dumps(stored))
+    assert start(config=tiny_config, resume=True, name="tiny").read_bytes() == tiny_weights.read_bytes()
+    path.write_text(json.dumps(stored | {"model": stored["model"] | {"patch": 8}}))
+    with pytest.raises(TrainingError, match="was started with another configuration"):
+        start(config=tiny_config, resume=True, name="tiny")
+    path.write_text("{")
+    with pytest.raises(TrainingError, match="was started with another configuration"):
+        start(config=tiny_config, resume=True, name="tiny")
+
+
+def test_weights_of_which_a_side_is_missing_start_no_run(
+    start: Callable[..., Path], tiny_weights: Path, tmp_path: Path
+) -> None:
+    alone = shutil.copy(tiny_weights, tmp_path / "alone.decoder.safetensors")
+    with pytest.raises(WeightsError, match=r"alone\.encoder\.safetensors: missing"):
+        start(init=alone)
+    assert not (tmp_path / "run").exists()
 
 
 def test_rules_of_the_run_folder(start: Callable[..., Path], done: Path, short_config: Config, tmp_path: Path) -> None:
@@ -335,7 +378,7 @@ def test_a_run_starts_from_another_one(
     if kind == "run":
         source, trained = tiny_run, load_checkpoint(tiny_run / "vae.pt", CPU)["average"]
     else:
-        source = tiny_run / "tiny.safetensors"
+        source = tiny_run / "tiny.decoder.safetensors"
         trained = load_weights(source).vqvae
     levels = [dataclasses.replace(level, groups=2 * level.groups) for level in short_config.model.levels]
     model = dataclasses.replace(short_config.model, levels=tuple(levels), widths=(8, 16, 24))
@@ -344,7 +387,7 @@ def test_a_run_starts_from_another_one(
         start(init=source, config=dataclasses.replace(short_config, model=model))
     # A few steps on, the old part of a kernel is still near where it started.
     grown = load_checkpoint(tmp_path / "run" / "vae.pt", CPU)["average"]
-    name = "encoder.0.blocks.0.first.weight"
+    name = "decoder.0.blocks.0.first.weight"
     assert grown[name].shape == trained[name].shape
     difference = (grown[name] - trained[name]).norm() / trained[name].norm()
     assert float(difference) < 0.5
@@ -407,17 +450,19 @@ def test_the_command(
     data, val = str(tiny_data / "train"), str(tiny_data / "val")
     command = ["train", data, "-o", "run", "--config", "short.toml", "--device", "cpu", "--validation", val]
     result = CliRunner().invoke(main, [*command, "--name", "mine"])
-    assert (result.exit_code, result.stdout) == (0, "run/mine.safetensors: weights of a finished run\n")
-    trained = load_weights("run/mine.safetensors").model
-    assert trained == dataclasses.replace(tiny_codec.model, quality_scale=trained.quality_scale, levels=trained.levels)
-    assert {level.distortion_weight for level in trained.levels} <= set(FACTORS)
+    assert (result.exit_code, result.stdout) == (0, "run/mine.decoder.safetensors: weights of a finished run\n")
+    exported = load_weights("run/mine.decoder.safetensors")
+    trained, vqvae = exported.model, VQVAE(exported.model)
+    assert trained == dataclasses.replace(tiny_codec.model, quality_scale=trained.quality_scale)
+    fill_encoder(vqvae, exported)
+    assert {quantizer.distortion_weight for quantizer in vqvae.quantizers()} <= set(FACTORS)
     assert len(trained.quality_scale) == SCALE_POINTS
     part = [*command[:3], "parts", *command[4:], "--stop-after", "0.0001"]
     result = CliRunner().invoke(main, part)
     assert re.fullmatch(r"parts: paused: vae: 0\.\d minutes done, [123] steps; --resume goes on\n", result.stdout)
     assert result.exit_code == 0
     result = CliRunner().invoke(main, [*part[:-2], "--resume", "--name", "mine"])
-    assert (result.exit_code, result.stdout) == (0, "parts/mine.safetensors: weights of a finished run\n")
+    assert (result.exit_code, result.stdout) == (0, "parts/mine.decoder.safetensors: weights of a finished run\n")
     result = CliRunner().invoke(main, [*part, "--minutes", "4"])
     assert "holds a run already" in result.stderr
     again = CliRunner().invoke(main, command)
@@ -501,7 +546,7 @@ def test_the_quality_scale_of_a_model_that_is_the_same_at_every_quality(
 
 def test_a_diverged_model_is_not_exported(tiny_state: Run, tiny_model: Model, tiny_config: Config) -> None:
     cast(Any, tiny_model.vqvae).start.data[0] = math.nan
-    with pytest.raises(WeightsError, match=r"m\.safetensors: tensor vqvae\.start is not finite"):
+    with pytest.raises(WeightsError, match=r"m\.decoder\.safetensors: tensor vqvae\.start is not finite"):
         export_weights(tiny_state, tiny_model, tiny_config, Path("data"), name="m")
     assert not list(tiny_state.folder.iterdir())
 
@@ -517,4 +562,4 @@ def test_a_card_is_written_from_a_damaged_log(
     ]
     (tiny_state.folder / "log.jsonl").write_text("\n".join(log))
     path = export_weights(tiny_state, tiny_model, tiny_config, Path("."), name="m")
-    assert "| vae | 3 | 1.5 | 64 | 4 | 2.5000 |" in path.with_suffix(".md").read_text(encoding="utf-8")
+    assert "| vae | 3 | 1.5 | 64 | 4 | 2.5000 |" in path.with_name("m.md").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, 
 from vqcodec.forks import fork_safe
 from vqcodec.geometry import batch_size
 from vqcodec.pixels import TiledVQVAE, assemble
-from vqcodec.weights import Weights, find_weights, load_weights
+from vqcodec.weights import Weights, fill_decoder, fill_encoder, find_weights, load_weights
 
 __all__ = ["Codec", "compress", "decompress", "pick_device"]
 
@@ -52,11 +52,11 @@ class Codec:
     UnknownModelError if another model made it, LimitError if the picture is too large or needs more than
     ``max_memory``, Cancelled, and TypeError if the argument is neither bytes nor a Container.
 
-    ``name``, ``fingerprint`` and ``model`` are those of :class:`Weights`; ``vqvae`` maps pixels to codes and back,
-    ``prior`` gives the probabilities of codes.
+    ``name``, ``fingerprint`` and ``model`` are those of :class:`Weights`; ``vqvae`` maps codes to pixels, and after
+    :meth:`load_encoder` pixels to codes; ``prior`` gives the probabilities of codes.
 
     Args:
-        weights: from :func:`load_weights`.
+        weights: the decoder side, from :func:`load_weights`; the first call that compresses reads the encoder side.
         device: that computes.
         max_memory: in bytes; pictures for which :meth:`memory` is more are refused.
 
@@ -69,7 +69,9 @@ class Codec:
         self.device, self.max_memory = torch.device(device), max_memory
         self._process = os.getpid()
         self.name, self.fingerprint, self.model = weights.name, weights.fingerprint, weights.model
-        self.vqvae = assemble(weights.model, weights.vqvae).to(self.device)
+        self._weights, self._has_encoder = weights, False
+        self.vqvae = assemble(weights.model)
+        fill_decoder(self.vqvae, weights, self.device)
         self.prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
         self._tiled = TiledVQVAE(self.vqvae)
 
@@ -106,6 +108,16 @@ class Codec:
             raise WeightsError(f"{path}: {error}") from None
 
     @fork_safe
+    def load_encoder(self) -> None:
+        """Read the encoder side of the model unless it has been read; :meth:`compress` and :meth:`codes` do so.
+
+        Raises WeightsError if its file is missing or damaged, or made for another decoder side.
+        """
+        if not self._has_encoder:  # threads that get here together assign equal tensors
+            fill_encoder(self.vqvae, self._weights, self.device)
+            self._has_encoder = True
+
+    @fork_safe
     def compress(
         self,
         pixels: _Pixels,
@@ -121,7 +133,8 @@ class Codec:
         returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by default.
 
         Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
-        another quality, LimitError if the picture is too large or needs more than ``max_memory``, and Cancelled.
+        another quality, LimitError if the picture is too large or needs more than ``max_memory``, WeightsError if
+        :meth:`load_encoder` does, and Cancelled.
         """
         pixels, quality = _picture(pixels, max_pixels), _quality(quality)
         height, width, channels = pixels.shape
@@ -185,6 +198,7 @@ class Codec:
     @fork_safe
     def codes(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
         """Code grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
+        self.load_encoder()
         return self._tiled.encode(pixels, quality, cancelled=cancelled)
 
     @fork_safe

@@ -55,14 +55,10 @@ class LevelConfig:
     codebook_size: int = 128  # K: codewords in each group's codebook
     stages: int = 4  # how many times the prior stops to look at the codes a position has so far
     pixels: bool = False  # codes what the trunk leaves of blocks of stride × stride pixels, by a linear transform
-    distortion_weight: float = 1.0  # of squared error where codes are chosen; 1 is right if bits are the head's
 
     def __post_init__(self) -> None:
         _require(self.stride >= 1, f"level stride is {self.stride}, expected at least 1")
         _require(self.groups >= 1 and self.dim >= 1, "a level needs at least one group of one channel")
-        _require(
-            0 < self.distortion_weight < math.inf, f"distortion_weight is {self.distortion_weight}, expected above 0"
-        )
         _require(2 <= self.codebook_size <= 4096, f"codebook_size is {self.codebook_size}, expected 2..4096")
         _require(
             self.stages >= 1 and self.groups % self.stages == 0,

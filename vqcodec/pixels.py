@@ -11,8 +11,7 @@ Legend: H and W image height and width in pixels, C = 3 channels or 1 for grey; 
 level l, coarsest first.
 """
 
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vqcodec.config import ModelConfig
-from vqcodec.errors import WeightsError
 from vqcodec.exact.entropy import stop_if
 from vqcodec.exact.wavefront import Codes
 from vqcodec.geometry import Geometry
-from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.networks.vqvae import VQVAE
 
 __all__ = ["TiledVQVAE", "assemble", "multiplies_bfloat16"]
 
@@ -38,7 +36,7 @@ class TiledVQVAE:
     """A VQVAE that works on one tile of a picture at a time, so that its memory does not grow with the picture.
 
     Args:
-        vqvae: on the device that computes.
+        vqvae: on the device that computes; decoding needs its decoder side only.
         tile: largest side of a tile in pixels, without its halo.
         bfloat16: whether the encoder's features are computed in bfloat16; by default, on a processor that has
             instructions for it. The pixels decoded from given codes do not depend on it.
@@ -46,7 +44,7 @@ class TiledVQVAE:
 
     def __init__(self, vqvae: VQVAE, *, tile: int = TILE, bfloat16: bool | None = None) -> None:
         self.vqvae, self.config, self.tile = vqvae, vqvae.config, tile
-        self.device = next(vqvae.parameters()).device
+        self.device = vqvae.start.device
         self.bfloat16 = self.device.type == "cpu" and multiplies_bfloat16() if bfloat16 is None else bfloat16
 
     def geometry(self, height: int, width: int) -> Geometry:
@@ -134,20 +132,13 @@ class _ShapesOnly(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def assemble(config: ModelConfig, tensors: Mapping[str, Tensor]) -> VQVAE:
-    """A VQVAE that holds ``tensors`` themselves, ready to encode and decode.
+def assemble(config: ModelConfig) -> VQVAE:
+    """A VQVAE for inference whose tensors have shapes and no values: it is on the device "meta" until it is filled.
 
-    Takes no memory of its own, and no draw from torch's random numbers. Raises WeightsError if names or shapes do not
-    fit ``config``.
+    Takes no memory, and no draw from torch's random numbers. :mod:`vqcodec.weights` fills it, one side at a time.
     """
     with _ShapesOnly(), torch.device("meta"):
-        vqvae = VQVAE(config)
-    unused = {k: torch.zeros(v.shape) for k, v in vqvae.state_dict().items() if k.endswith(TRAINING_ONLY)}
-    try:
-        vqvae.load_state_dict({**tensors, **unused}, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"tensors do not fit the configuration: {textwrap.shorten(str(error), 300)}") from None
-    return vqvae.eval().requires_grad_(False)
+        return VQVAE(config).eval().requires_grad_(False)
 
 
 def multiplies_bfloat16() -> bool:

@@ -1,18 +1,24 @@
-"""Weights files: safetensors with the configuration inside, found by name or by fingerprint.
+"""Weights files: each model is two safetensors files, one for its decoder side and one for its encoder side.
 
 ::
 
-    VQVAE ── float16 ──┐
-                       ├─▶ NAME.safetensors {metadata: name, config} ── SHA-256, first 4 bytes ──▶ fingerprint
-    prior ── integers ─┘                                                   (what a .vq file names)
+    VQVAE ─┬─ what decoding needs, float16 ─┐
+           │                                ├─▶ NAME.decoder.safetensors ── SHA-256, first 4 bytes ──▶ fingerprint
+    prior ─┼─ integers ─────────────────────┘         ▲                                        (a .vq file names it)
+           │                                          │ SHA-256
+           └─ the rest of the VQ-VAE, float16 ─▶ NAME.encoder.safetensors
 
-A fingerprint covers the file to the last byte, so that weights which decode a file today do so for ever:
-``sha256sum`` of a weights file begins with it. Where a folder has a manifest, which is what ``sha256sum`` writes, the
-files that it lists must be what it says.
+The fingerprint covers every byte of the decoder side: ``sha256sum`` of the file begins with it. The encoder side
+chooses codes and nothing else. It names the decoder side it belongs to, lies next to it, and may be replaced: files
+made before decode as they did, and files made after decode with the same decoder side.
+
+If a folder has a manifest as ``sha256sum`` writes it, vqcodec refuses every listed file whose SHA-256 differs.
 """
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -29,34 +35,55 @@ from vqcodec.config import Config, ModelConfig, PriorConfig
 from vqcodec.errors import ConfigError, UnknownModelError, WeightsError, one_line
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import FINGERPRINT_BYTES
+from vqcodec.networks.vqvae import VQVAE
 
-__all__ = ["DEFAULT_NAME", "Weights", "find_weights", "load_weights", "save_weights"]
+__all__ = [
+    "DECODER_SUFFIX",
+    "DEFAULT_NAME",
+    "ENCODER_SUFFIX",
+    "Weights",
+    "encoder_fingerprint",
+    "encoder_path",
+    "fill_decoder",
+    "fill_encoder",
+    "find_weights",
+    "load_weights",
+    "save_encoder",
+    "save_weights",
+]
 
 DEFAULT_NAME = "compact"
-SUFFIX = ".safetensors"
+DECODER_SUFFIX, ENCODER_SUFFIX = ".decoder.safetensors", ".encoder.safetensors"
+DECODER_FORMAT, ENCODER_FORMAT = "vqcodec-decoder-1", "vqcodec-encoder-1"
 MANIFEST = "SHA256SUMS"
-FORMAT = "vqcodec-weights-1"
 MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The contents of a weights file.
+    """The decoder side of a model: the contents of a ``NAME.decoder.safetensors`` file.
 
     Attributes:
+        path: of the file, absolute.
         name: of the model, such as ``compact``.
-        fingerprint: 4 bytes, what a ``.vq`` file names.
+        digest: SHA-256 of the file, 32 bytes.
         model, prior: the configurations that the tensors belong to.
-        vqvae: the VQ-VAE's tensors, float32.
+        vqvae: the tensors of the VQ-VAE's decoder side, float32; see :meth:`VQVAE.sides`.
         prior_integers: the fixed-point prior's tensors.
     """
 
+    path: Path
     name: str
-    fingerprint: bytes
+    digest: bytes
     model: ModelConfig
     prior: PriorConfig
     vqvae: dict[str, Tensor] = field(repr=False)
     prior_integers: dict[str, Tensor] = field(repr=False)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The first 4 bytes of the digest, by which a ``.vq`` file names the model."""
+        return self.digest[:FINGERPRINT_BYTES]
 
 
 def folders() -> list[Path]:
@@ -69,47 +96,60 @@ def folders() -> list[Path]:
 
 
 def find_weights(fingerprint: bytes | None = None) -> Path:
-    """The default model's file, or the one with ``fingerprint``.
+    """The file of the decoder side of the default model, or of the model with ``fingerprint``.
 
-    Raises WeightsError if there is none at all, UnknownModelError if none has the fingerprint.
+    Raises WeightsError if no folder has the default model, UnknownModelError if no model has the fingerprint.
     """
-    files = [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    files = [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{DECODER_SUFFIX}"))]
     if fingerprint is None:
         for path in files:
-            if path.stem == DEFAULT_NAME:
+            if path.name == DEFAULT_NAME + DECODER_SUFFIX:
                 return path
-        raise WeightsError(f"no weights named {DEFAULT_NAME}{SUFFIX} in {', '.join(map(str, folders()))}")
+        raise WeightsError(f"no weights named {DEFAULT_NAME}{DECODER_SUFFIX} in {', '.join(map(str, folders()))}")
     known: list[str] = []
     for path in files:
+        name = path.name.removesuffix(DECODER_SUFFIX)
         try:
             stated = _manifest(path.parent).get(path.name)
-            found = bytes.fromhex(stated)[:FINGERPRINT_BYTES] if stated else _read(path)[1]
+            digest = bytes.fromhex(stated) if stated else _read(path)[1]
         except WeightsError:  # one file that cannot be read must not hide the others
-            known.append(f"{path.stem} (unreadable)")
+            known.append(f"{name} (unreadable)")
             continue
-        if found == fingerprint:
+        if digest[:FINGERPRINT_BYTES] == fingerprint:
             return path
-        known.append(f"{path.stem} ({found.hex()})")
+        known.append(f"{name} ({digest[:FINGERPRINT_BYTES].hex()})")
     installed = ", ".join(known) or "none"
     raise UnknownModelError(f"made with weights {fingerprint.hex()}, which are not installed here; known: {installed}")
 
 
+def encoder_path(path: Path) -> Path:
+    """The file of the encoder side, which lies next to the decoder side at ``path``.
+
+    Raises WeightsError if the name of ``path`` does not end as the name of a decoder side must.
+    """
+    if not path.name.endswith(DECODER_SUFFIX):
+        raise WeightsError(
+            f"{path}: expected a name that ends with {DECODER_SUFFIX}: without it, the file of the encoder side, "
+            "which compressing needs, cannot be found"
+        )
+    return path.with_name(path.name.removesuffix(DECODER_SUFFIX) + ENCODER_SUFFIX)
+
+
+def encoder_fingerprint(path: Path) -> bytes:
+    """The first 4 bytes of the SHA-256 of the encoder side next to ``path``; raises WeightsError if it is missing."""
+    return _read(encoder_path(path))[1][:FINGERPRINT_BYTES]
+
+
 def load_weights(path: str | Path) -> Weights:
-    """Read a weights file; raises WeightsError with the file's name. Shapes are for the models to check."""
-    data, fingerprint = _read(Path(path))
+    """Read a decoder side; raises WeightsError with the file's name.
+
+    :func:`fill_decoder` and :class:`vqcodec.exact.prior.FixedPrior` check names and shapes.
+    """
+    data, digest = _read(Path(path))
+    metadata, contents, tensors = _unpack(path, data, DECODER_FORMAT)
     try:
-        tensors = load(data)
-        # safetensors keeps its metadata to itself when it loads from bytes.
-        metadata = _split(data)[0].get("__metadata__", {})
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"its format is {metadata.get('format', 'not stated')}, expected {FORMAT}")
-        contents = json.loads(metadata.get("config", "{}"))
-        if isinstance(contents, dict) and isinstance(contents.get("prior", {}), dict):
-            # Weights from before there was a choice do not say it.
-            contents.setdefault("prior", {}).setdefault("sum_bits", 53)
         config = Config.from_dict(contents)
-        name = metadata.get("name", "?")
-    except (SafetensorError, ValueError, ArithmeticError, RecursionError, ConfigError) as error:
+    except (ArithmeticError, ConfigError) as error:
         raise WeightsError(f"{path}: not a vqcodec weights file: {one_line(error)}") from None
     parts: dict[str, dict[str, Tensor]] = {"vqvae": {}, "prior": {}}
     for key, tensor in tensors.items():
@@ -117,50 +157,129 @@ def load_weights(path: str | Path) -> Weights:
         if part not in parts:
             raise WeightsError(f"{path}: unexpected tensor {key}, expected vqvae.* and prior.*")
         parts[part][rest] = tensor.float() if part == "vqvae" else tensor
-    return Weights(name, fingerprint, config.model, config.prior, parts["vqvae"], parts["prior"])
+    name = metadata.get("name", "?")
+    return Weights(Path(path).absolute(), name, digest, config.model, config.prior, parts["vqvae"], parts["prior"])
 
 
-def save_weights(
-    path: Path,
-    name: str,
-    model: ModelConfig,
-    prior: PriorConfig,
-    vqvae: dict[str, Tensor],
-    prior_integers: dict[str, Tensor],
-) -> bytes:
-    """Write a weights file, the VQ-VAE in float16; returns its fingerprint.
+def fill_decoder(vqvae: VQVAE, weights: Weights, device: torch.device | str = "cpu") -> None:
+    """Give ``vqvae`` the tensors of the decoder side; raises WeightsError if they do not fit it."""
+    _fill(vqvae, weights.vqvae, vqvae.sides()[0], device)
+
+
+def fill_encoder(vqvae: VQVAE, weights: Weights, device: torch.device | str = "cpu") -> None:
+    """Read the encoder side that lies next to ``weights``, and give ``vqvae`` its tensors and distortion weights.
+
+    Raises WeightsError with the file's name if it is missing or damaged, or made for another decoder side.
+    """
+    path = encoder_path(weights.path)
+    if not path.exists():
+        raise WeightsError(f"{path}: missing; compressing needs this encoder side next to {weights.path.name}")
+    data, _ = _read(path)
+    metadata, contents, tensors = _unpack(path, data, ENCODER_FORMAT)
+    if (decoder := metadata.get("decoder", "")) != weights.digest.hex():
+        fingerprint = one_line(decoder[: 2 * FINGERPRINT_BYTES]) or "not stated"
+        raise WeightsError(
+            f"{path}: made for another decoder: its decoder is {fingerprint}, {weights.path.name} is "
+            f"{weights.fingerprint.hex()}"
+        )
+    factors = contents.get("distortion_weights")
+    if not (
+        isinstance(factors, list)
+        and len(factors) == len(weights.model.levels)
+        and all(isinstance(factor, float) and 0 < factor < math.inf for factor in factors)
+    ):
+        raise WeightsError(f"{path}: distortion_weights are {one_line(factors)}, expected a number above 0 a level")
+    if foreign := [key for key in tensors if not key.startswith("vqvae.")]:
+        raise WeightsError(f"{path}: unexpected tensor {min(foreign)}, expected vqvae.*")
+    named = {key.removeprefix("vqvae."): tensor.float() for key, tensor in tensors.items()}
+    try:
+        _fill(vqvae, named, vqvae.sides()[1], device)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    for quantizer, factor in zip(vqvae.quantizers(), factors, strict=True):
+        quantizer.distortion_weight = factor
+
+
+def save_weights(path: Path, name: str, vqvae: VQVAE, prior: PriorConfig, prior_integers: dict[str, Tensor]) -> bytes:
+    """Write the decoder side to ``path`` and the encoder side next to it; returns the decoder side's SHA-256.
+
+    The VQ-VAE is stored in float16. Raises WeightsError, and writes nothing, if a weight is not finite in float16,
+    or if ``path`` does not end with DECODER_SUFFIX.
+    """
+    encoder = encoder_path(path)
+    half = _half(path, vqvae, vqvae.sides()[0])
+    _half(encoder, vqvae, vqvae.sides()[1])  # is it finite?
+    contents = {"model": dataclasses.asdict(vqvae.config), "prior": dataclasses.asdict(prior)}
+    contents["prior"].pop("sum_bits", None)
+    tensors = half | {f"prior.{key}": tensor for key, tensor in prior_integers.items()}
+    data = _pack(tensors, {"format": DECODER_FORMAT, "name": name, "config": json.dumps(contents)})
+    write_atomic(path, data)
+    digest = hashlib.sha256(data).digest()
+    save_encoder(encoder, name, vqvae, digest)
+    return digest
+
+
+def save_encoder(path: Path, name: str, vqvae: VQVAE, decoder: bytes) -> None:
+    """Write an encoder side for the decoder side whose SHA-256 is ``decoder``.
 
     Raises WeightsError, and writes nothing, if a weight is not finite in float16.
     """
-    tensors = {f"vqvae.{key}": tensor.to(torch.float16) for key, tensor in vqvae.items()}
+    factors = [float(quantizer.distortion_weight) for quantizer in vqvae.quantizers()]
+    contents = json.dumps({"distortion_weights": factors})
+    metadata = {"format": ENCODER_FORMAT, "name": name, "decoder": decoder.hex(), "config": contents}
+    write_atomic(path, _pack(_half(path, vqvae, vqvae.sides()[1]), metadata))
+
+
+def _half(path: Path, vqvae: VQVAE, names: set[str]) -> dict[str, Tensor]:
+    """The tensors called ``names``, in float16 and by the names that they have in files."""
+    state = vqvae.state_dict()
+    tensors = {f"vqvae.{name}": state[name].to(torch.float16) for name in sorted(names)}
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise WeightsError(f"{path}: tensor {key} is not finite in float16: the training has diverged")
-    tensors |= {f"prior.{key}": tensor for key, tensor in prior_integers.items()}
-    contents = Config(model=model, prior=prior).to_dict()
-    del contents["train"]
-    metadata = {"format": FORMAT, "name": name, "config": json.dumps(contents)}
-    data = _in_order(save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, metadata))
-    write_atomic(path, data)
-    return _fingerprint(data)
+    return tensors
 
 
-def _fingerprint(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:FINGERPRINT_BYTES]
+def _fill(vqvae: VQVAE, tensors: dict[str, Tensor], names: set[str], device: torch.device | str) -> None:
+    """Give ``vqvae`` the ``tensors``, which must be those called ``names``."""
+    wrong = [f"missing {name}" for name in sorted(names - tensors.keys())]
+    wrong += [f"unexpected {name}" for name in sorted(tensors.keys() - names)]
+    try:
+        if wrong:
+            raise RuntimeError(", ".join(wrong))
+        vqvae.load_state_dict({k: tensor.to(device) for k, tensor in tensors.items()}, strict=False, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"tensors do not fit the configuration: {one_line(error, 300)}") from None
+
+
+def _pack(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """A safetensors file with the header's entries sorted: safetensors shuffles them, and a digest must not change."""
+    header, rest = _split(save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, metadata))
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + rest
+
+
+def _unpack(path: str | Path, data: bytes, form: str) -> tuple[dict[str, str], dict[str, Any], dict[str, Tensor]]:
+    """Metadata, configuration and tensors of a safetensors file whose format must be ``form``."""
+    try:
+        tensors = load(data)
+        # safetensors does not return the metadata when it loads from bytes.
+        metadata = _split(data)[0].get("__metadata__", {})
+        if metadata.get("format") != form:
+            raise ValueError(f"its format is {metadata.get('format', 'not stated')}, expected {form}")
+        contents = json.loads(metadata.get("config", "{}"))
+        if not isinstance(contents, dict):
+            raise ValueError(f"its configuration is {contents!r}, expected a table")
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: not a vqcodec weights file: {one_line(error)}") from None
+    return metadata, contents, tensors
 
 
 def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     """The header of a safetensors file, which is an 8-byte length and JSON, and the bytes after it."""
     end = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:end]), data[end:]
-
-
-def _in_order(data: bytes) -> bytes:
-    """The same file with the header's entries sorted: safetensors shuffles its metadata, and a fingerprint must not."""
-    header, rest = _split(data)
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the tensors stay aligned
-    return len(text).to_bytes(8, "little") + text + rest
 
 
 def _manifest(folder: Path) -> dict[str, str]:
@@ -177,21 +296,21 @@ def _manifest(folder: Path) -> dict[str, str]:
 
 
 def _read(path: Path) -> tuple[bytes, bytes]:
-    """The bytes of a weights file, held against the manifest that lists it, and its fingerprint."""
+    """The bytes of a weights file and their SHA-256, which must be that of the manifest if it lists the file."""
     data = _bytes_of(path)
     digest = hashlib.sha256(data)
     stated = _manifest(path.parent).get(path.name, digest.hexdigest())
     if digest.hexdigest() != stated:
         found = f"its SHA-256 is {digest.hexdigest()[:16]}…, {MANIFEST} says {stated[:16]}…"
         raise WeightsError(f"{path}: damaged: {found}")
-    return data, digest.digest()[:FINGERPRINT_BYTES]
+    return data, digest.digest()
 
 
 def _bytes_of(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise WeightsError(f"{path}: not a regular file, expected a {SUFFIX} file")
+            raise WeightsError(f"{path}: not a regular file, expected a .safetensors file")
         if status.st_size > MAX_BYTES:
             raise WeightsError(f"{path}: {status.st_size} bytes, expected weights of at most {MAX_BYTES}")
         return path.read_bytes()

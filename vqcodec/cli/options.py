@@ -41,7 +41,7 @@ quiet = click.option("--quiet", is_flag=True, help="Print nothing on success, no
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
 )
-weights = click.option("--weights", type=click.Path(), metavar="FILE", help="A .safetensors file to use as the model.")
+weights = click.option("--weights", type=click.Path(), metavar="FILE", help="A model's .decoder.safetensors file.")
 
 
 def coding(command: _Command) -> _Command:

@@ -143,6 +143,8 @@ class Level(nn.Module):
         learn: how codebooks learn, ``"ema"`` or ``"gradient"``.
     """
 
+    encoder_only = ("posterior.", "quantizer.bias")  # how the names of tensors begin that only choosing codes needs
+
     def __init__(self, config: LevelConfig, width: int, log_lambda_centre: float, learn: str) -> None:
         super().__init__()
         channels = config.groups * config.dim
@@ -154,13 +156,7 @@ class Level(nn.Module):
         self.log_gain = nn.Linear(EMBEDDING, channels)
         nn.init.zeros_(self.log_gain.weight)
         nn.init.constant_(self.log_gain.bias, 1.0)
-        self.quantizer = VectorQuantizer(
-            config.groups,
-            config.codebook_size,
-            config.dim,
-            learn=learn,
-            distortion_weight=config.distortion_weight,
-        )
+        self.quantizer = VectorQuantizer(config.groups, config.codebook_size, config.dim, learn=learn)
 
     def forward(self, state: State, inputs: Inputs, choose: Choose) -> State:
         f = state.f
@@ -215,6 +211,7 @@ class PixelLevel(nn.Module):
         learn: how codebooks learn, ``"ema"`` or ``"gradient"``.
     """
 
+    encoder_only = ("predict_hidden.", "predict.", "quantizer.bias")  # unlike a Level's, they predict no μ
     components: Tensor
 
     def __init__(self, config: LevelConfig, features: int, patch: int, learn: str) -> None:
@@ -232,7 +229,6 @@ class PixelLevel(nn.Module):
             learn=learn,
             head=RateHead("laplacian", sigma_min=0.1),
             zero_code=True,
-            distortion_weight=config.distortion_weight,
         )
 
     def forward(self, state: State, inputs: Inputs, choose: Choose) -> State:

@@ -126,6 +126,19 @@ class VQVAE(nn.Module):
         """The quantisers of all levels, coarsest first."""
         return [module for module in self.levels.modules() if isinstance(module, VectorQuantizer)]
 
+    def sides(self) -> tuple[set[str], set[str]]:
+        """Names of the tensors of the decoder side, which decoding needs, and of the encoder side, which it does not.
+
+        The encoder side has the tensors that only choosing codes needs. Neither has those that only training needs.
+        """
+        beginnings = ["first.", "encoder.", "down."]
+        for i, level in enumerate(self.levels):
+            assert isinstance(level, (Level, PixelLevel))
+            beginnings += [f"levels.{i}.{beginning}" for beginning in level.encoder_only]
+        names = {name for name in self.state_dict() if not name.endswith(TRAINING_ONLY)}
+        encoder = {name for name in names if name.startswith(tuple(beginnings))}
+        return names - encoder, encoder
+
     def analyse(self, x: Tensor, lmbda: Tensor, *, bfloat16: bool = False) -> Inputs:
         """The encoder's half of the inputs: features of ``x [B, 3, H, W]`` (0..1) at ``lmbda [B]`` at every stride.
 

@@ -24,6 +24,7 @@ from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.jsonfile import JsonObject
 from vqcodec.machine import Machine
+from vqcodec.weights import encoder_fingerprint
 
 __all__ = [
     "ImageFacts",
@@ -50,12 +51,20 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class WeightsFacts:
-    """What identifies a model: its name, the fingerprint that files carry (hex), and its file."""
+    """What identifies a model: its name, the fingerprint that files carry (hex), and the files of its two sides.
+
+    Attributes:
+        name: of the model.
+        fingerprint: that files carry, in hex.
+        sha256, bytes: of the decoder side's file.
+        encoder: the first 4 bytes of the SHA-256 of the encoder side's file, in hex; empty if the two were one file.
+    """
 
     name: str
     fingerprint: str
     sha256: str
     bytes: int
+    encoder: str = ""
 
 
 _PACKAGES = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "pytorch-msssim", "ssimulacra2")
@@ -99,9 +108,10 @@ class Provenance(Surroundings):
 
     @classmethod
     def of(cls, codec: Codec, weights: Path, *, threads: int) -> "Provenance":
-        """The facts about this run of ``codec``, whose file is ``weights``."""
+        """The facts about this run of ``codec``, whose decoder side is the file ``weights``."""
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        model = WeightsFacts(codec.name, codec.fingerprint.hex(), digest, weights.stat().st_size)
+        encoder = encoder_fingerprint(weights).hex()
+        model = WeightsFacts(codec.name, codec.fingerprint.hex(), digest, weights.stat().st_size, encoder)
         return cls(**vars(Surroundings.now(threads=threads)), weights=model, device=str(codec.device))
 
 

@@ -31,7 +31,7 @@ from vqcodec.rd.result import Result, RunProvenance, csv_text
 from vqcodec.rd.sources import gather
 from vqcodec.rd.store import Measurement
 from vqcodec.rd.sweep import PARTS, Plan, sweep
-from vqcodec.weights import find_weights
+from vqcodec.weights import encoder_fingerprint, find_weights
 
 __all__ = ["DEFAULT_QUALITIES", "Options", "make_report"]
 
@@ -48,7 +48,7 @@ class Options:
         anchors: names of Pillow's codecs to measure beside vqcodec.
         overlays: files of published curves, as :func:`vqcodec.rd.overlay.read_overlay` takes them.
         metrics: names of distortions; None for all whose packages are installed.
-        weights: the model's file; None for the shipped model.
+        weights: the file of the model's decoder side; None for the shipped model.
         device: where vqcodec computes: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         jobs: worker processes.
         threads: of each worker; None to divide the cores among them.
@@ -96,7 +96,8 @@ def make_report(
     threads = options.threads or max(1, cores() // options.jobs)
     settings: dict[str, Sequence[Setting]] = {OWN: [Setting({"quality": quality}) for quality in options.qualities]}
     settings |= {name: ANCHORS[name].settings for name in options.anchors}
-    plan = Plan(images, settings, metrics, weights, codec.fingerprint.hex(), device, threads)
+    identity = f"{codec.fingerprint.hex()} {encoder_fingerprint(weights).hex()}"
+    plan = Plan(images, settings, metrics, weights, identity, device, threads)
     parts, failed = sweep(plan, output, jobs=options.jobs, quiet=quiet)
     names = {one.name for one in failed}
     images = [image for image in images if image.name not in names]

@@ -59,8 +59,8 @@ class Plan:
         images: at least one.
         settings: those of each codec by name, from the smallest file to the largest.
         metrics: names as in :data:`vqcodec.metrics.METRICS`.
-        weights: the model's file.
-        fingerprint: of the model, in hex.
+        weights: the file of the model's decoder side.
+        fingerprint: of both sides of the model, in hex.
         device: where vqcodec computes, ``"cpu"`` or ``"cuda"``.
         threads: that each worker computes with.
     """

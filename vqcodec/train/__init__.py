@@ -2,7 +2,7 @@
 
 ::
 
-    vae ──▶ codes ──▶ prior ──▶ joint ──▶ export ──▶ RUN_DIR/<name>.safetensors and its model card
+    vae ──▶ codes ──▶ prior ──▶ joint ──▶ export ──▶ RUN_DIR/<name>.decoder.safetensors, .encoder.safetensors and .md
     noise   k-means,  PixelCNN  both,     fixed point, measured
             hard      on frozen large     with real bytes
             codes     codes     crops
@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from vqcodec.codec import pick_device
 from vqcodec.config import PHASES, Config
-from vqcodec.errors import ConfigError, ImageError, TrainingError
+from vqcodec.errors import ConfigError, ImageError, TrainingError, WeightsError
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.images import image_files
 from vqcodec.jsonfile import finite
 from vqcodec.networks.pixelcnn import PixelCNN
-from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train import distributed
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
@@ -36,12 +36,13 @@ from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import Run, ScalarWriter, Trainer, load_checkpoint
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.weights import DEFAULT_NAME, SUFFIX, load_weights
+from vqcodec.weights import DECODER_SUFFIX, DEFAULT_NAME, fill_decoder, fill_encoder, load_weights
 
 __all__ = ["run"]
 
 HELD_OUT = 20  # without a validation folder, one image in twenty is kept for it
 CONFIG = "config.json"
+RETIRED = ("distortion_weight", "sum_bits")  # fields of a configuration, which old runs may still state
 
 
 def run(
@@ -57,11 +58,12 @@ def run(
     init: Path | None = None,
     stop_after: float = math.inf,
 ) -> Path:
-    """Train on the images under ``data_dir`` and return the exported weights file, ``run_dir/<name>.safetensors``.
+    """Train on the images under ``data_dir`` and return the exported decoder side's file in ``run_dir``.
 
     Without ``validation_dir``, one training image in twenty is held out. Under torchrun every process calls this,
-    and the first one writes. With ``init``, a weights file or another run's folder, the VQ-VAE starts from the one
-    there instead of from random numbers, and may be larger; the prior always starts anew.
+    and the first one writes. With ``init``, the file of a decoder side with the encoder side next to it, or another
+    run's folder, the VQ-VAE starts from the one there instead of from random numbers, and may be larger; the prior
+    always starts anew.
 
     After ``stop_after`` minutes the run leaves a checkpoint and raises TrainingPaused.
 
@@ -101,7 +103,7 @@ def run(
         if state.writer is not None:
             state.writer.close()
     distributed.finish()
-    return run_dir / f"{name}{SUFFIX}"
+    return run_dir / f"{name}{DECODER_SUFFIX}"
 
 
 def _train_phases(run: Run, vqvae: VQVAE, config: Config) -> Model:
@@ -121,15 +123,14 @@ def _trained(path: Path) -> VQVAE:
         weights = load_weights(path)
         model = VQVAE(weights.model)
         try:
-            missing = set(model.load_state_dict(weights.vqvae, strict=False).missing_keys)
-        except RuntimeError as error:
-            raise TrainingError(f"{path}: its tensors do not fit its own configuration") from error
-        if not all(key.endswith(TRAINING_ONLY) for key in missing):
-            raise TrainingError(f"{path}: has no tensor {min(missing)}")
+            fill_decoder(model, weights)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from None
+        fill_encoder(model, weights)
         return model
     try:
-        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        model = VQVAE(Config.from_dict({"model": stored["model"]}).model)
+        stored = _stored_config(path / CONFIG)
+        model = VQVAE(stored.model)
         model.load_state_dict(load_checkpoint(path / f"{VAEPhase.name}.pt", torch.device("cpu"))["average"])
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, ConfigError, TrainingError) as error:
         raise TrainingError(f"{path}: holds no run to start from, expected {CONFIG} and {VAEPhase.name}.pt") from error
@@ -154,16 +155,17 @@ def _contents(config: Config) -> str:
     return json.dumps(finite(config.to_dict()), indent=1)
 
 
-def _stored_config(path: Path) -> Config | None:
-    """The configuration that :func:`_contents` wrote to ``path``, also before a field was added; None if it is none."""
+def _stored_config(path: Path) -> Config:
+    """The configuration in ``path``, of this version or an older one; raises ConfigError if it is none."""
 
-    def infinities(table: dict[str, Any]) -> dict[str, Any]:
-        return {key: math.inf if value is None else value for key, value in table.items()}
+    def current(table: dict[str, Any]) -> dict[str, Any]:
+        """``table`` without fields that are gone, and with infinity, for which JSON has null."""
+        return {key: math.inf if value is None else value for key, value in table.items() if key not in RETIRED}
 
     try:
-        return Config.from_dict(json.loads(path.read_text(encoding="utf-8"), object_hook=infinities))
-    except (ValueError, TypeError, ConfigError):
-        return None
+        return Config.from_dict(json.loads(path.read_text(encoding="utf-8"), object_hook=current))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not the configuration of a run") from error
 
 
 def _check_folder(folder: Path, config: Config, resume: bool) -> None:

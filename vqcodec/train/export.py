@@ -21,12 +21,11 @@ from vqcodec.config import DEFAULT_QUALITY, Config
 from vqcodec.files.atomic import write_atomic
 from vqcodec.machine import cores, processor
 from vqcodec.metrics import bpp, psnr
-from vqcodec.networks.quantize import VectorQuantizer
-from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
+from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.fixed_point import fixed_point
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
-from vqcodec.weights import SUFFIX, load_weights, save_weights
+from vqcodec.weights import DECODER_SUFFIX, encoder_path, load_weights, save_weights
 
 __all__ = ["distortion_weights", "export_weights", "fixed_point_cost", "quality_scale"]
 
@@ -37,21 +36,21 @@ IMAGES = 12  # of the validation images are measured as whole files
 
 
 def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, name: str) -> Path:
-    """Write ``RUN_DIR/<name>.safetensors`` and its card ``RUN_DIR/<name>.md``; returns the weights file."""
-    path = run.folder / f"{name}{SUFFIX}"
-    weights = distortion_weights(run, model)
-    levels = [replace(a, distortion_weight=b) for a, b in zip(config.model.levels, weights, strict=True)]
-    scaled = replace(config.model, levels=tuple(levels), quality_scale=quality_scale(run, model.vqvae))
-    config = replace(config, model=scaled)
-    model.vqvae.config = model.prior.model = scaled
-    vqvae = {key: value for key, value in model.vqvae.state_dict().items() if not key.endswith(TRAINING_ONLY)}
-    fingerprint = save_weights(path, name, config.model, config.prior, vqvae, fixed_point(model.prior))
+    """Write the model to RUN_DIR as ``<name>.decoder.safetensors``, ``<name>.encoder.safetensors`` and ``<name>.md``.
+
+    The last is the model card. Returns the file of the decoder side.
+    """
+    path = run.folder / f"{name}{DECODER_SUFFIX}"
+    distortion_weights(run, model)
+    config = replace(config, model=replace(config.model, quality_scale=quality_scale(run, model.vqvae)))
+    model.vqvae.config = model.prior.model = config.model
+    save_weights(path, name, model.vqvae, config.prior, fixed_point(model.prior))
     codec = Codec(load_weights(path), run.device)
     images = [image.permute(1, 2, 0).cpu().numpy() for image in run.validation.images[:IMAGES]]
     cost = fixed_point_cost(model, codec, images, DEFAULT_QUALITY)
     curve = _curve(codec, images)
-    card = _card(run, model, config, data_dir, name, fingerprint, path.stat().st_size, curve, len(images), cost)
-    write_atomic(path.with_suffix(".md"), card.encode())
+    card = _card(run, model, config, data_dir, name, path, codec, curve, len(images), cost)
+    write_atomic(run.folder / f"{name}.md", card.encode())
     return path
 
 
@@ -62,7 +61,7 @@ def distortion_weights(run: Run, model: Model) -> tuple[float, ...]:
     Codes are chosen by the head's bits and cost the prior's, which are fewer where neighbours tell much. The weights
     are those of FACTORS with the lowest BD-rate on validation images, one level after the other.
     """
-    quantizers = [module for module in model.vqvae.modules() if isinstance(module, VectorQuantizer)]
+    quantizers = model.vqvae.quantizers()
     images = list(itertools.islice(run.validation.centres(), IMAGES))
 
     def curve() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -139,8 +138,8 @@ def _card(
     config: Config,
     data_dir: Path,
     name: str,
-    fingerprint: bytes,
-    size: int,
+    path: Path,
+    codec: Codec,
     curve: list[tuple[int, float, float]],
     images: int,
     cost: float,
@@ -151,6 +150,7 @@ def _card(
         + (" (of pixels)" if level.pixels else "")
         for level in config.model.levels
     )
+    factors = ", ".join(f"{quantizer.distortion_weight:g}" for quantizer in model.vqvae.quantizers())
     device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else f"{processor()}, {cores()} cores"
     pixels = sum(image.shape[1] * image.shape[2] for image in run.photographs.images) / 1e6
     lines = [
@@ -158,9 +158,11 @@ def _card(
         "",
         f"Written by the training run itself, with vqcodec {__version__}.",
         "",
-        f"- Fingerprint: `{fingerprint.hex()}`; file: {size:,} bytes.",
+        f"- Fingerprint: `{codec.fingerprint.hex()}`; decoder side: {path.stat().st_size:,} bytes; encoder side: "
+        f"{encoder_path(path).stat().st_size:,} bytes.",
         f"- VQ-VAE: {millions[0]:.2f} M parameters, stored as float16. Prior: {millions[1]:.2f} M, stored as integers.",
         f"- Levels, coarsest first: {levels}.",
+        f"- Weight of squared error where codes are chosen: {factors}.",
         f"- λ of quality 1 … 100: {config.model.lambda_min:g} … {config.model.lambda_max:g}, in even steps of dB on "
         "the validation images.",
         f"- Data: {len(run.photographs.images)} photographs, {pixels:.0f} megapixels, from "
