@@ -136,12 +136,10 @@ class PriorConfig:
     channels: int = 64  # width of every layer
     layers: int = 3  # masked 3×3 residual layers after the first
     context_layers: int = 2  # 3×3 layers that carry each coarser level's codes down
-    sum_bits: int = 24  # of the fixed-point form, whose sums stay below 2^24; no other value is left
 
     def __post_init__(self) -> None:
         _require(self.channels >= 1, f"prior channels is {self.channels}, expected at least 1")
         _require(self.layers >= 0 and self.context_layers >= 1, "a prior needs layers >= 0 and context_layers >= 1")
-        _require(self.sum_bits == 24, f"prior sum_bits is {self.sum_bits}, expected 24")
 
 
 @dataclass(frozen=True)

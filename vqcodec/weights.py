@@ -210,7 +210,6 @@ def save_weights(path: Path, name: str, vqvae: VQVAE, prior: PriorConfig, prior_
     half = _half(path, vqvae, vqvae.sides()[0])
     _half(encoder, vqvae, vqvae.sides()[1])  # is it finite?
     contents = {"model": dataclasses.asdict(vqvae.config), "prior": dataclasses.asdict(prior)}
-    contents["prior"].pop("sum_bits", None)
     tensors = half | {f"prior.{key}": tensor for key, tensor in prior_integers.items()}
     data = _pack(tensors, {"format": DECODER_FORMAT, "name": name, "config": json.dumps(contents)})
     write_atomic(path, data)
