@@ -38,14 +38,12 @@ class FakeCodec:
     fault: BaseException | None = None
 
     @classmethod
-    def load(cls, weights: str | None = None, *, device: str = "auto") -> "FakeCodec":
-        cls.calls.append(("load", weights, device))
+    def load(cls, weights: str | None = None, *, fingerprint: bytes | None = None, device: str = "auto") -> "FakeCodec":
+        cls.calls.append(("load" if fingerprint is None else "load named", weights, device))
         return cls()
 
-    @classmethod
-    def for_fingerprint(cls, fingerprint: bytes, *, weights: str | None = None, device: str = "auto") -> "FakeCodec":
-        cls.calls.append(("for_fingerprint", weights, device))
-        return cls()
+    def load_encoder(self) -> None:
+        pass
 
     def compress(
         self, pixels: NDArray[np.uint8], quality: int = 75, *, check: bool = False, max_pixels: int | None = None
@@ -144,7 +142,7 @@ def test_options_reach_the_codec(
     assert vq("encode", "photo.png", "-q", str(quality), *options).exit_code == 0
     assert parse(Path("photo.vq").read_bytes()).quality == quality
     assert vq("decode", "photo.vq", "-o", "out.png", *options).exit_code == 0
-    assert fake.calls == [("load", "w.safetensors", "cpu"), ("for_fingerprint", "w.safetensors", "cpu")]
+    assert fake.calls == [("load", "w.safetensors", "cpu"), ("load", "w.safetensors", "cpu")]
     assert threads == [3, 3]
 
 
@@ -330,7 +328,7 @@ def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], 
     ]
     assert summary.startswith(f"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, ")
     np.testing.assert_array_equal(np.asarray(Image.open("back/photo.png")), picture)
-    assert fake.calls == [("load", None, "auto"), ("for_fingerprint", None, "auto"), ("together", 2)]
+    assert fake.calls == [("load", None, "auto"), ("load named", None, "auto"), ("together", 2)]
 
 
 @pytest.mark.parametrize(
@@ -443,9 +441,9 @@ def test_each_model_is_loaded_once(fake: type[FakeCodec], packed: bytes) -> None
         other = replace(container, fingerprint=bytes([number % 2] * 4))
         Path(f"in/{number}.vq").write_bytes(pack(other))
     assert vq("decode", "in", "-o", "out").exit_code == 0
-    assert fake.calls == [("for_fingerprint", None, "auto")] * 2
+    assert fake.calls == [("load named", None, "auto")] * 2
     assert vq("decode", "in", "-o", "out", "-f", "--weights", "w").exit_code == 0
-    assert fake.calls[2:] == [("for_fingerprint", "w", "auto")]
+    assert fake.calls[2:] == [("load", "w", "auto")]
 
 
 @pytest.mark.parametrize("command", ["decode", "info", "verify"])

@@ -354,12 +354,12 @@ def test_the_functions_load_each_model_once(
     monkeypatch.setattr("vqcodec.codec.load_weights", count)
     for _ in range(2):
         assert np.array_equal(decompress(small), tiny_codec.decompress(small))
-    assert [path.stem for path in loaded] == ["tiny"]
+    assert [path.name for path in loaded] == ["tiny.decoder.safetensors"]
     data = compress(photograph[:16, :24])
     assert parse(data).quality == 75
     assert compress(photograph[:16, :24], quality=75) == data
     assert decompress(data).shape == (16, 24, 3)
-    assert [path.stem for path in loaded] == ["tiny", "compact"]
+    assert [path.name for path in loaded] == ["tiny.decoder.safetensors", "compact.decoder.safetensors"]
 
 
 def test_devices() -> None:

@@ -25,7 +25,7 @@ from vqcodec.exact.prior import BYTES_PER_CHANNEL, FixedPrior
 from vqcodec.exact.wavefront import Codes, chunks
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, pack, parse
 from vqcodec.forks import fork_safe
-from vqcodec.geometry import batch_size
+from vqcodec.geometry import Geometry, batch_size
 from vqcodec.pixels import TiledVQVAE, assemble
 from vqcodec.weights import Weights, fill_decoder, fill_encoder, find_weights, load_weights
 
@@ -76,43 +76,40 @@ class Codec:
         self._tiled = TiledVQVAE(self.vqvae)
 
     @classmethod
-    def load(cls, weights: _Path = None, *, device: str = "auto", max_memory: int | None = None) -> Self:
-        """The shipped model, or the one in the file ``weights``, on ``"cpu"``, ``"cuda"`` or whichever is there."""
-        return cls._open(find_weights() if weights is None else weights, device, max_memory)
+    @fork_safe
+    def load(
+        cls,
+        weights: _Path = None,
+        *,
+        fingerprint: bytes | None = None,
+        device: str = "auto",
+        max_memory: int | None = None,
+    ) -> Self:
+        """The model in the file ``weights``, else the installed one of this ``fingerprint``, else the shipped one.
+
+        ``device`` is ``"cpu"``, ``"cuda"`` or ``"auto"``. Raises WeightsError, UnknownModelError and DeviceError.
+        """
+        path = find_weights(fingerprint) if weights is None else weights
+        contents = load_weights(path)
+        try:
+            return cls(contents, pick_device(device), max_memory=max_memory)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from None
 
     @classmethod
     def for_file(
         cls, file: _File, *, weights: _Path = None, device: str = "auto", max_memory: int | None = None
     ) -> Self:
-        """The model that a ``.vq`` file names, even if only some of its levels are intact.
+        """The model in the file ``weights``, else the installed one that a ``.vq`` file names, damaged or not.
 
         Raises UnknownModelError if it is not installed, FormatError if not even level 0 is intact.
         """
         named = _parsed(file, intact=1, max_pixels=MAX_SIDE**2).fingerprint
-        return cls.for_fingerprint(named, weights=weights, device=device, max_memory=max_memory)
-
-    @classmethod
-    def for_fingerprint(
-        cls, fingerprint: bytes, *, weights: _Path = None, device: str = "auto", max_memory: int | None = None
-    ) -> Self:
-        """The model of this fingerprint, or the one in the file ``weights``; raises as :meth:`for_file` does."""
-        return cls._open(find_weights(fingerprint) if weights is None else weights, device, max_memory)
-
-    @classmethod
-    @fork_safe
-    def _open(cls, path: str | Path, device: str, max_memory: int | None) -> Self:
-        weights = load_weights(path)
-        try:
-            return cls(weights, pick_device(device), max_memory=max_memory)
-        except WeightsError as error:
-            raise WeightsError(f"{path}: {error}") from None
+        return cls.load(weights, fingerprint=named, device=device, max_memory=max_memory)
 
     @fork_safe
     def load_encoder(self) -> None:
-        """Read the encoder side of the model unless it has been read; :meth:`compress` and :meth:`codes` do so.
-
-        Raises WeightsError if its file is missing or damaged, or made for another decoder side.
-        """
+        """Read the encoder side unless it was read, as methods that compress do; raises WeightsError if it is unfit."""
         if not self._has_encoder:  # threads that get here together assign equal tensors
             fill_encoder(self.vqvae, self._weights, self.device)
             self._has_encoder = True
@@ -143,7 +140,7 @@ class Codec:
         levels = [level.bitstream for level in entropy.encode(self.prior, codes, quality, cancelled=cancelled)]
         file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels))
         if check:
-            (again,) = self._decode([file], None, cancelled)
+            (again,) = _decode(self, [file], None, cancelled)
             if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
                 raise RuntimeError("the bitstream does not decode to its own codes; please report this")
         return pack(file)
@@ -165,13 +162,13 @@ class Codec:
     ) -> list[_Pixels]:
         """The pixels of each of ``files``, as :meth:`decompress` gives them; raises the error of the first that fails.
 
-        The prior decodes pictures of the same size together, upright ones and others, which takes less time.
+        The prior decodes pictures of the same size, upright or not, together, which takes less time.
         """
         accepted = [self._accept(file, levels, max_pixels) for file in files]
         kinds = [(*self._tiled.geometry(f.height, f.width).padded, len(f.levels[:levels])) for f in accepted]
         pixels: dict[int, _Pixels] = {}
         for batch in _batches(kinds, self.memory, self.max_memory):
-            for i, codes in zip(batch, self._decode([accepted[i] for i in batch], levels, cancelled), strict=True):
+            for i, codes in zip(batch, _decode(self, [accepted[i] for i in batch], levels, cancelled), strict=True):
                 f = accepted[i]
                 pixels[i] = self.reconstruct(codes, f.quality, f.height, f.width, grey=f.grey, cancelled=cancelled)
         return [pixels[i] for i in range(len(files))]
@@ -179,10 +176,9 @@ class Codec:
     def salvage(
         self, file: _File, *, levels: int | None = None, max_pixels: int | None = None, cancelled: _Cancelled = None
     ) -> tuple[_Pixels, str | None]:
-        """The picture as far as the levels before the first damage go, and the damage; None if there is none.
+        """The picture of the levels before the first damage, and the damage, or None.
 
-        ``levels`` limits how many are decoded, as for a file that has not arrived in full. Raises FormatError if not
-        even the coarsest level is intact.
+        Raises FormatError if not even the coarsest level is intact.
         """
         file = _parsed(file, intact=1, max_pixels=max_pixels)
         return self.decompress(file, levels=levels, cancelled=cancelled), file.damage
@@ -193,7 +189,7 @@ class Codec:
     ) -> tuple[Container, list[Codes]]:
         """The contents of a ``.vq`` file, and its code grids ``[G_l, H_l, W_l]``."""
         file = self._accept(file, levels, max_pixels)
-        return file, self._decode([file], levels, cancelled)[0]
+        return file, _decode(self, [file], levels, cancelled)[0]
 
     @fork_safe
     def codes(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
@@ -225,7 +221,7 @@ class Codec:
 
         An estimate on the safe side. The networks work on tiles; grids and the prior's state are held whole.
         """
-        rows, columns = self._tiled.geometry(height, width).grids[-1]
+        rows, columns = Geometry(height, width, self.model.strides).grids[-1]
         return self._tiled.memory(height, width) + rows * columns * _prior_bytes(self.prior)
 
     def _accept(self, file: _File, levels: int | None, max_pixels: int | None) -> Container:
@@ -233,10 +229,7 @@ class Codec:
         if levels is not None and levels < 1:
             raise ValueError(f"levels is {levels}, expected at least 1")
         file = _parsed(file, max_pixels=max_pixels)
-        if file.fingerprint != self.fingerprint:
-            raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {self.fingerprint.hex()}")
-        if file.level_count != len(self.model.levels):
-            raise FormatError(f"{file.level_count} levels, expected {len(self.model.levels)} of model {self.name}")
+        _check_model(file, self)
         self._admit(file.height, file.width)
         return file
 
@@ -247,12 +240,6 @@ class Codec:
             raise LimitError(f"{width}×{height} pixels take {needed:,} bytes of memory, {limit}")
         if self.device.type == "cuda" and self._process != os.getpid():
             raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
-
-    def _decode(self, files: Sequence[Container], levels: int | None, cancelled: _Cancelled) -> list[list[Codes]]:
-        """Code grids of each of ``files``, which are of one kind."""
-        bitstreams, qualities = [file.levels[:levels] for file in files], [file.quality for file in files]
-        shapes = self._tiled.geometry(files[0].height, files[0].width).grids[: len(bitstreams[0])]
-        return entropy.decode(self.prior, bitstreams, shapes, qualities, cancelled=cancelled)
 
 
 def compress(pixels: _Pixels, quality: int = DEFAULT_QUALITY) -> bytes:
@@ -294,6 +281,22 @@ def _batches(
             yield members[first:last]
 
 
+def _check_model(file: Container, codec: Codec) -> None:
+    """Raise UnknownModelError or FormatError if another model than that of ``codec`` made ``file``."""
+    if file.fingerprint != codec.fingerprint:
+        raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {codec.fingerprint.hex()}")
+    if file.level_count != len(codec.model.levels):
+        raise FormatError(f"{file.level_count} levels, expected {len(codec.model.levels)} of model {codec.name}")
+
+
+def _decode(codec: Codec, files: Sequence[Container], levels: int | None, cancelled: _Cancelled) -> list[list[Codes]]:
+    """Code grids of each of ``files``, which have one size."""
+    bitstreams, qualities = [file.levels[:levels] for file in files], [file.quality for file in files]
+    strides = codec.model.strides
+    shapes = Geometry(files[0].height, files[0].width, strides).grids[: len(bitstreams[0])]
+    return entropy.decode(codec.prior, bitstreams, shapes, qualities, cancelled=cancelled)
+
+
 def _prior_bytes(prior: FixedPrior) -> int:
     """Bytes that the prior needs at most for each position of the finest grid."""
     numbers = prior.config.channels * BYTES_PER_CHANNEL
@@ -304,7 +307,7 @@ def _installed(fingerprint: bytes | None) -> Codec:
     """The codec of this process for an installed model; None for the shipped one."""
     process = os.getpid()
     if (process, fingerprint) not in _codecs:
-        codec = Codec.load() if fingerprint is None else Codec.for_fingerprint(fingerprint)
+        codec = Codec.load(fingerprint=fingerprint)
         _codecs[process, fingerprint] = codec
         _codecs.setdefault((process, codec.fingerprint), codec)
     return _codecs[process, fingerprint]

@@ -22,11 +22,12 @@ from torch.overrides import TorchFunctionMode
 
 from vqcodec.config import ModelConfig
 from vqcodec.exact.entropy import stop_if
+from vqcodec.exact.kernels import multiplies_bfloat16
 from vqcodec.exact.wavefront import Codes
 from vqcodec.geometry import Geometry
 from vqcodec.networks.vqvae import VQVAE
 
-__all__ = ["TiledVQVAE", "assemble", "multiplies_bfloat16"]
+__all__ = ["TiledVQVAE", "assemble"]
 
 TILE = 1088  # pixels a side
 HALO = 6  # positions of the coarsest grid that are computed around a tile
@@ -139,9 +140,3 @@ def assemble(config: ModelConfig) -> VQVAE:
     """
     with _ShapesOnly(), torch.device("meta"):
         return VQVAE(config).eval().requires_grad_(False)
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16; without them, it is slower than float32."""
-    # Torch has no public name for the question.
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

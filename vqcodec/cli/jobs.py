@@ -94,30 +94,26 @@ class Models:
     _loaded: dict[bytes | None, "Codec"] = field(default_factory=dict, init=False, repr=False)
 
     def to_encode(self) -> "Codec":
-        """The model to compress with."""
-        if None not in self._loaded:
-            codec = self._prepare()
-            self._loaded[None] = codec.load(self.weights, device=self.device)
-        return self._loaded[None]
+        """The model to compress with, complete with its encoder side."""
+        codec = self._load(None)
+        codec.load_encoder()
+        return codec
 
     def to_decode(self, fingerprint: bytes) -> "Codec":
         """The model for ``.vq`` files that name ``fingerprint``."""
-        key = None if self.weights else fingerprint
-        if key not in self._loaded:
-            codec = self._prepare()
-            self._loaded[key] = codec.for_fingerprint(fingerprint, weights=self.weights, device=self.device)
-        return self._loaded[key]
+        return self._load(None if self.weights else fingerprint)
 
-    def _prepare(self) -> type["Codec"]:
-        """The class Codec, after torch's number of threads has been set."""
-        if self.threads is not None or self.processes > 1:
-            import torch
+    def _load(self, fingerprint: bytes | None) -> "Codec":
+        if fingerprint not in self._loaded:
+            if self.threads is not None or self.processes > 1:
+                import torch
 
-            self.threads = self.threads or max(1, torch.get_num_threads() // self.processes)
-            torch.set_num_threads(self.threads)
-        from vqcodec.codec import Codec
+                self.threads = self.threads or max(1, torch.get_num_threads() // self.processes)
+                torch.set_num_threads(self.threads)
+            from vqcodec.codec import Codec
 
-        return Codec
+            self._loaded[fingerprint] = Codec.load(self.weights, fingerprint=fingerprint, device=self.device)
+        return self._loaded[fingerprint]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import constriction
 import numpy as np
@@ -27,7 +26,7 @@ from torch import Tensor
 from vqcodec.errors import Cancelled, FormatError
 from vqcodec.exact.memory import Frequencies
 from vqcodec.exact.prior import FixedPrior
-from vqcodec.exact.wavefront import Codes, Wavefront
+from vqcodec.exact.wavefront import CodeArray, Codes, Wavefront
 
 __all__ = ["CodedLevel", "SymbolReader", "SymbolWriter", "decode", "encode", "stop_if"]
 
@@ -52,7 +51,7 @@ class CodedLevel:
 
 def encode(
     prior: FixedPrior,
-    codes: Sequence[NDArray[np.integer[Any]]],
+    codes: Sequence[CodeArray],
     quality: int,
     *,
     measure: bool = False,
@@ -143,7 +142,7 @@ class SymbolWriter:
         measure: whether to compute the cross-entropy.
     """
 
-    def __init__(self, grid: NDArray[np.integer[Any]], wavefront: Wavefront, stages: int, *, measure: bool) -> None:
+    def __init__(self, grid: CodeArray, wavefront: Wavefront, stages: int, *, measure: bool) -> None:
         self._codes = wavefront.to_rows(grid[None])
         self._spans = wavefront.spans
         self._stages = stages

@@ -13,18 +13,17 @@ network is that of :mod:`vqcodec.networks.pixelcnn`; ``docs/format.md`` lists th
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import WeightsError
 from vqcodec.exact.arithmetic import ACTIVATION_MAX, EXACT, SUM_BITS, bound
 from vqcodec.exact.kernels import Kernel, Linear
+from vqcodec.exact.wavefront import CodeArray
 
 __all__ = ["Embedding", "Level", "load_levels"]
 
@@ -44,7 +43,7 @@ class Embedding:
         self._first = np.arange(len(table), dtype=np.int32) * table.shape[1]  # each group's first row
         self._starts = self._starts_of(1024)
 
-    def __call__(self, codes: NDArray[np.integer[Any]]) -> Tensor:
+    def __call__(self, codes: CodeArray) -> Tensor:
         """``codes [n, G] -> [n, C]``."""
         count, starts = codes.shape[0], self._starts
         if count > starts.numel():

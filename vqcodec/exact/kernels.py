@@ -36,6 +36,7 @@ __all__ = [
     "Probe",
     "few_threads",
     "has_onednn",
+    "multiplies_bfloat16",
     "one_thread",
     "padded_rows",
 ]
@@ -177,6 +178,14 @@ class Probe:
             if not bool((layer.product(x) == self._expected).all()):
                 return False
         return True
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; without them, bfloat16 is slower than float32.
+
+    Asked by the float half, which may be inexact; it stands here with the other private calls.
+    """
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def padded_rows(rows: int) -> int:

@@ -17,12 +17,10 @@ of :mod:`vqcodec.exact.wavefront`.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vqcodec.config import QUALITY_MIN, ModelConfig, PriorConfig
@@ -30,7 +28,7 @@ from vqcodec.exact.arithmetic import ACTIVATION_MAX
 from vqcodec.exact.integers import Level, load_levels
 from vqcodec.exact.kernels import FBGEMM, ONEDNN, Kernel, Linear, Probe, few_threads, one_thread, padded_rows
 from vqcodec.exact.memory import Frequencies, FrequencyBuffer, Step, plan
-from vqcodec.exact.wavefront import Codes, Wavefront, chunks, merge
+from vqcodec.exact.wavefront import CodeArray, Codes, Wavefront, chunks, merge
 
 __all__ = ["BYTES_PER_CHANNEL", "Choose", "FixedPrior", "Observe"]
 
@@ -38,7 +36,7 @@ CHUNK = 1024  # rows computed together where all codes are known; bounds memory
 STATE = torch.int16  # holds every activation in half the memory of a float32
 BYTES_PER_CHANNEL = torch.float32.itemsize + STATE.itemsize  # that the context and the state of a position take
 
-Choose = Callable[[int, int, int, Frequencies], NDArray[np.integer[Any]]]
+Choose = Callable[[int, int, int, Frequencies], CodeArray]
 """``choose(first row, last row + 1, stage, frequencies [n, G/S, K]) -> codes [n, G/S]``."""
 
 Observe = Callable[[int, int, int, Frequencies], None]
@@ -88,7 +86,7 @@ class FixedPrior:
         self,
         index: int,
         wavefront: Wavefront,
-        codes: NDArray[np.integer[Any]],
+        codes: CodeArray,
         qualities: Sequence[int],
         coarser: Sequence[Tensor],
         observe: Observe,

@@ -21,7 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Codes", "Wavefront", "chunks", "merge"]
+__all__ = ["CodeArray", "Codes", "Wavefront", "chunks", "merge"]
+
+CodeArray = NDArray[np.integer[Any]]
+"""Codes in any type of integer."""
 
 Codes = NDArray[np.int16]
 """Codes, each below 4096."""
@@ -80,7 +83,7 @@ class Wavefront:
         self.neighbours[rows[:, :-1].flatten()] = neighbours
         self.spans = [(count * a, count * b) for a, b in self.spans]
 
-    def to_rows(self, grids: NDArray[np.integer[Any]]) -> Codes:
+    def to_rows(self, grids: CodeArray) -> Codes:
         """``[B, G, H, W] -> [B·N, G]``: the codes of each row."""
         return grids.astype(np.int16, copy=False).swapaxes(0, 1).reshape(grids.shape[1], -1).T[self.raster]
 

@@ -129,8 +129,8 @@ def _trained(path: Path) -> VQVAE:
         fill_encoder(model, weights)
         return model
     try:
-        stored = _stored_config(path / CONFIG)
-        model = VQVAE(stored.model)
+        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"), object_hook=_current)
+        model = VQVAE(Config.from_dict({"model": stored["model"]}).model)
         model.load_state_dict(load_checkpoint(path / f"{VAEPhase.name}.pt", torch.device("cpu"))["average"])
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, ConfigError, TrainingError) as error:
         raise TrainingError(f"{path}: holds no run to start from, expected {CONFIG} and {VAEPhase.name}.pt") from error
@@ -155,17 +155,17 @@ def _contents(config: Config) -> str:
     return json.dumps(finite(config.to_dict()), indent=1)
 
 
-def _stored_config(path: Path) -> Config:
-    """The configuration in ``path``, of this version or an older one; raises ConfigError if it is none."""
+def _current(table: dict[str, Any]) -> dict[str, Any]:
+    """A table of a stored configuration without the fields that are gone since, and with infinity for null."""
+    return {key: math.inf if value is None else value for key, value in table.items() if key not in RETIRED}
 
-    def current(table: dict[str, Any]) -> dict[str, Any]:
-        """``table`` without fields that are gone, and with infinity, for which JSON has null."""
-        return {key: math.inf if value is None else value for key, value in table.items() if key not in RETIRED}
 
+def _stored_config(path: Path) -> Config | None:
+    """The configuration that :func:`_contents` wrote to ``path``, also before fields changed; None if it is none."""
     try:
-        return Config.from_dict(json.loads(path.read_text(encoding="utf-8"), object_hook=current))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not the configuration of a run") from error
+        return Config.from_dict(json.loads(path.read_text(encoding="utf-8"), object_hook=_current))
+    except (ValueError, TypeError, ConfigError):
+        return None
 
 
 def _check_folder(folder: Path, config: Config, resume: bool) -> None:
