@@ -176,7 +176,7 @@ class Codec:
     def salvage(
         self, file: _File, *, levels: int | None = None, max_pixels: int | None = None, cancelled: _Cancelled = None
     ) -> tuple[_Pixels, str | None]:
-        """The picture of the levels before the first damage, or FormatError if none is intact; and the damage, or None."""
+        """The picture of the levels before the first damage, and the damage; FormatError if no level is intact."""
         file = _parsed(file, intact=1, max_pixels=max_pixels)
         return self.decompress(file, levels=levels, cancelled=cancelled), file.damage
 
