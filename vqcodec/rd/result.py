@@ -220,6 +220,13 @@ class RunProvenance(Provenance):
         machine, weights = Machine(**data["machine"]), WeightsFacts(**data["weights"])
         return cls(**data | {"machine": machine, "weights": weights})
 
+    def to_json(self) -> JsonObject:
+        """The inverse of :meth:`from_json`: a model of one file has no encoder side to state."""
+        data = asdict(self)
+        if not self.weights.encoder:
+            del data["weights"]["encoder"]
+        return data
+
 
 @dataclass(frozen=True)
 class Result:
@@ -266,7 +273,7 @@ class Result:
             "images": list(map(asdict, self.images)),
             "notes": list(self.notes),
             "skipped": list(map(asdict, self.skipped)),
-            "provenance": asdict(self.provenance),
+            "provenance": self.provenance.to_json(),
         }
 
     @classmethod
