@@ -11,6 +11,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PHOTO ?= $(firstword $(sort $(wildcard examples/*.png)))
 QUALITY ?= 75
+# One process a core; the tests of a file share what they set up.
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
@@ -26,10 +28,10 @@ demo: .venv/run
 	$(BIN)/vqcodec decode "$(NAME).vq" -o "$(NAME).png" -f
 
 test: lint
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 
 quick: .venv/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -10,7 +10,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +21,13 @@ from numpy.typing import NDArray
 
 from benchmarks.decoder import fresh_process, loaded
 from benchmarks.speed_codecs import Settings
+from vqcodec.cli.main import SPINS
+from vqcodec.machine import cores
 
-__all__ = ["busy_loops", "cores", "measure", "table"]
+__all__ = ["busy_loops", "measure", "table"]
 
 DIRECTIONS = ("encode", "decode")
-ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # what the vqcodec command sets
+ENVIRONMENT = {"GOMP_SPINCOUNT": SPINS}  # as the vqcodec command does
 
 
 def measure(settings: Settings, pixels: NDArray[np.uint8], repeats: int) -> dict[str, Any]:
@@ -67,11 +68,6 @@ def busy_loops(count: int) -> Iterator[None]:
         for loop in loops:
             loop.kill()
             loop.join()
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def table(measured: dict[str, Any]) -> list[str]:

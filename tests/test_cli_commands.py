@@ -146,19 +146,19 @@ def test_options_reach_the_codec(
     assert threads == [3, 3]
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(
+@pytest.mark.parametrize(("before", "after"), [(None, "10000"), ("7", "7")])
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(
     fake: type[FakeCodec],
     picture: NDArray[np.uint8],
     monkeypatch: pytest.MonkeyPatch,
     before: str | None,
     after: str,
 ) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    monkeypatch.setenv("GOMP_SPINCOUNT", before or "")
     if before is None:
-        del os.environ["OMP_WAIT_POLICY"]
+        del os.environ["GOMP_SPINCOUNT"]
     assert vq("encode", "photo.png").exit_code == 0
-    assert os.environ["OMP_WAIT_POLICY"] == after
+    assert os.environ["GOMP_SPINCOUNT"] == after
 
 
 def test_quiet_says_nothing(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:

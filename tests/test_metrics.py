@@ -192,9 +192,7 @@ def test_scales_of_the_perceptual_metrics(large: Picture) -> None:
     assert 80 < ssimulacra2(large, through_jpeg(large, 95)) < 100
 
 
-@pytest.mark.parametrize(
-    ("function", "smallest"), [(ms_ssim, MS_SSIM_SMALLEST), (ssimulacra2, SSIMULACRA2_SMALLEST)], ids=str
-)
+@pytest.mark.parametrize(("function", "smallest"), [(ms_ssim, MS_SSIM_SMALLEST), (ssimulacra2, SSIMULACRA2_SMALLEST)])
 def test_smallest_side(function: Any, smallest: int) -> None:
     accepted = np.zeros((smallest, smallest + 3, 3), np.uint8)
     assert math.isfinite(function(accepted, accepted))

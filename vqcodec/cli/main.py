@@ -25,7 +25,9 @@ from vqcodec.cli.messages import say
 from vqcodec.cli.tools import rd_curve, train
 from vqcodec.errors import explain
 
-__all__ = ["main"]
+__all__ = ["SPINS", "main"]
+
+SPINS = "10000"  # rounds of waiting, some ten microseconds
 
 
 class _Main(click.Group):
@@ -59,9 +61,9 @@ def main() -> None:
     The file name - means standard input or output. An error ends the command with exit code 1 and
     one line on standard error.
     """
-    # Threads that wait for each other sleep rather than spin, which beside busy processes is many times faster. OpenMP
-    # reads this when torch is imported, here and in worker processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A thread that waits for the others of its team spins for a moment, and then sleeps: beside busy processes that is
+    # many times faster than to go on spinning. GNU's OpenMP reads this when torch is imported, here and in workers.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 for _command in (encode, decode, info, verify, train, rd_curve):

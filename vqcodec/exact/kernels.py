@@ -219,7 +219,7 @@ def few_threads() -> contextlib.AbstractContextManager[None]:
     """For operations on about a thousand rows: one thread if OpenMP's threads sleep at barriers, all if they spin.
 
     To wake threads for such an operation takes as long as the operation. OpenMP's threads spin by default, and sleep
-    with OMP_WAIT_POLICY=PASSIVE, which the ``vqcodec`` command sets.
+    at once with OMP_WAIT_POLICY=PASSIVE.
     """
     sleep = os.environ.get("OMP_WAIT_POLICY", "").strip().upper() == "PASSIVE"
     return one_thread() if sleep else contextlib.nullcontext()
