@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import dataclasses
+import os
 import signal
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from vqcodec.train.loop import Run
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Several processes run tests at a time: a thread that waits must leave its core to them. Read when torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The same examples on every run, so that a failure is the change's fault, and no deadline: CI machines stall.
 hypothesis.settings.register_profile("vqcodec", deadline=None, derandomize=True, print_blob=True)

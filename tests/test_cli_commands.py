@@ -495,7 +495,7 @@ def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: byte
     assert result.stdout.startswith("cut.png: 12×8")
     assert result.stderr == (
         f"vqcodec: warning: cut.vq: truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}; "
-        "the picture is made of 1 of 2 levels\n"
+        "the picture shows only 1 of 2 levels\n"
     )
     np.testing.assert_array_equal(np.asarray(Image.open("cut.png")), picture)
     # Nothing is left where the coarsest level is damaged.
@@ -529,7 +529,7 @@ def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"a.png", "b.png"}
     warning, error, total = result.stderr.splitlines()
     assert warning.startswith("vqcodec: warning: in/b.vq: truncated: the file has")
-    assert warning.endswith("; the picture is made of 2 of 2 levels")
+    assert warning.endswith("; the picture shows only 2 of 2 levels")
     assert error.startswith("vqcodec: error: in/c.vq: truncated")
     assert total == "vqcodec: error: 1 of 3 files failed"
 
@@ -550,7 +550,7 @@ def test_damage_within_a_batch(fake: type[FakeCodec], packed: bytes) -> None:
     assert preview.stderr.endswith("; the levels asked for are whole\n")
     salvaged = vq("decode", "in", "-o", "salvaged", "--salvage")
     assert (salvaged.exit_code, len(list(Path("salvaged").iterdir()))) == (1, 3)
-    assert salvaged.stderr.endswith("; the picture is made of 1 of 2 levels\n")
+    assert salvaged.stderr.endswith("; the picture shows only 1 of 2 levels\n")
     assert fake.calls.count(("together", 3)) == 2
 
 
@@ -577,7 +577,7 @@ def test_verify(packed: bytes) -> None:
     lines = result.stderr.splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("vqcodec: error: b.vq: truncated: the file has")
-    assert lines[0].endswith("; 1 of 2 levels are whole (decode --salvage)")
+    assert lines[0].endswith("; 1 of 2 levels intact (decode --salvage shows them)")
     assert lines[1:] == [
         "vqcodec: error: c.vq: empty file, expected a .vq file",
         "vqcodec: error: d.vq: cannot be read: No such file or directory",

@@ -6,7 +6,7 @@
 
     pixels, warnings = read_image("photo.png")  # uint8 [H, W, 3], or [H, W, 1] for grey
     data = compress(pixels, quality=75)         # the bytes of a .vq file
-    write_image("photo.png", decompress(data))
+    write_image("decoded.png", decompress(data))
 
 :class:`Codec` is the same with a model, a device and limits of the caller's choice. Every error that vqcodec raises on
 purpose is a :class:`VqcodecError`; :mod:`vqcodec.errors` draws their tree.

@@ -109,7 +109,7 @@ class Codec:
 
     @fork_safe
     def load_encoder(self) -> None:
-        """Read the encoder side unless it was read, as methods that compress do; raises WeightsError if it is unfit."""
+        """Read the encoder side unless that has been done, as all compressing does. Raises WeightsError."""
         if not self._has_encoder:  # threads that get here together assign equal tensors
             fill_encoder(self.vqvae, self._weights, self.device)
             self._has_encoder = True
@@ -257,7 +257,9 @@ def decompress(data: BytesLike) -> _Pixels:
 
 
 def pick_device(name: str) -> torch.device:
-    """``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one; raises DeviceError where there is none."""
+    """``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one; DeviceError if there is no such device."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"device is {name!r}, expected 'auto', 'cpu' or 'cuda'")
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device cuda was asked for, and this machine has none that torch can use")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -279,7 +281,7 @@ def _batches(
 
 
 def _check_model(file: Container, codec: Codec) -> None:
-    """Raise UnknownModelError or FormatError if another model than that of ``codec`` made ``file``."""
+    """Raise UnknownModelError or FormatError if a model other than that of ``codec`` made ``file``."""
     if file.fingerprint != codec.fingerprint:
         raise UnknownModelError(f"made with weights {file.fingerprint.hex()}, these are {codec.fingerprint.hex()}")
     if file.level_count != len(codec.model.levels):
@@ -318,7 +320,7 @@ def _parsed(file: _File, *, intact: int | None = None, max_pixels: int | None = 
 def _quality(quality: int) -> int:
     """``quality`` as Python's int, which may be one of NumPy's; raises ValueError."""
     if quality not in range(QUALITY_MIN, QUALITY_MAX + 1):
-        raise ValueError(f"quality is {quality}, expected {QUALITY_MIN}..{QUALITY_MAX}")
+        raise ValueError(f"quality is {quality!r}, expected a whole number from {QUALITY_MIN} to {QUALITY_MAX}")
     return int(quality)
 
 

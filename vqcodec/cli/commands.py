@@ -162,7 +162,7 @@ def verify(sources: tuple[str, ...], max_pixels: int | None, quiet: bool) -> Non
             continue
         name = shown(source, "input")
         if file.damage:
-            whole = f"{len(file.levels)} of {file.level_count} levels are whole (decode --salvage)"
+            whole = f"{len(file.levels)} of {file.level_count} levels intact (decode --salvage shows them)"
             say("error", f"{name}: {file.damage}; {whole}")
             broken += 1
         elif not quiet:

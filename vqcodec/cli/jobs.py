@@ -257,9 +257,9 @@ class Decoder:
         if self.levels is not None and self.levels < file.level_count:
             preview = f"{self.levels} of {file.level_count} levels"
         if file.damage and self.salvage:
-            damage = f"{file.damage}; the picture is made of {len(file.levels)} of {file.level_count} levels"
+            damage = f"{file.damage}; the picture shows only {len(file.levels)} of {file.level_count} levels"
         elif file.damage:
-            warnings = [f"{file.damage}; the levels asked for are whole"]
+            warnings = [f"{file.damage}; the levels asked for are intact"]
         return FileResult(
             task.source,
             task.target,

@@ -145,8 +145,10 @@ def write_image(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None
 
 
 def encode_image(pixels: NDArray[np.uint8], extension: str = ".png") -> bytes:
-    """The bytes that :func:`write_image` writes to a file with ``extension``; raises ImageError as it does."""
+    """The bytes that :func:`write_image` writes to a file with ``extension``; raises as it does."""
     name, options = _format(extension)
+    if not isinstance(pixels, np.ndarray):
+        raise TypeError(f"pixels are of type {type(pixels).__name__}, expected a numpy array")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         found = f"{pixels.dtype} {list(pixels.shape)}"
         raise ImageError(f"pixels are {found}, expected uint8 [H, W, 3] or [H, W, 1]")

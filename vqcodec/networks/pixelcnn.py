@@ -49,6 +49,7 @@ class CausalConv(Conv):
     def forward(self, x: Tensor) -> Tensor:
         outputs, inputs = self.shape[:2]
         taps = self.weight.view(outputs, inputs, self.taps)
+        # The mask: zeros take the place of the centre (A only) and of all taps that come after it in raster order.
         return F.conv2d(x, F.pad(taps, (0, 9 - self.taps)).view(self.shape), self.bias, padding=1)
 
 

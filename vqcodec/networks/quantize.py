@@ -122,7 +122,8 @@ class VectorQuantizer(Codebooks):
 
     @torch.no_grad()
     def assign(self, vectors: Tensor, precision: Tensor | None) -> Tensor:
-        # ‖r − e‖² less ‖r‖², which is the same for every codeword.
+        # argmin_k a·‖r − e_k‖² + bits_k as one product: a·‖e_k‖² − 2a·r·e_k + bits_k, since ‖r‖² is the same for every
+        # codeword. Without rate_aware, a = 1 and there are no bits: the nearest codeword.
         weight = self.distortion_weight * DISTORTION_WEIGHT if self.rate_aware else 1.0
         constant = weight * self.codebook.square().sum(2)[:, None, :]
         # Constants go in as another feature, of ones: broadcasting them would cost as much as the product.
