@@ -7,7 +7,6 @@
             ├─ every codec in processes of its own ──▶ peak memory
             ├─ 256 × 256 pixels of it ──▶ multiply–adds a pixel, counted
             ├─ cut or mirrored to more sizes ──▶ time against pixels, its slope, a picture; what takes the time
-            ├─ vqcodec with all threads and with one, in processes of their own ──▶ idle, beside busy loops
             └─ 64 × 48 pixels of it ──▶ whole processes, against `import torch`
 
 Each part is stored as soon as it is done. Models are loaded and have run before a call is timed; wall-clock time.
@@ -29,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import options, speed_busy, speed_memory, speed_profile
+from benchmarks import options, speed_memory, speed_profile
 from benchmarks.speed_codecs import AGAINST, COMPRESSAI, Coder, Settings, VqcodecCoder, open_coder, why_no_compressai
 from benchmarks.speed_plot import plot
 from benchmarks.speed_tables import DIRECTIONS, markdown
@@ -296,7 +295,6 @@ def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -
     metavar="SIZES",
     help="What takes the time is told at these, on a CPU; '' for none.",
 )
-@click.option("--busy/--no-busy", default=True, show_default=True, help="Measure beside busy loops too.")
 @options.weights
 @options.device
 def main(
@@ -310,7 +308,6 @@ def main(
     compressai_quality: int,
     megapixels: list[float],
     profile: list[tuple[int, int]],
-    busy: bool,
     weights: Path | None,
     device: str,
 ) -> None:
@@ -344,8 +341,6 @@ def main(
             "memory": lambda: measure_memory(names, settings, pixels),
             "start-up": lambda: start_up(settings, pixels, repeats, budget),
         }
-        if busy:
-            parts["beside busy loops"] = lambda: speed_busy.measure(settings, pixels, repeats)
         if megapixels:
             parts[f"time against pixels, up to {megapixels[-1]:g} Mpixel"] = lambda: sweep(
                 ours, settings, pixels, megapixels, repeats, budget

@@ -8,7 +8,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import speed_busy, speed_profile
+from benchmarks import speed_profile
 
 __all__ = ["DIRECTIONS", "markdown"]
 
@@ -31,8 +31,6 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(result["left_out"])
     tables = [_time_table(rows), _parts_table(rows["vqcodec"], result["parts"]), _cost_table(result)]
     tables.append(_start_up_table(result["start_up"]))
-    if result.get("busy"):
-        tables.append(speed_busy.table(result["busy"]))
     if result["profile"]:
         tables.append(speed_profile.table(result["profile"]))
     if result["sweep"]:

@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks import (
+    busy,
     contexts,
     exactness,
     options,
     speed,
-    speed_busy,
     speed_codecs,
     speed_plot,
     speed_profile,
@@ -288,7 +288,7 @@ def test_speed_as_tables_without_compressai_and_sweep() -> None:
 
 
 def test_busy_loops_end_with_the_block() -> None:
-    with speed_busy.busy_loops(1):
+    with busy.busy_loops(1):
         (loop,) = multiprocessing.active_children()
         assert loop.is_alive()
     assert not multiprocessing.active_children()
@@ -296,10 +296,10 @@ def test_busy_loops_end_with_the_block() -> None:
 
 def test_busy_as_a_table() -> None:
     row = {"all": 0.25, "one": 0.2, "ratio": 1.25}
-    both = dict.fromkeys(speed_busy.DIRECTIONS, row)
-    lines = speed_busy.table({"loops": 2, "threads": 2, "idle": both, "busy": both})
+    both = dict.fromkeys(busy.DIRECTIONS, row)
+    lines = busy.table({"loops": 2, "threads": 2, "idle": both, "busy": both})
     assert lines[0] == "| beside | direction | 2 threads, s | 1 thread, s | ratio |"
-    assert lines[2:4] == [f"| nothing | {direction} | 0.250 | 0.200 | 1.25 |" for direction in speed_busy.DIRECTIONS]
+    assert lines[2:4] == [f"| nothing | {direction} | 0.250 | 0.200 | 1.25 |" for direction in busy.DIRECTIONS]
     assert lines[5] == "| 2 busy loops | decode | 0.250 | 0.200 | 1.25 |"
 
 
