@@ -134,8 +134,8 @@ LEVEL = {"stride": 16, "groups": 1, "stages": 1}
         ({"model": {"levels": [{"codebook_size": 4097}]}}, "codebook_size is 4097, expected 2..4096"),
         ({"model": {"levels": [{"stages": 5}]}}, "stages is 5, expected a divisor of the 24 groups"),
         ({"model": {"levels": [{"stages": 0}]}}, "stages is 0, expected a divisor of the 24 groups"),
-        ({"model": {"widths": [8, 8]}}, "widths has 2 entries and blocks has 3, expected as many"),
-        ({"model": {"widths": [], "blocks": []}}, "widths has 0 entries and blocks has 0, expected as many"),
+        ({"model": {"widths": [8, 8]}}, "widths has 2 entries and blocks has 3, expected the same number"),
+        ({"model": {"widths": [], "blocks": []}}, "widths has 0 entries and blocks has 0, expected the same number"),
         ({"model": {"widths": [8, 0, 8]}}, "a trunk needs widths >= 1 and blocks >= 0"),
         ({"model": {"blocks": [0, 1, -1]}}, "a trunk needs widths >= 1 and blocks >= 0"),
         (
@@ -246,7 +246,7 @@ def test_phases_share_out_the_minutes_there_are() -> None:
     assert [getattr(shared, name).minutes for name in config.PHASES] == [12, 4, 6, 2]
     assert all(getattr(shared, name).steps == config.ENDLESS for name in config.PHASES)
     assert dataclasses.replace(shared, vae=vae, codes=codes, prior=prior, joint=joint) == train
-    with pytest.raises(ConfigError, match=r"^only phases that end by minutes can be shared out"):
+    with pytest.raises(ConfigError, match=r"^a total of minutes needs phases that end by minutes"):
         TrainConfig().within(24)
 
 

@@ -1,8 +1,8 @@
 """Frozen configurations: the VQ-VAE, the prior and the phases of training.
 
-A preset is a TOML file with the tables ``[model]``, ``[prior]`` and ``[train.<phase>]``; every
-field has a default, which is the shipped compact model. Nothing here imports torch, so
-``vqcodec info`` and ``--help`` stay instant.
+A preset is a TOML file with the tables ``[model]``, ``[prior]`` and ``[train.<phase>]``; each
+field has a default; the defaults describe the shipped model ``compact``. This module does not import torch,
+so ``vqcodec info`` and ``--help`` start at once.
 
 The textbook models are configurations, not classes::
 
@@ -51,10 +51,10 @@ class LevelConfig:
 
     stride: int = 8  # pixels per grid position along each axis
     groups: int = 24  # G: codes per position; 1 is the textbook VQ-VAE
-    dim: int = 2  # D: channels that one code stands for
+    dim: int = 2  # D: channels that one code represents
     codebook_size: int = 128  # K: codewords in each group's codebook
-    stages: int = 4  # how many times the prior stops to look at the codes a position has so far
-    pixels: bool = False  # codes what the trunk leaves of blocks of stride × stride pixels, by a linear transform
+    stages: int = 4  # S: groups of a position are coded in this many stages; each sees the codes of the stages before
+    pixels: bool = False  # code the trunk's error in blocks of stride × stride pixels by a linear transform
 
     def __post_init__(self) -> None:
         _require(self.stride >= 1, f"level stride is {self.stride}, expected at least 1")
@@ -68,7 +68,7 @@ class LevelConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The VQ-VAE: a trunk of widths by stride, and the levels that hang on it, coarsest first."""
+    """The VQ-VAE: a trunk with a width for each stride, and the levels of codes, coarsest first."""
 
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(stride=16, groups=8, codebook_size=64),
@@ -78,15 +78,15 @@ class ModelConfig:
     patch: int = 4  # pixels per side of the blocks that the first layer reads and the last one writes
     widths: tuple[int, ...] = (64, 128, 128)  # channels at strides patch, 2*patch, 4*patch, …
     blocks: tuple[int, ...] = (1, 2, 2)  # residual blocks at the same strides
-    lambda_min: float = 0.0003  # rate–distortion trade-off at quality 1 …
+    lambda_min: float = 0.0003  # λ, the weight of distortion, at quality 1 …
     lambda_max: float = 0.1  # … and at quality 100
-    quality_scale: tuple[float, ...] = ()  # how far along log λ evenly spaced qualities are, 0 … 1; empty: linear
+    quality_scale: tuple[float, ...] = ()  # positions, 0 … 1, of evenly spaced qualities along log λ; empty: linear
 
     def __post_init__(self) -> None:
         _require(len(self.levels) >= 1, "a model needs at least one level")
         _require(
             len(self.widths) == len(self.blocks) >= 1,
-            f"widths has {len(self.widths)} entries and blocks has {len(self.blocks)}, expected as many",
+            f"widths has {len(self.widths)} entries and blocks has {len(self.blocks)}, expected the same number",
         )
         _require(min(self.widths) >= 1 and min(self.blocks) >= 0, "a trunk needs widths >= 1 and blocks >= 0")
         strides = [level.stride for level in self.levels]
@@ -119,7 +119,7 @@ class ModelConfig:
         return tuple(level.stride for level in self.levels)
 
     def lmbda(self, quality: float) -> float:
-        """λ of ``loss = bpp + λ·255²·MSE`` for a quality in 1..100: log λ is linear between the points of the scale."""
+        """λ of ``loss = bpp + λ·255²·MSE`` at a quality in 1..100; log λ is linear between the points of the scale."""
         t = (quality - QUALITY_MIN) / (QUALITY_MAX - QUALITY_MIN)
         if self.quality_scale:
             last = len(self.quality_scale) - 1
@@ -135,7 +135,7 @@ class PriorConfig:
 
     channels: int = 64  # width of every layer
     layers: int = 3  # masked 3×3 residual layers after the first
-    context_layers: int = 2  # 3×3 layers that carry each coarser level's codes down
+    context_layers: int = 2  # 3×3 layers that pass each coarser level's codes to the next level
 
     def __post_init__(self) -> None:
         _require(self.channels >= 1, f"prior channels is {self.channels}, expected at least 1")
@@ -144,7 +144,7 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class PhaseConfig:
-    """Length and step sizes of one phase; it ends at ``steps`` or ``minutes``, whichever comes first."""
+    """Length and step sizes of one phase, which ends after ``steps`` or ``minutes``, whichever comes first."""
 
     steps: int = 20_000
     minutes: float = math.inf
@@ -164,23 +164,23 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The phases of training, in order, and what they share."""
+    """The phases of training, in order, and the settings that they share."""
 
     vae: PhaseConfig = PhaseConfig()
     codes: PhaseConfig = PhaseConfig(steps=8_000, muon_lr=0.003, adam_lr=5e-4)
     prior: PhaseConfig = PhaseConfig(steps=8_000, batch=8, crop=256, muon_lr=0.01, adam_lr=2e-3)
     joint: PhaseConfig = PhaseConfig(steps=2_000, batch=4, crop=256, muon_lr=0.001, adam_lr=2e-4)
     seed: int = 0
-    ema: float = 0.999  # decay of the weights' exponential moving average, which is what is exported
+    ema: float = 0.999  # decay of the exponential moving average of the weights, which is exported
     codebook: str = "ema"  # how codebooks learn: "ema" (k-means) or "gradient"
     codebook_lr: float = 1e-3  # for codebook = "gradient"
     beta: float = 0.02  # weight of the commitment loss
-    freeze_encoder: bool = False  # after phase 0: noise for the encoder, hard codes for the decoder and the prior
-    revive_below: float = 1e-5  # usage under which a dead code is moved
-    revive_steps: int = 200  # steps between two looks for dead codes
-    fit_batches: int = 24  # batches that the codebooks are fitted to
+    freeze_encoder: bool = False  # whether the encoder is trained in phase 0 only
+    revive_below: float = 1e-5  # a code with a lower usage is dead and gets revived
+    revive_steps: int = 200  # steps between two searches for dead codes
+    fit_batches: int = 24  # number of batches to which the codebooks are fitted
     downscale_share: float = 0.25  # share of crops taken from images downscaled at random
-    evaluation_crop: int = 256  # pixels a side of the middle of each validation image that evaluations see
+    evaluation_crop: int = 256  # pixels a side of the centre crop of each validation image in evaluations
     checkpoint_minutes: float = 3.0
     evaluate_minutes: float = 10.0
 
@@ -191,13 +191,13 @@ class TrainConfig:
         _require(0 <= self.ema < 1, f"ema is {self.ema}, expected 0 <= ema < 1")
 
     def within(self, minutes: float) -> "TrainConfig":
-        """The same phases in so many minutes together, shared out as their own minutes are, whatever their steps.
+        """The same phases, scaled to ``minutes`` in total, with no limit of steps.
 
-        Raises ConfigError if a phase has no limit of minutes.
+        Each phase keeps its share of the total. Raises ConfigError if a phase has no limit of minutes.
         """
         phases = {name: getattr(self, name) for name in PHASES}
         total = sum(phase.minutes for phase in phases.values())
-        _require(total < math.inf, "only phases that end by minutes can be shared out; set their minutes")
+        _require(total < math.inf, "a total of minutes needs phases that end by minutes; set the minutes of each phase")
         shared = {
             name: dataclasses.replace(phase, minutes=phase.minutes * minutes / total, steps=ENDLESS)
             for name, phase in phases.items()
@@ -207,7 +207,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a training run is made from."""
+    """The complete configuration of a training run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
@@ -230,11 +230,11 @@ class Config:
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`; missing fields take their defaults, unknown ones are refused."""
+        """The inverse of :meth:`to_dict`; missing fields take their defaults, unknown fields raise ConfigError."""
         return typing.cast(Self, _build(cls, table, cls()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers, fit for JSON."""
+        """Plain dicts, sequences and numbers, ready for JSON."""
         return dataclasses.asdict(self)
 
 

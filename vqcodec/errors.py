@@ -2,22 +2,22 @@
 
 ::
 
-    VqcodecError                everything below: one clear line, fit to show a user
+    VqcodecError                base class: each message is one line for the user
     ├── ConfigError             a model or training configuration that cannot work
-    ├── Cancelled               work that its caller asked to stop
+    ├── Cancelled               work stopped at the caller's request
     ├── DeviceError             a device that this machine does not have
     ├── ImageError              an image file that cannot be read, written or coded
     ├── FormatError             bytes that are not a valid .vq container
-    ├── LimitError              a picture with more pixels, or in need of more memory, than allowed
+    ├── LimitError              a picture that has more pixels, or needs more memory, than allowed
     ├── WeightsError            a weights file that is missing, damaged or beyond the exactness bound
     │   └── UnknownModelError   a .vq file made with weights that are not installed here
     ├── TrainingError           training data or a run directory that cannot be used
-    ├── TrainingPaused          training that stopped where it was asked to; it can be resumed
+    ├── TrainingPaused          training stopped at the requested minute; it can be resumed
     ├── ReportError             a curve, a report or a folder of results that cannot be used
-    └── MissingPackageError     an optional package that is not installed, and how to install it
+    └── MissingPackageError     an optional package that is not installed
 
 Each message is one line that says what was found and what was expected. Functions that work on files put the file's
-name first: ``photo.png: not an image that Pillow can read``. Four functions serve such messages::
+name first: ``photo.png: not an image that Pillow can read``. Four functions help to write such messages::
 
     naming      puts a file's name before the errors of a block
     explain     any exception ──▶ one line for a user
@@ -58,7 +58,7 @@ class ConfigError(VqcodecError):
 
 
 class Cancelled(VqcodecError):
-    """The caller's function ``cancelled`` returned true; the work leaves nothing behind."""
+    """The caller's function ``cancelled`` returned True; the work leaves no files behind."""
 
 
 class DeviceError(VqcodecError):
@@ -90,7 +90,7 @@ class TrainingError(VqcodecError):
 
 
 class TrainingPaused(VqcodecError):
-    """Training stopped where it was asked to, with a checkpoint to resume from."""
+    """Training stopped at the requested minute and wrote a checkpoint from which it can be resumed."""
 
 
 class ReportError(VqcodecError):
@@ -102,7 +102,7 @@ class MissingPackageError(VqcodecError):
 
 
 def explain(error: BaseException) -> str:
-    """What happened, in one line for a user."""
+    """One line that tells a user what ``error`` is about."""
     if isinstance(error, VqcodecError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
@@ -111,7 +111,7 @@ def explain(error: BaseException) -> str:
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         return ": ".join([*([str(error.filename)] if error.filename else []), error.strerror])
-    message = one_line(str(error).strip().partition("\n")[0])  # torch puts stack traces into the lines after the first
+    message = one_line(str(error).strip().partition("\n")[0])  # torch appends stack traces to its messages
     reason = ": ".join(filter(None, [type(error).__name__, message]))
     return f"unexpected {reason} (VQCODEC_DEBUG=1 shows where)"
 
@@ -119,8 +119,8 @@ def explain(error: BaseException) -> str:
 def one_line(text: object, limit: int = 200) -> str:
     """``str(text)`` on one line of at most ``limit`` printable characters, cut with ``…``.
 
-    For messages of libraries and texts from files, which may be long and hold line breaks or control characters. An
-    exception without a message gives the name of its type.
+    Use it for messages of libraries and texts from files, which may be long and contain line breaks or control
+    characters. For an exception without a message, the line is the name of its type.
     """
     printing = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit])
     line = " ".join(printing.split())
@@ -130,12 +130,12 @@ def one_line(text: object, limit: int = 200) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with escapes for line breaks and other characters that a terminal acts on; file names may hold any."""
+    """``text`` with escapes for line breaks and other control characters, all of which file names may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, for which torch raises errors of its own."""
+    """Whether ``error`` means that memory ran out; torch has its own errors for this."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -148,9 +148,9 @@ def _out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Put ``name`` and a colon before the message of an error about what the file of that name holds.
+    """Put ``name`` and a colon before the message of an error about the content of the file ``name``.
 
-    That memory ran out becomes a VqcodecError that names the file; any other exception passes through.
+    If memory runs out, raise a VqcodecError that names the file. Any other exception passes through.
     """
     try:
         yield

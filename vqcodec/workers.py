@@ -1,4 +1,4 @@
-"""Worker processes that never stay behind: they end with the work, at an interrupt, and with their parent process.
+"""Worker processes that end with the work, at an interrupt, or with their parent process, whichever comes first.
 
 ::
 
@@ -24,7 +24,7 @@ from vqcodec.errors import VqcodecError
 
 __all__ = ["at_work"]
 
-_GRACE = 2.0  # seconds that a worker has to leave by itself
+_GRACE = 2.0  # seconds that a worker has to end by itself
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -38,11 +38,12 @@ def _nothing() -> None:
 def at_work(
     work: Callable[[_T], _R], tasks: Sequence[_T], processes: int, prepare: Callable[[], None] = _nothing
 ) -> Iterator[list["Future[_R]"]]:
-    """The futures of ``work(task)`` for each of ``tasks``, in their order, computed by ``processes`` processes.
+    """The futures of ``work(task)`` for each of ``tasks``, in order, computed by ``processes`` worker processes.
 
-    The processes are spawned and get copies of ``work`` and of ``prepare``, which each of them calls once at its start.
-    They end with the block, however it ends, and with this process. A process in the middle of a task gets a
-    SystemExit there, and is killed if it still runs seconds later.
+    Each worker process is spawned, gets copies of ``work`` and ``prepare``, and calls ``prepare`` once at its start.
+    The workers end when the block ends, normally or by an exception, and when this process ends. If the block raises
+    or this process ends, a SystemExit is raised in each running task, and a worker that still runs seconds later is
+    killed.
 
     Raises VqcodecError if a process has died.
     """
@@ -55,7 +56,7 @@ def at_work(
         yield futures
     except BrokenProcessPool:
         raise VqcodecError(
-            "a worker process ended early, perhaps for want of memory; completed files are kept"
+            "a worker process ended early, perhaps because memory ran out; completed files are kept"
         ) from None
     except BaseException:
         with _interrupts_ignored():
@@ -67,7 +68,7 @@ def at_work(
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only that one gets interrupts or may ignore them
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -78,7 +79,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _end_workers() -> None:
-    """Let the workers clean up and leave; kill those that are still in a computation after ``_GRACE`` seconds."""
+    """Let the workers clean up and end; kill those that still compute after ``_GRACE`` seconds."""
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.terminate()
@@ -96,14 +97,14 @@ _work: Callable[[Any], Any]
 def _start(work: Callable[[Any], Any], prepare: Callable[[], None]) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent deals with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     threading.Thread(target=_follow_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _leave)
     prepare()
 
 
 def _follow_parent() -> None:
-    """End this process after its parent, however that ended: a dead parent sends no signal."""
+    """End this process when its parent has ended, even if the parent was killed and could send no signal."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -113,7 +114,7 @@ def _follow_parent() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Handler of SIGTERM: leave through every ``except`` and ``finally``, so that no half-written file stays behind."""
+    """Handler of SIGTERM: run every ``except`` and ``finally``, so that no half-written file stays behind."""
     raise SystemExit
 
 

@@ -37,12 +37,12 @@ _WORD = 4  # bytes
 
 @dataclass(frozen=True)
 class CodedLevel:
-    """A level's bitstream, and its length in theory.
+    """A level's bitstream and its theoretical length.
 
     Attributes:
         bitstream: the bytes.
-        cross_entropy: Σ −log2(frequency / sum of frequencies) over the level's codes, in bits; a frequency of 0,
-            which costs the coder about 24 bits, counts as ½. NaN where it was not measured.
+        cross_entropy: Σ −log2(frequency / sum of frequencies) over the level's codes, in bits. A frequency of 0,
+            for which the coder spends about 24 bits, counts as ½. NaN if it was not measured.
     """
 
     bitstream: bytes
@@ -99,7 +99,7 @@ def decode(
     states: dict[int, Tensor] = {}  # of the level before, by picture
     for index, (height, width) in enumerate(shapes):
         level = prior.model.levels[index]
-        # An empty bitstream is read as zeros, which stand for code 0 whatever the frequencies (docs/format.md).
+        # An empty bitstream is read as zeros, which decode to code 0 for all frequencies (docs/format.md).
         coded = [i for i, levels in enumerate(bitstreams) if levels[index]]
         before, states = states, {}
         if coded:
@@ -155,7 +155,7 @@ class SymbolWriter:
     def write(self, first: int, last: int, stage: int, frequencies: Frequencies) -> None:
         """Write the codes of a stage at rows ``first..last − 1``, given their frequencies ``[n, G/S, K]``.
 
-        Nothing is written before the last stage of these rows: frequencies must stay unchanged until then.
+        The codes are kept and written at the last stage of these rows. ``frequencies`` must stay unchanged until then.
         """
         count = frequencies.shape[1]
         codes = self._codes[first:last, stage * count : (stage + 1) * count].astype(np.int32)
@@ -204,7 +204,7 @@ class SymbolReader:
         rows = frequencies.reshape(-1, frequencies.shape[2])
         try:
             symbols: NDArray[np.int32] = self._decoder.decode(_MODEL, rows)
-        except AssertionError:  # a point in the sliver that the quantisation leaves over
+        except AssertionError:  # a point in the small interval that the quantisation assigns to no symbol
             raise FormatError(f"{self._name} has a bitstream that stands for no codes") from None
         return symbols.reshape(frequencies.shape[:2])
 

@@ -1,4 +1,4 @@
-"""Rate–distortion curves: BD-rate and BD-metric between two, and whether one rises as it should.
+"""Rate–distortion curves: BD-rate and BD-metric between two curves, and a check that a curve rises.
 
 ::
 
@@ -7,7 +7,7 @@
     points of a codec ───┘  PCHIP over the common range of rate ──▶ mean difference of metric, in its unit
 
 Bjøntegaard, "Calculation of average PSNR differences between RD curves", VCEG-M33, 2001, with piecewise cubic
-Hermite interpolation in place of his cubics, as standardisation has used since.
+Hermite interpolation (PCHIP) instead of the original cubic fit, as in later standardisation.
 """
 
 import itertools
@@ -21,21 +21,21 @@ __all__ = ["MIN_COMMON_SHARE", "MIN_OCTAVES", "MIN_POINTS", "BDResult", "Point",
 
 Point = tuple[float, float]  # bpp, and a metric that is better when larger
 
-# A mean over less than this says more about the interpolation than about the codecs.
-MIN_COMMON_SHARE = 0.5  # of the shorter curve's range
-MIN_OCTAVES = 1.0  # of rate
-MIN_POINTS = 4  # of a curve, as in Bjøntegaard's definition
+# Below these limits, the mean depends more on the interpolation than on the codecs.
+MIN_COMMON_SHARE = 0.5  # the common range of the metric, as a share of the shorter curve's range
+MIN_OCTAVES = 1.0  # the common range of rate
+MIN_POINTS = 4  # points of each curve, as in Bjøntegaard's definition
 
 
 @dataclass(frozen=True)
 class BDResult:
-    """How a codec compares with an anchor, and over what.
+    """How a codec compares with an anchor.
 
     Attributes:
-        rate: mean difference of rate at equal metric in %, negative where fewer bits do; None where there is no figure.
-        metric: mean difference of the metric at equal rate, positive where the codec is better; None likewise.
-        common: lowest and highest metric that both curves reach; None where they do not meet.
-        note: why there is no figure of rate; empty if there is one.
+        rate: mean difference of rate at equal metric in %, negative if the codec needs fewer bits; None if unknown.
+        metric: mean difference of the metric at equal rate, positive if the codec is better; None if unknown.
+        common: lowest and highest value of the metric that both curves reach; None if there is none.
+        note: why ``rate`` is None; empty if it is not.
     """
 
     rate: float | None
@@ -45,7 +45,9 @@ class BDResult:
 
 
 def bd(anchor: Sequence[Point], test: Sequence[Point], *, least: float) -> BDResult:
-    """``test`` relative to ``anchor``, both points at rising quality, if they share ``least`` of the metric or more.
+    """Compare ``test`` with ``anchor``, both with points in order of rising quality.
+
+    There is a BD-rate only if the curves' common range of the metric is at least ``least`` wide.
 
     Raises MissingPackageError without the package ``bjontegaard``.
     """
@@ -67,12 +69,12 @@ def bd(anchor: Sequence[Point], test: Sequence[Point], *, least: float) -> BDRes
     else:
         note = f"the curves have only {length:.2g} of the metric in common"
     if rates is not None and rates[1] - rates[0] >= MIN_OCTAVES:
-        metric = _bjontegaard("bd_psnr", anchor, test)  # its name, whatever the metric
+        metric = _bjontegaard("bd_psnr", anchor, test)  # the function has this name for every metric
     return BDResult(rate, metric, common, note)
 
 
 def steps_that_fall(points: Sequence[Point]) -> list[int]:
-    """Index of every point from which the next one does not have both more bits and more of the metric."""
+    """The index of each point whose successor does not have both a higher rate and a higher metric."""
     return [i for i, (a, b) in enumerate(itertools.pairwise(points)) if not (a[0] < b[0] and a[1] < b[1])]
 
 
@@ -86,7 +88,7 @@ def _bjontegaard(function: str, anchor: Sequence[Point], test: Sequence[Point]) 
         import bjontegaard
     except ImportError:
         raise MissingPackageError('BD-rates need the package bjontegaard: pip install "vqcodec[bench]"') from None
-    # min_overlap=0: the common range has been judged above, where the package would only warn.
+    # min_overlap=0: bd() has checked the common range already; the package would only warn.
     columns = (*zip(*anchor, strict=True), *zip(*test, strict=True))
     difference = getattr(bjontegaard, function)(*columns, "pchip", require_matching_points=False, min_overlap=0)
     return float(difference)

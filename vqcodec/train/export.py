@@ -1,7 +1,7 @@
-"""Phase 4: the fixed-point form, the weights file, and a model card with what was measured.
+"""Phase 4: write the model as two weights files, with the prior in integers, and a model card with measurements.
 
-The card's figures come from real bytes: up to twelve validation images are compressed and decompressed by
-the exported model at a few qualities.
+For the card, the exported model compresses and decompresses up to twelve validation images at a few qualities. Rates
+are those of the compressed bytes.
 """
 
 import contextlib
@@ -30,15 +30,15 @@ from vqcodec.weights import DECODER_SUFFIX, encoder_path, load_weights, save_wei
 __all__ = ["distortion_weights", "export_weights", "fixed_point_cost", "quality_scale"]
 
 QUALITIES = (1, 20, 40, 60, 80, 100)
-SCALE_POINTS = 13  # of the quality scale
-FACTORS = (0.7, 0.85, 1.0, 1.4, 2.0, 2.8)  # of the squared error where codes are chosen
-IMAGES = 12  # of the validation images are measured as whole files
+SCALE_POINTS = 13  # points of the quality scale
+FACTORS = (0.7, 0.85, 1.0, 1.4, 2.0, 2.8)  # candidates for the weight of squared error in the choice of codes
+IMAGES = 12  # number of validation images that are compressed to files
 
 
 def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, name: str) -> Path:
     """Write the model to RUN_DIR as ``<name>.decoder.safetensors``, ``<name>.encoder.safetensors`` and ``<name>.md``.
 
-    The last is the model card. Returns the file of the decoder side.
+    The ``.md`` file is the model card. Returns the path of the decoder side.
     """
     path = run.folder / f"{name}{DECODER_SUFFIX}"
     distortion_weights(run, model)
@@ -56,10 +56,11 @@ def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, na
 
 @torch.no_grad()
 def distortion_weights(run: Run, model: Model) -> tuple[float, ...]:
-    """How much squared error should weigh where each level's codes are chosen; the model's quantisers are set to it.
+    """Find the weight of squared error in each level's choice of codes, and set the model's quantisers to it.
 
-    Codes are chosen by the head's bits and cost the prior's, which are fewer where neighbours tell much. The weights
-    are those of FACTORS with the lowest BD-rate on validation images, one level after the other.
+    The head's bits decide which code is chosen, but a file costs the prior's bits, which are fewer where neighbours
+    predict the code well. For one level after another, this function takes the factor in FACTORS that has the lowest
+    BD-rate on validation images.
     """
     quantizers = model.vqvae.quantizers()
     images = list(itertools.islice(run.validation.centres(), IMAGES))
@@ -77,7 +78,7 @@ def distortion_weights(run: Run, model: Model) -> tuple[float, ...]:
         return decibels / len(images), np.log(np.maximum(rates, 1e-9))
 
     decibels, _ = curve()
-    heights = np.linspace(decibels[0], decibels[-1], 50)[5:-5]  # of PSNR; any weights reach the inner part
+    heights = np.linspace(decibels[0], decibels[-1], 50)[5:-5]  # dB; with every factor, curves reach this part
     for quantizer in quantizers:
         costs: dict[float, float] = {}
         for factor in FACTORS:
@@ -89,7 +90,7 @@ def distortion_weights(run: Run, model: Model) -> tuple[float, ...]:
 
 @torch.no_grad()
 def quality_scale(run: Run, vqvae: VQVAE) -> tuple[float, ...]:
-    """Where along log λ qualities have to lie so that they are evenly spaced in dB on the validation images."""
+    """The points on the log λ axis, 0 to 1, at which qualities are evenly spaced in dB on the validation images."""
     low, high = math.log(vqvae.config.lambda_min), math.log(vqvae.config.lambda_max)
     places = np.linspace(0, 1, SCALE_POINTS)
     decibels = np.zeros(SCALE_POINTS)
@@ -98,7 +99,7 @@ def quality_scale(run: Run, vqvae: VQVAE) -> tuple[float, ...]:
         for x in run.validation.centres():
             x_hat = vqvae.decode(vqvae.encode(x, lmbda), lmbda)
             decibels[i] -= 10 * float((x_hat - x).square().mean().clamp_min(1e-10).log10())
-    # Not even a barely trained model may get a scale that stands still; a diverged one is refused later.
+    # The scale must rise even if the model is barely trained. A model that has diverged is refused later.
     gaps = np.maximum(np.diff(np.nan_to_num(decibels)), 0.01 * (np.ptp(np.nan_to_num(decibels)) + 1e-9))
     heights = np.concatenate([[0.0], gaps.cumsum()])
     wanted = np.linspace(0, heights[-1], SCALE_POINTS)
@@ -106,7 +107,7 @@ def quality_scale(run: Run, vqvae: VQVAE) -> tuple[float, ...]:
 
 
 def fixed_point_cost(model: Model, codec: Codec, images: list[NDArray[np.uint8]], quality: int) -> float:
-    """Bits of the fixed-point prior relative to the float one on the codes of ``images``: 0.01 is 1 % more."""
+    """Relative increase in bits from the float prior to the fixed-point one on the codes of ``images``; 0.01 is 1 %."""
     exact = in_float = 0.0
     lmbda = torch.tensor([codec.model.lmbda(quality)], device=codec.device)
     for pixels in images:
@@ -119,7 +120,7 @@ def fixed_point_cost(model: Model, codec: Codec, images: list[NDArray[np.uint8]]
 
 
 def _curve(codec: Codec, images: list[NDArray[np.uint8]]) -> list[tuple[int, float, float]]:
-    """(quality, mean bpp, mean PSNR) of ``images``, from files."""
+    """(quality, mean bpp, mean PSNR in dB) of ``images``, measured on compressed files."""
     curve: list[tuple[int, float, float]] = []
     for quality in QUALITIES:
         rates: list[float] = []
@@ -156,13 +157,13 @@ def _card(
     lines = [
         f"# Model card: {name}",
         "",
-        f"Written by the training run itself, with vqcodec {__version__}.",
+        f"The training run wrote this card, with vqcodec {__version__}.",
         "",
         f"- Fingerprint: `{codec.fingerprint.hex()}`; decoder side: {path.stat().st_size:,} bytes; encoder side: "
         f"{encoder_path(path).stat().st_size:,} bytes.",
         f"- VQ-VAE: {millions[0]:.2f} M parameters, stored as float16. Prior: {millions[1]:.2f} M, stored as integers.",
         f"- Levels, coarsest first: {levels}.",
-        f"- Weight of squared error where codes are chosen: {factors}.",
+        f"- Weight of squared error in the choice of codes, by level: {factors}.",
         f"- λ of quality 1 … 100: {config.model.lambda_min:g} … {config.model.lambda_max:g}, in even steps of dB on "
         "the validation images.",
         f"- Data: {len(run.photographs.images)} photographs, {pixels:.0f} megapixels, from "
@@ -178,9 +179,9 @@ def _card(
         lines.append(f"| {phase} | {length} | {settings.crop} | {settings.batch} | {last['loss']:.4f} |")
     lines += [
         "",
-        f"At quality {DEFAULT_QUALITY} the fixed-point prior takes {cost:+.3%} bits beyond the float prior.",
+        f"At quality {DEFAULT_QUALITY}, the fixed-point prior instead of the float prior changes the bits by {cost:+.3%}.",
         "",
-        f"Whole files of {images} validation images, mean:",
+        f"Means over the whole files of {images} validation images:",
         "",
         "| quality | bpp | PSNR, dB |",
         "|---:|---:|---:|",
@@ -191,10 +192,10 @@ def _card(
 
 
 def _phases(log: Path) -> dict[str, dict[str, float]]:
-    """The last training entry of every phase in the log."""
+    """The last training entry of each phase in the log."""
     last: dict[str, dict[str, float]] = {}
     for line in log.read_text().splitlines():
-        with contextlib.suppress(ValueError):  # a kill may have cut a line short
+        with contextlib.suppress(ValueError):  # if the process was killed, a line may be incomplete
             entry = json.loads(line)
             if entry.get("loss") is not None:
                 last[entry["phase"]] = entry

@@ -1,4 +1,4 @@
-"""The trained prior as integers: the PixelCNN of :mod:`vqcodec.networks.pixelcnn` in the form that codes files.
+"""Convert a trained :class:`PixelCNN` to the integers with which files are coded.
 
 ::
 
@@ -6,7 +6,7 @@
     bias [out] ─────────· 2^(shift + 6) ────▶ integers                the weights fit and the sums stay below 2^24
     tables ─────────────· 2^6 ──────────────▶ integers of 16 bits
 
-At last the bound is proved by :mod:`vqcodec.exact.integers`, as it is whenever weights are loaded.
+Finally, :mod:`vqcodec.exact.integers` proves that the sums stay below 2^24. It does so again when weights are loaded.
 """
 
 import math
@@ -23,12 +23,12 @@ from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
 
 __all__ = ["fixed_point"]
 
-MAX_SCALE_BITS = 24  # the largest shift, for weights so small that they would fit with a larger one
+MAX_SCALE_BITS = 24  # the largest shift, even if smaller weights would allow a larger one
 
 
 @torch.no_grad()
 def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
-    """The integers of ``prior``, with the names that :class:`FixedPrior` expects.
+    """The integers of ``prior``, under the names that :class:`FixedPrior` expects.
 
     Raises WeightsError if a weight is not finite, or if no shift of at least 1 keeps a layer's sums exact.
     """
@@ -60,7 +60,7 @@ def fixed_point(prior: PixelCNN) -> dict[str, Tensor]:
 def _linear(name: str, matrix: Tensor, bias: Tensor) -> dict[str, Tensor]:
     """The integers of the layer ``name`` with weights ``matrix [in, out]`` and ``bias [out]``.
 
-    A channel's shift is the number of fraction bits that its weights have.
+    The shift of an output channel is the number of fraction bits of its weights.
     """
     if not bool(matrix.isfinite().all() and bias.isfinite().all()):
         raise WeightsError(f"prior layer {name} has weights that are not finite")
