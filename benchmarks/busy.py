@@ -1,4 +1,4 @@
-"""How long vqcodec takes beside busy processes, with all threads and with one.
+"""Time of vqcodec beside busy processes, with all threads and with one.
 
 ::
 
@@ -49,7 +49,7 @@ def measure(weights: Path, threads: int, pixels: NDArray[np.uint8], repeats: int
         pools = {"all": all_threads, "one": one_thread}
         coded = {name: pool.submit(_encode, pixels).result()[1] for name, pool in pools.items()}
         for name, pool in pools.items():
-            pool.submit(_decode, coded[name]).result()  # a first call, which is not counted
+            pool.submit(_decode, coded[name]).result()  # a warm-up, which does not count
         for load, loops in (("idle", 0), ("busy", cores())):
             seconds: dict[str, dict[str, list[float]]] = {d: {name: [] for name in pools} for d in DIRECTIONS}
             with busy_loops(loops):
@@ -63,14 +63,14 @@ def measure(weights: Path, threads: int, pixels: NDArray[np.uint8], repeats: int
 
 @contextlib.contextmanager
 def busy_loops(count: int) -> Iterator[None]:
-    """That many processes which do nothing but use a processor, until the block ends."""
+    """Run ``count`` processes that only use a processor, until the block ends."""
     context = multiprocessing.get_context("spawn")
     loops = [context.Process(target=_loop, daemon=True) for _ in range(count)]
     try:
         for loop in loops:
             loop.start()
         if loops:
-            time.sleep(1)  # they have begun by then
+            time.sleep(1)  # by then they have started
         yield
     finally:
         for loop in loops:

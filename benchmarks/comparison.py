@@ -1,4 +1,4 @@
-"""A picture for people: one photograph at equal size by JPEG and by vqcodec, beside the original.
+"""Show one photograph as the original, by vqcodec, and by JPEG in a file of equal size.
 
 ::
 
@@ -22,7 +22,7 @@ from vqcodec.rd.anchors import ANCHORS, Setting
 
 __all__ = ["main"]
 
-CAPTION = 24  # pixels under each crop
+CAPTION = 24  # height in pixels
 
 
 @click.command()
@@ -48,7 +48,7 @@ def main(image: Path, output: Path, quality: int, crop: tuple[int, int, int, int
 
 
 def _jpeg(pixels: NDArray[np.uint8], at_least: int) -> bytes:
-    """The smallest JPEG of at least ``at_least`` bytes, or the largest there is."""
+    """The smallest JPEG of at least ``at_least`` bytes, or the largest JPEG if all are smaller."""
     jpeg = ANCHORS["jpeg"]
     options = jpeg.settings[0].options
     files = [jpeg.compress(pixels, Setting({**options, "quality": quality})) for quality in range(1, 96)]

@@ -1,4 +1,4 @@
-"""What each context of the prior is worth: bits on held-out images of priors trained without it for as long.
+"""The value of each context of the prior: bits on held-out images of priors trained without it in equal time.
 
 ::
 
@@ -8,7 +8,7 @@
     middle of each validation image ── codes ───────────────────────────┴─▶ bpp at four qualities, each level
 
 Every variant starts from the same random numbers and sees the same codes in the same order. The VQ-VAE and its
-codes are those of the weights; only how they are predicted differs.
+codes come from the weights; variants differ only in how they predict the codes.
 """
 
 import random
@@ -40,13 +40,13 @@ from vqcodec.weights import find_weights
 
 __all__ = ["VARIANTS", "Supply", "Variant", "built", "main", "markdown", "measure", "static_bits", "train"]
 
-CROP = CENTRE = 256  # pixels a side of what is trained on, and of what is measured of each validation image
+CROP = CENTRE = 256  # pixels a side of training crops and of validation crops
 PHASE = PhaseConfig(batch=8, crop=CROP, muon_lr=0.01, adam_lr=0.002)
-COUNTED = 50  # batches that static frequencies are counted over
+COUNTED = 50  # batches for counting static frequencies
 
 
 def _zero_output(module: nn.Module, method: str) -> None:
-    """Let a method of ``module`` return zeros; a bound method, so that a copy of the module has its own."""
+    """Make a method of ``module`` return zeros. It is a bound method, so a copy of the module gets its own."""
     whole = getattr(type(module), method)
 
     def nothing(self: nn.Module, x: Tensor) -> Tensor:
@@ -56,26 +56,26 @@ def _zero_output(module: nn.Module, method: str) -> None:
 
 
 def without_coarser_level(prior: PixelCNN) -> None:
-    """Levels know the codes of no other level."""
+    """Hide the codes of the other levels from each level."""
     for level in list(prior.levels)[1:]:
         _zero_output(level, "condition")
 
 
 def without_neighbours(prior: PixelCNN) -> None:
-    """Levels know none of their own codes at other positions."""
+    """Hide the codes at other positions of the same level."""
     for level in prior.levels:
         assert isinstance(level, LevelPrior)
         _zero_output(level.first, "forward")
 
 
 def without_quality(prior: PixelCNN) -> None:
-    """The prior does not know at what λ the image was coded."""
+    """Hide λ from the prior."""
     _zero_output(prior.embedding, "forward")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A prior; ``change`` alters what no configuration can state."""
+    """A prior; ``change`` makes changes that a configuration cannot express."""
 
     name: str
     prior: PriorConfig = field(default_factory=PriorConfig)
@@ -109,7 +109,7 @@ class Supply:
 
     @torch.no_grad()
     def batch(self, number: int) -> tuple[list[Tensor], Tensor]:
-        """Codes ``[B, G_l, H_l, W_l]`` of batch ``number``, and λ ``[B]``; the batches before are made first."""
+        """Codes ``[B, G_l, H_l, W_l]`` of batch ``number``, and λ ``[B]``; earlier batches are made first."""
         while len(self._made) <= number:
             torch.manual_seed(len(self._made))
             x = self.photographs.crops(PHASE.batch, CROP, self._rng).contiguous(memory_format=torch.channels_last)
@@ -157,7 +157,7 @@ def built(variant: Variant, model: ModelConfig) -> PixelCNN:
 
 
 def train(variant: Variant, supply: Supply, seconds: float) -> tuple[PixelCNN, int]:
-    """The averaged prior after ``seconds`` of processor time, and how many steps they were."""
+    """The averaged prior after ``seconds`` of processor time, and the number of steps."""
     torch.manual_seed(0)
     model = supply.vqvae.config
     prior = built(variant, model)
@@ -193,7 +193,7 @@ def measure(prior: PixelCNN, supply: Supply, validation: Photographs) -> dict[st
 
 
 def static_bits(supply: Supply, validation: Photographs) -> dict[str, dict[str, list[float]]]:
-    """bpp of each level by log2 K, and by how often each codeword occurs at that quality in these very images."""
+    """bpp of each level at log2 K bits per code, and with the codewords' frequencies at that quality in the images."""
     levels = supply.vqvae.config.levels
     uniform = [level.groups * torch.tensor(level.codebook_size).log2().item() / level.stride**2 for level in levels]
     static: dict[str, list[float]] = {}
@@ -212,7 +212,7 @@ def static_bits(supply: Supply, validation: Photographs) -> dict[str, dict[str, 
 
 
 def markdown(results: list[dict[str, Any]]) -> str:
-    """A table: bpp at each quality, against the prior with all contexts."""
+    """A table: bpp at each quality, relative to the prior with all contexts."""
     base = next(result for result in results if result["name"] == VARIANTS[0].name)
     lines = [
         "| prior | steps | bpp at quality " + " | ".join(map(str, EVALUATED_QUALITIES)) + " |",

@@ -1,11 +1,11 @@
-"""Ways to damage or forge a ``.vq`` file, and what the codec may make of them.
+"""Damaged and forged ``.vq`` files, and a check of how the codec handles them.
 
 ::
 
     a good file ──▶ truncations, flips, mutations, … ──examine──▶ Outcome: same, decoded, salvaged or refused
                                                           └─ anything else raises
 
-Damage in transit leaves wrong checksums behind; a forger's ``reseal`` makes them right again.
+A file damaged in transit has wrong checksums. A forger corrects them with ``reseal``.
 """
 
 import itertools
@@ -30,11 +30,11 @@ LONGEST_LINE = 300  # characters of an error message
 
 @dataclass(frozen=True)
 class Good:
-    """A file that nothing is wrong with.
+    """An undamaged file.
 
     Attributes:
         data: its bytes.
-        previews: the pixels of its first level, its first two, …, all.
+        previews: its pixels decoded from the first level, from the first two levels, …, from all levels.
     """
 
     data: bytes
@@ -42,19 +42,19 @@ class Good:
 
     @classmethod
     def of(cls, codec: Codec, data: bytes) -> "Good":
-        """The file ``data`` as ``codec`` decodes it."""
+        """The file ``data``, with the pixels that ``codec`` decodes from it."""
         count = len(codec.model.levels)
         return cls(data, [codec.decompress(data, levels=levels) for levels in range(1, count + 1)])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file.
+    """How the codec handled a file.
 
     Attributes:
-        kind: ``same`` picture as the good file's; ``decoded`` to another one, as a forgery with the right checksums may
-            be; ``salvaged``, exactly as far as the levels before the damage go; ``refused`` with one clear line.
-        message: that line, empty if there was nothing to complain of.
+        kind: ``same``: the pixels of the undamaged file; ``decoded``: other pixels, which only a forgery with correct
+            checksums may give; ``salvaged``: the pixels of the levels before the damage; ``refused``: no pixels.
+        message: the codec's error of one line; empty if it reported none.
     """
 
     kind: Kind
@@ -62,18 +62,18 @@ class Outcome:
 
 
 def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: int | None = None) -> Outcome:
-    """Decode and salvage ``data``; with ``good``, compare with what ``data`` was before it was damaged.
+    """Decode and salvage ``data``; compare the pixels with those of the undamaged file ``good`` if it is given.
 
-    Raises AssertionError if the codec breaks a promise, and whatever it raises that is not an error of its own.
+    Raises AssertionError if the codec breaks a promise. Exceptions that the codec does not document pass through.
     """
     try:
         contents = parse(data, max_pixels=max_pixels)
-        assert pack(contents) == data, "the container has two forms"
+        assert pack(contents) == data, "packing the parsed container gives other bytes"
         pixels = codec.decompress(data, max_pixels=max_pixels)
     except (FormatError, LimitError, UnknownModelError) as error:
         refusal = _clear(str(error))
     else:
-        assert pixels.shape == (contents.height, contents.width, 1 if contents.grey else 3), "the size is another"
+        assert pixels.shape == (contents.height, contents.width, 1 if contents.grey else 3), "the size is wrong"
         same = good is not None and np.array_equal(pixels, good.previews[-1])
         return Outcome("same" if same else "decoded")
     try:
@@ -81,23 +81,23 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
         pixels, damage = codec.salvage(data, max_pixels=max_pixels)
     except (FormatError, LimitError, UnknownModelError) as error:
         return Outcome("refused", _clear(str(error)))
-    assert damage == refusal, "salvaging names another damage"
+    assert damage == refusal, "salvage and decompress report different damage"
     assert pixels.shape == (left.height, left.width, 1 if left.grey else 3)
     if good is not None:
         preview = good.previews[len(left.levels) - 1]
-        assert np.array_equal(pixels, preview), "what was salvaged is not what the levels before the damage say"
+        assert np.array_equal(pixels, preview), "the salvaged pixels are not those of the levels before the damage"
     return Outcome("salvaged", refusal)
 
 
 def _clear(line: str) -> str:
-    assert line, "an error says nothing"
-    assert line.isprintable(), f"not one printable line: {line!r}"
-    assert len(line) <= LONGEST_LINE, f"too long a line: {line!r}"
+    assert line, "the error message is empty"
+    assert line.isprintable(), f"the error message is not one printable line: {line!r}"
+    assert len(line) <= LONGEST_LINE, f"the error message is too long: {line!r}"
     return line
 
 
 def reseal(data: bytes) -> bytes:
-    """``data`` with the right CRC-32 wherever its header puts one; unchanged where there is no making sense of it."""
+    """``data`` with correct CRC-32s in all places that its header implies, as far as it can be parsed."""
     sealed = bytearray(data)
 
     def seal(start: int, end: int) -> None:
@@ -129,7 +129,7 @@ def reseal(data: bytes) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number at ``at``, and where it ends; raises IndexError where the data do."""
+    """The number at ``at`` and the index after it; raises IndexError if the data end within the number."""
     value = 0
     for shift in itertools.count(0, 7):
         byte = data[at]
@@ -141,12 +141,12 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def truncations(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """Cut off at every byte."""
+    """The data cut off at every byte."""
     return (data[:end] for end in range(len(data)))
 
 
 def bit_flips(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """Every single bit turned."""
+    """The data with each single bit flipped."""
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -154,7 +154,7 @@ def bit_flips(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
 
 
 def mutations(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """``count`` times one to eight random edits: bytes set, put in, left out, moved or doubled."""
+    """``count`` copies, each with one to eight random edits: bytes changed, inserted, removed, moved or repeated."""
     for _ in range(count):
         mutated = bytearray(data)
         for _ in range(rng.randint(1, 8)):
@@ -181,12 +181,12 @@ def _edit(data: bytearray, rng: random.Random) -> None:
 
 
 def forged_mutations(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """The same with the checksums made right again."""
+    """The same as :func:`mutations`, with corrected checksums."""
     return map(reseal, mutations(data, count, rng))
 
 
 def swapped_levels(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """Levels in every other order, left out or repeated, checksums right; with the old header and with a new one."""
+    """Levels in all other orders, left out or repeated, with correct checksums; the old header and a new one."""
     contents = parse(data)
     for length in range(1, len(contents.levels) + 2):
         for levels in itertools.product(contents.levels, repeat=length):
@@ -196,7 +196,7 @@ def swapped_levels(data: bytes, count: int, rng: random.Random) -> Iterator[byte
 
 
 def repeated_chunks(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """A chunk once, twice, often, more often than is allowed; announced, announced as one, or not announced."""
+    """A chunk once, twice, and up to more often than allowed; the header declares all of them, one, or none."""
     contents = parse(data)
     chunk = _sealed(b"note" + bytes([28]) + b"a chunk that no reader knows")
     for times in (1, 2, 3, MAX_CHUNKS - 1, MAX_CHUNKS, MAX_CHUNKS + 1, 100 * MAX_CHUNKS):
@@ -205,7 +205,7 @@ def repeated_chunks(data: bytes, count: int, rng: random.Random) -> Iterator[byt
 
 
 def huge_sizes(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """Widths, heights and lengths around every power of two, up to the most that a number can say, checksums right."""
+    """Widths, heights and lengths around every power of two, up to the largest varint, with correct checksums."""
     contents = parse(data)
     lengths = [len(level) for level in contents.levels]
     powers = [1 << power for power in range(32)]
@@ -223,7 +223,7 @@ def huge_sizes(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
 
 
 def bombs(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
-    """Files with nothing in them that ask for as much as they can, or more; what is small enough is decoded."""
+    """Files with empty levels and sizes up to the limits and above; a file with a small enough size decodes."""
     contents = parse(data)
     empty = (b"",) * len(contents.levels)
     sides = [1 << power for power in range(16)]
@@ -240,7 +240,7 @@ def _header(
     lengths: list[int] | None = None,
     chunks: int = 0,
 ) -> bytes:
-    """The header of ``contents``, true or not; ``pack`` would refuse to lie."""
+    """A header for ``contents`` that may declare false values, which ``pack`` would refuse."""
     layout = len(contents.levels) | 0x10 * contents.grey | 0x20 * bool(chunks)
     own = [len(level) for level in contents.levels] if lengths is None else lengths
     numbers = [contents.width if width is None else width, contents.height if height is None else height, *own]
@@ -262,7 +262,7 @@ def _number(value: int) -> bytes:
 
 
 Damage = Callable[[bytes, int, random.Random], Iterator[bytes]]
-"""``damage(data, count, rng)``: damaged copies of ``data``, ``count`` of them where chance decides."""
+"""``damage(data, count, rng)``: damaged copies of ``data``; ``count`` of them if the damage is random."""
 
 
 @dataclass(frozen=True)
@@ -270,10 +270,10 @@ class Class:
     """A class of damage.
 
     Attributes:
-        name: in the table.
-        damage: makes it.
-        forged: it may say other things than the good file did, with the right checksums.
-        files: that are damaged in this way; None for all.
+        name: its name in tables.
+        damage: the function that damages a file.
+        forged: whether files have correct checksums and other content, so that they may decode to other pixels.
+        files: number of files to damage in this way; None for all.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""Another process: it knows a model and files, and never saw what was compressed.
+"""Run functions in a fresh process, which gets the model and files but no memory of the compressing process.
 
 ::
 
-    this process ──path.vq──▶ fresh process: model, threads and environment of its own ──▶ what it saw
+    this process ──path.vq──▶ fresh process: model, threads and environment of its own ──▶ results
 """
 
 import concurrent.futures
@@ -40,7 +40,7 @@ def fresh_process(
 ) -> Iterator[concurrent.futures.Executor]:
     """One new Python process in which :func:`start` has run, with ``environment`` added to its variables.
 
-    It shares no memory with this one, so nothing but files can carry what it decodes.
+    It shares no memory with this process, so it can decode only from files.
     """
     before = dict(os.environ)
     os.environ.update(environment or {})

@@ -1,4 +1,4 @@
-"""Whether files mean the same codes everywhere: decoded and coded again in other processes, computing in other ways.
+"""Check that files decode to the same codes on other devices, numbers of threads and instruction sets, and encode back.
 
 ::
 
@@ -34,14 +34,14 @@ __all__ = ["CUDA", "OTHERS", "REFERENCE", "Seen", "Way", "compare", "digest", "m
 
 @dataclass(frozen=True)
 class Way:
-    """A way to compute that must not change a code.
+    """A way to compute, which must not change a code.
 
     Attributes:
-        name: as in the table.
-        device: of the whole codec.
-        threads: that torch uses.
-        environment: variables of the process.
-        batch: rows that the prior's encoder computes in one go; 0 leaves its own choice.
+        name: its name in tables.
+        device: device of the whole codec.
+        threads: number of torch's threads.
+        environment: environment variables of the process.
+        batch: rows that the prior computes together in an encode; 0 for its default.
     """
 
     name: str
@@ -56,7 +56,7 @@ CUDA = Way("CUDA", device="cuda")
 OTHERS = (
     REFERENCE,
     Way("CPU, 2 threads", threads=2),
-    # The second variable does to MKL's matrix products what the first does to torch's own kernels.
+    # The second variable limits MKL's matrix products as the first limits torch's own kernels.
     Way("CPU, no vector units", environment={"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}),
     Way("CPU, batches of 97", batch=97),
 )
@@ -64,11 +64,11 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class Seen:
-    """What a process got from a file.
+    """What a process decoded from a file.
 
     Attributes:
-        codes: digest of its code grids.
-        same_bytes: the codes, coded again, give the file's bitstreams.
+        codes: digest of the code grids.
+        same_bytes: whether encoding the codes again gives the file's bitstreams.
         pixels: ``[H, W, 3 or 1]``.
     """
 
@@ -93,7 +93,7 @@ def make(image: Path, quality: int, file: Path) -> Seen:
 
 
 def see(file: Path, batch: int = 0) -> Seen:
-    """Decode ``file`` and code its codes again, in such a process."""
+    """Decode ``file`` and encode its codes again in a process of :func:`benchmarks.decoder.fresh_process`."""
     codec, data = loaded(), file.read_bytes()
     codec.prior.chunk = batch or codec.prior.chunk
     contents, codes = codec.read(data)
@@ -103,7 +103,7 @@ def see(file: Path, batch: int = 0) -> Seen:
 
 
 def capability() -> str:
-    """The vector instructions that torch uses in such a process."""
+    """The vector instructions that torch uses in a process of :func:`benchmarks.decoder.fresh_process`."""
     return torch.backends.cpu.get_cpu_capability()
 
 
@@ -150,7 +150,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def _make(
     maker: Way, images: Sequence[Path], qualities: Sequence[int], folder: Path, weights: Path
 ) -> dict[Path, Seen]:
-    """The files that ``maker`` makes of ``images``, and what it sees in them itself."""
+    """The files that ``maker`` makes of ``images``, and what it decodes from them itself."""
     files: dict[Path, Seen] = {}
     with fresh_process(weights, maker.device, maker.threads, maker.environment) as process:
         for index, image in enumerate(images):
@@ -186,7 +186,7 @@ def main(images: tuple[Path, ...], output: Path, qualities: list[int], weights: 
     if not cuda:
         click.echo("CUDA was not compared: torch finds no such device here.", err=True)
     if not passed:
-        raise click.ClickException("not all files mean the same everywhere")
+        raise click.ClickException("a file did not decode to the same codes everywhere")
 
 
 if __name__ == "__main__":

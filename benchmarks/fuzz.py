@@ -2,12 +2,12 @@
 
 ::
 
-    corpus ──▶ mutate: bytes anyhow │ then checksums made right │ one level's bitstream only ──▶ examine
+    corpus ──▶ mutate: any bytes │ the same, checksums corrected │ one level's bitstream ────────▶ examine
       ▲                                                                                            │
       └───────────────────── kept if it reaches new code ◀─────────────────────────────────────────┘
 
-Needs ``pip install atheris``. A crash, a hang or too much memory ends the run with the input in a file; the result
-that is stored says how many inputs were tried and how much code they reached.
+Needs ``pip install atheris``. If an input causes a crash, a hang or too much memory, the run stores it in a file and
+ends. The stored result gives the number of inputs and how much code they reached.
 """
 
 import io
@@ -31,11 +31,11 @@ from vqcodec.weights import find_weights
 
 __all__ = ["main"]
 
-MAX_PIXELS = 2**13  # of inputs that are decoded: the fuzzer needs many of them
-MAX_BYTES = 2048  # of inputs
-HANG = 10  # seconds of processor time
-STARVED = 120  # seconds, whatever else the machine does
-MEMORY = 2048  # MiB, torch and the model included
+MAX_PIXELS = 2**13  # limit of decoded inputs; small images are fast, and the fuzzer needs many inputs
+MAX_BYTES = 2048  # length of an input
+HANG = 10  # seconds of processor time for one input
+STARVED = 120  # seconds of wall time for one input, for busy machines
+MEMORY = 2048  # MiB, including torch and the model
 
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
@@ -45,9 +45,9 @@ MEMORY = 2048  # MiB, torch and the model included
 @click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True)
 @options.weights
 def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | None) -> None:
-    """Fuzz from the files in the archive CORPUS, and add to it what reaches new code.
+    """Fuzz with the files in the archive CORPUS, and add inputs that reach new code to it.
 
-    The run is added to those that the output file has already.
+    The result is appended to the runs in the output file.
     """
     weights = weights or find_weights()
     with tempfile.TemporaryDirectory() as folder:
@@ -83,16 +83,16 @@ def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | 
 
 
 def _fuzzer(weights: Path, arguments: list[str]) -> str:
-    """Run libFuzzer in a process that imports vqcodec afresh, to watch which of its code runs; returns its log."""
+    """Run libFuzzer in a new process, which instruments vqcodec when it imports it; returns the log."""
     command = [sys.executable, "-m", "benchmarks.fuzz_target", str(MAX_PIXELS), str(HANG), str(weights), *arguments]
     run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if run.returncode:
-        raise click.ClickException(f"the fuzzer found something:\n{run.stdout[-3000:]}")
+        raise click.ClickException(f"the fuzzer found a failing input:\n{run.stdout[-3000:]}")
     return run.stdout
 
 
 def _statistics(log: str) -> dict[str, Any]:
-    """What libFuzzer says in the end: inputs tried, features and edges of the code reached, memory in MiB."""
+    """The last figures in libFuzzer's log: inputs, features and edges of the code that they reached, memory in MiB."""
     reached = re.findall(r"#\d+\s.*cov: (\d+) ft: (\d+)", log)[-1]
     inputs, slowest, memory = (
         int(re.findall(rf"stat::{name}:\s+(\d+)", log)[-1])

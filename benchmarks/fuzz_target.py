@@ -1,10 +1,10 @@
-"""What :mod:`benchmarks.fuzz` runs: libFuzzer's loop around one codec, watching which code each input reaches.
+"""The program that :mod:`benchmarks.fuzz` runs: libFuzzer's loop, which records the code that inputs reach.
 
 ::
 
     python -m benchmarks.fuzz_target MAX_PIXELS SECONDS WEIGHTS [libFuzzer's options] CORPUS...
 
-Nothing of vqcodec may be imported before atheris can put its counters into it.
+vqcodec must be imported inside atheris's import hook, which adds the counters.
 """
 
 import random
@@ -27,12 +27,12 @@ def _main(max_pixels: int, seconds: float, weights: Path, arguments: list[str]) 
     codec = Codec.load(weights, device="cpu")
 
     def one(data: bytes) -> None:
-        start = time.process_time()  # which stands still while other programs have the processor
+        start = time.process_time()  # does not count the time of other programs
         examine(codec, data, max_pixels=max_pixels)
-        assert time.process_time() - start < seconds, "it hangs"
+        assert time.process_time() - start < seconds, "the input took too long"
 
     def mutate(data: bytes, largest: int, seed: int) -> bytes:
-        """One of: bytes anyhow; the same with right checksums; only the bitstream of a level, and all else right."""
+        """Mutate any bytes, mutate and correct the checksums, or mutate the bitstream of one level in a valid file."""
         rng = random.Random(seed)
         way = rng.randrange(4)
         if way > 1:

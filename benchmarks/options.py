@@ -16,7 +16,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def make_folder(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
-    """Callback: makes the folder of an output file, before hours of work and not after them."""
+    """Callback: create the folder of an output file, so that errors appear before hours of work."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,10 +1,10 @@
-"""What becomes of damaged and forged ``.vq`` files, at what cost at most; and memory against its estimate.
+"""How the codec handles damaged and forged ``.vq`` files, at what cost, and its peak memory relative to its estimate.
 
 ::
 
     images ──crop, compress──▶ good files ──a class of damage──▶ many bad ones ──examine──▶ counts
                                                   └─ a fresh process for each class: its peak memory
-    first image ──repeated to so many pixels──▶ fresh processes: compress, decompress ──▶ their peaks, Codec.memory
+    first image ──tiled to the given sizes─────▶ fresh processes: compress, decompress ──▶ their peaks, Codec.memory
 """
 
 import random
@@ -30,11 +30,11 @@ from vqcodec.weights import find_weights
 
 __all__ = ["damage_table", "main", "measure", "memory_table"]
 
-# Height, width and quality of the small file that is made of the middle of each image.
+# Height, width and quality of the small file made from the centre of each image.
 PIECES = ((32, 48, 75), (40, 24, 95), (64, 64, 20))
-SLOW = 10  # seconds; a small file that takes longer hangs
-SIZES = "16x16,768x512,1536x1024,3072x2048,4000x3000"  # of pictures for which memory is measured
-QUALITY = 75  # of these pictures
+SLOW = 10  # seconds; if a small file takes longer, the run fails
+SIZES = "16x16,768x512,1536x1024,3072x2048,4000x3000"  # sizes of the images for which memory is measured
+QUALITY = 75  # quality of these images
 
 
 def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[s
         for data in own.damage(good.data, count // len(goods), rng):
             if data == good.data:
                 continue
-            start = time.process_time()  # other programs may want the processor too
+            start = time.process_time()  # does not count the time of other programs
             outcome = examine(codec, data, None if own.forged else good)
             slowest = max(slowest, time.process_time() - start)
             kinds[outcome.kind] += 1
@@ -61,7 +61,7 @@ def measure(index: int, files: Sequence[bytes], count: int, seed: int) -> dict[s
 
 
 def memory(codec: Codec, image: Path, settings: Settings, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    """Peak bytes of processes beyond the loaded model, and the codec's estimate, for each width and height."""
+    """Peak bytes of a process beyond the loaded model, and the codec's estimate, for each width and height."""
     pixels, _ = read_image(image)
     rows: list[dict[str, Any]] = []
     for width, height in sizes:
@@ -100,7 +100,7 @@ def memory_table(rows: Sequence[dict[str, Any]]) -> str:
 @click.argument("images", nargs=-1, required=True, type=options.STORED)
 @options.output
 @click.option("--mutations", "count", type=click.IntRange(min=1), default=10_000, show_default=True)
-@click.option("--sizes", callback=options.sizes, default=SIZES, show_default=True, help="For memory.")
+@click.option("--sizes", callback=options.sizes, default=SIZES, show_default=True, help="Sizes for memory.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @options.weights
@@ -113,7 +113,7 @@ def main(
     threads: int,
     weights: Path | None,
 ) -> None:
-    """Damage a small file of the middle of each of IMAGES."""
+    """Damage a small file made from the centre of each of IMAGES."""
     try:
         weights = weights or find_weights()
         codec = Codec.load(weights, device="cpu")
@@ -135,7 +135,7 @@ def main(
     if slow:
         raise click.ClickException(f"a small file took {SLOW} seconds or more")
     if beyond:
-        raise click.ClickException("a process took more memory than was estimated")
+        raise click.ClickException("a process took more memory than estimated")
 
 
 def _small_file(codec: Codec, path: Path, height: int, width: int, quality: int) -> bytes:

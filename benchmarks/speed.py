@@ -1,4 +1,4 @@
-"""How long vqcodec and other codecs take for one image, how much memory and arithmetic, and what takes the time.
+"""Time, memory and arithmetic of vqcodec and other codecs for one image, and the parts that take the time.
 
 ::
 
@@ -9,7 +9,7 @@
             ├─ cut or mirrored to more sizes ──▶ time against pixels, its slope, a picture; what takes the time
             └─ 64 × 48 pixels of it ──▶ whole processes, against `import torch`
 
-Each part is stored as soon as it is done. Models are loaded and have run before a call is timed; wall-clock time.
+Each part is stored as soon as it is done. Times are wall-clock times, measured after models are loaded and warm.
 """
 
 import math
@@ -45,7 +45,7 @@ from vqcodec.weights import find_weights
 __all__ = ["alternate", "main", "sized", "slope"]
 
 COUNTED = 256  # pixels a side of the square for which multiply–adds are counted; no codec pads it
-TINY = (48, 64)  # height and width of the image that start-up is measured with
+TINY = (48, 64)  # height and width of the image for measuring start-up
 
 Pixels = NDArray[np.uint8]
 Key = TypeVar("Key", bound=Hashable)
@@ -54,13 +54,13 @@ Key = TypeVar("Key", bound=Hashable)
 def alternate(calls: Mapping[Key, Callable[[], object]], repeats: int, budget: float) -> dict[Key, dict[str, Any]]:
     """Wall-clock and processor seconds of each call, which runs up to ``repeats`` times, in turn with the others.
 
-    Processor seconds are those of all threads and child processes. The first run of a call is not counted, unless it
-    alone takes ``budget`` seconds: then it is the only one, and ``warm`` is false. No call is repeated once all of its
-    runs together have taken ``budget`` seconds.
+    Processor seconds include all threads and child processes. The first run of a call is a warm-up and does not count.
+    If it takes ``budget`` seconds or more, it is the only run, counts, and ``warm`` is false. A call is not repeated
+    when its runs have taken ``budget`` seconds in total.
     """
     first = {key: _measure(call) for key, call in calls.items()}
     taken = {key: [both] if both[0] >= budget else [] for key, both in first.items()}
-    # In turn, so that other work on the machine slows all calls alike.
+    # The calls take turns, so that other work on the machine slows all of them equally.
     for _ in range(repeats):
         for key, call in calls.items():
             if first[key][0] + sum(wall for wall, _ in taken[key]) < budget:
@@ -74,7 +74,7 @@ def alternate(calls: Mapping[Key, Callable[[], object]], repeats: int, budget: f
 
 
 def sized(pixels: Pixels, height: int, width: int) -> Pixels:
-    """``height`` × ``width`` pixels of an image: its middle, continued by its mirror images where it is smaller."""
+    """``height`` × ``width`` pixels of an image: its centre, extended by reflection if the image is smaller."""
     top, left = max(0, pixels.shape[0] - height) // 2, max(0, pixels.shape[1] - width) // 2
     pixels = pixels[top : top + height, left : left + width]
     more = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
@@ -82,7 +82,7 @@ def sized(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def slope(pixels: Sequence[float], seconds: Sequence[float]) -> float:
-    """The exponent e of the fit seconds ∝ pixels^e, by least squares of logarithms."""
+    """The exponent e in seconds ∝ pixels^e, fitted by least squares of logarithms."""
     return statistics.linear_regression([math.log(n) for n in pixels], [math.log(s) for s in seconds]).slope
 
 
@@ -146,7 +146,7 @@ def time_codecs(coders: Mapping[str, Coder], pixels: Pixels, repeats: int, budge
 
 
 def count_macs(coders: Mapping[str, Coder], pixels: Pixels) -> dict[str, Any]:
-    """Multiply–adds a pixel of the networks of learned codecs."""
+    """Multiply–adds per pixel of the networks of learned codecs."""
     square = sized(pixels, COUNTED, COUNTED)
     counts = {name: coder.macs(square) for name, coder in coders.items()}
     return {
@@ -166,7 +166,7 @@ def measure_memory(names: Sequence[str], settings: Settings, pixels: Pixels) -> 
 def sweep(
     ours: Coder, settings: Settings, pixels: Pixels, megapixels: Sequence[float], repeats: int, budget: float
 ) -> dict[str, Any]:
-    """Time of vqcodec against pixels, in the proportions of the image, and peak memory at the largest size."""
+    """Times of vqcodec at several sizes with the image's aspect ratio, and peak memory at the largest size."""
     aspect = pixels.shape[1] / pixels.shape[0]
     subjects: dict[float, Subject] = {}
     for size in megapixels:
@@ -189,8 +189,8 @@ def sweep(
 
 
 def start_up(settings: Settings, pixels: Pixels, repeats: int, budget: float) -> dict[str, Any]:
-    """Seconds of whole processes that code a tiny image, and of one that only imports torch."""
-    # As for a user, modules are compiled once and kept, even if this process does not keep them.
+    """Seconds of processes that encode or decode a tiny image, and of one that only imports torch."""
+    # Keep compiled modules, as for a user, even if this process does not.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
     def process(*arguments: object) -> Callable[[], object]:
@@ -235,7 +235,7 @@ def _processor() -> float:
 
 
 def _names(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
-    """Callback: the named codecs, in the order of AGAINST."""
+    """Callback: the named codecs in the order of AGAINST."""
     names = {name.strip() for name in text.split(",") if name.strip()}
     if unknown := names - set(AGAINST):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: expected some of {', '.join(AGAINST)}")
@@ -243,7 +243,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> lis
 
 
 def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
-    """Callback: none, or two or more different sizes, rising."""
+    """Callback: no sizes, or two or more different ones, in rising order."""
     try:
         sizes = sorted({float(part) for part in text.split(",") if part.strip()})
     except ValueError:
@@ -268,7 +268,7 @@ def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="No call is repeated when it has taken as long in all.",
+    help="Seconds in total after which a call is not repeated.",
 )
 @click.option(
     "--against",
@@ -285,7 +285,7 @@ def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -
     default="0.1,0.4,1.5,6,12",
     show_default=True,
     metavar="NUMBERS",
-    help="Sizes of the sweep; '' for none.",
+    help="Sizes of the sweep in Mpixel; '' for none.",
 )
 @click.option(
     "--profile",
@@ -293,7 +293,7 @@ def _megapixels(context: click.Context, parameter: click.Parameter, text: str) -
     default="768x512,1920x1080,4000x3000",
     show_default=True,
     metavar="SIZES",
-    help="What takes the time is told at these, on a CPU; '' for none.",
+    help="Sizes to profile on a CPU; '' for none.",
 )
 @options.weights
 @options.device

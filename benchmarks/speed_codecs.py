@@ -6,8 +6,8 @@
                                          ├─ decode:  pixels ◀── coded ◀┘
                                          └─ macs:    pixels ──▶ multiply–adds of encoder, prior and decoder
 
-torch is imported by the codecs that need it and not by this module, so that a process which runs another codec does not
-hold it.
+torch is imported by the codecs that need it and not by this module, so that a process that runs another codec does not
+load it.
 """
 
 import warnings
@@ -27,9 +27,9 @@ __all__ = ["AGAINST", "COMPRESSAI", "PILLOW", "Coder", "Settings", "VqcodecCoder
 COMPRESSAI = ("bmshj2018-hyperprior", "mbt2018-mean", "mbt2018", "cheng2020-anchor")
 PILLOW = ("avif", "webp")
 AGAINST = (*COMPRESSAI, *PILLOW)
-"""What vqcodec can be measured against."""
+"""The codecs with which vqcodec can be compared."""
 
-_STRIDE = 64  # CompressAI's models want sides that are multiples of this
+_STRIDE = 64  # CompressAI's models need sides that are multiples of this
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Settings:
     Attributes:
         weights, device: of vqcodec; CompressAI's models get the same device.
         quality: of vqcodec, 1..100.
-        compressai_quality: 1..6, which decides how wide CompressAI's models are.
-        threads: for every codec that can use more than one.
+        compressai_quality: 1..6, which determines the width of CompressAI's models.
+        threads: number of threads of each codec that can use more than one.
     """
 
     weights: Path
@@ -51,12 +51,12 @@ class Settings:
 
 
 class Coder(ABC):
-    """A codec, loaded.
+    """A loaded codec.
 
     Attributes:
-        label: as in tables.
+        label: its name in tables.
         about: its settings, in a few words.
-        untrained: its weights are random numbers, so that only its time and memory mean something.
+        untrained: whether its weights are random; then its rate means nothing, but its time and memory do.
     """
 
     label: str
@@ -65,11 +65,11 @@ class Coder(ABC):
 
     @abstractmethod
     def encode(self, pixels: NDArray[np.uint8]) -> Any:
-        """What :meth:`decode` needs, picklable: the ``bytes`` of a file, where the codec has a file format."""
+        """The picklable input of :meth:`decode`: the ``bytes`` of a file, if the codec has a file format."""
 
     @abstractmethod
     def decode(self, coded: Any) -> NDArray[np.uint8]:
-        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` where the codec knows grey images."""
+        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for a grey image if the codec supports these."""
 
     def macs(self, pixels: NDArray[np.uint8]) -> dict[str, int] | None:
         """Multiply–adds by part: ``encoder``, ``prior`` and ``decoder``; None for a codec without networks."""
@@ -77,7 +77,7 @@ class Coder(ABC):
 
 
 class VqcodecCoder(Coder):
-    """vqcodec; its encoder is all that chooses codes, its prior what both directions compute to code them."""
+    """vqcodec; its encoder part chooses the codes, and its prior part is the same in both directions."""
 
     label = "vqcodec"
 
@@ -107,7 +107,7 @@ class VqcodecCoder(Coder):
         def packed(x: tuple[int, int], weight: object, bias: tuple[int], *_: object, **__: object) -> int:
             return 2 * x[0] * x[1] * bias[0]
 
-        # Products that torch's counter does not know.
+        # Products that torch's counter does not count.
         own: dict[Any, Callable[..., int]] = {torch.ops.mkldnn._linear_pointwise: linear} if has_onednn() else {}
         if hasattr(torch.ops.aten, "fbgemm_linear_fp16_weight"):
             own[torch.ops.aten.fbgemm_linear_fp16_weight] = packed
@@ -124,7 +124,7 @@ class VqcodecCoder(Coder):
 
 @dataclass(frozen=True)
 class _Strings:
-    """What a model of CompressAI gives, and the size that its padding hides."""
+    """The output of a CompressAI model, and the size of the image before padding."""
 
     strings: list[list[bytes]]
     shape: tuple[int, int]
@@ -135,8 +135,8 @@ class _Strings:
 class CompressAICoder(Coder):
     """A model of CompressAI with random weights, used as in its own evaluation script.
 
-    Networks have the same size, and images as many symbols, whatever the weights are. Only symbols beyond the tables
-    of the entropy coder, which trained weights may have more of, would take it longer.
+    The sizes of the networks and the number of symbols do not depend on the weights. Only symbols outside the entropy
+    coder's tables take it longer, and with trained weights there may be more of these.
     """
 
     untrained = True
@@ -150,7 +150,7 @@ class CompressAICoder(Coder):
         self.label = f"{name} (untrained)"
         self.about = f"CompressAI, quality {settings.compressai_quality}, untrained weights"
         self.device = pick_device(settings.device)
-        torch.manual_seed(0)  # the process that decodes needs the weights of the one that encoded
+        torch.manual_seed(0)  # so that the decoding process has the same weights as the encoding one
         model = _image_models()[name](quality=settings.compressai_quality, pretrained=False)
         self.model = model.eval().to(self.device)
         self.model.update()  # tables of its entropy coder
@@ -179,7 +179,7 @@ class CompressAICoder(Coder):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        # One parallel pass does the sums of all the sequential steps of coding, which would take minutes to count.
+        # One parallel pass has the same sums as all sequential steps, for which counting would take minutes.
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.model(self._padded(pixels))
         counts = counter.get_flop_counts()
@@ -206,12 +206,12 @@ class CompressAICoder(Coder):
 
 
 class PillowCoder(Coder):
-    """An anchor of ``vqcodec rd-curve`` at the middle one of its settings."""
+    """An anchor of ``vqcodec rd-curve`` at the median of its settings."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         from PIL import AvifImagePlugin
 
-        # Pillow would take every processor there is, for reading too, and has no other place to say otherwise.
+        # Otherwise Pillow uses all processors, also for reading; it has no other setting.
         AvifImagePlugin.DEFAULT_MAX_THREADS = settings.threads
         self.anchor = ANCHORS[name]
         self.setting = self.anchor.settings[len(self.anchor.settings) // 2]
@@ -247,7 +247,7 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-_operators: Any = None  # they last as long as the library that defines them
+_operators: Any = None  # the operators exist as long as this library object
 
 
 def _image_models() -> dict[str, Any]:
@@ -256,12 +256,12 @@ def _image_models() -> dict[str, Any]:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it and what it brings along still use what torch gives up
+        warnings.simplefilter("ignore")  # CompressAI and its dependencies use deprecated functions of torch
         try:
             import torchvision  # noqa: F401
         except RuntimeError:
-            # CompressAI imports torchvision, whose wheels for CUDA cannot load their operators beside a torch for the
-            # CPU, and which then fails when it describes them. No model of images calls one: a declaration will do.
+            # CompressAI imports torchvision. With a torch for the CPU, torchvision's CUDA wheels cannot load their
+            # operators, and the import fails. No image model calls these operators, so declaring them is enough.
             _operators = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
             for operator in ("nms", "qnms"):
                 _operators.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -1,9 +1,9 @@
-"""How much memory a codec takes at most, encoding and decoding one image.
+"""Peak memory of a codec that encodes and decodes one image.
 
 ::
 
     pixels ──▶ process A: open, encode ──▶ coded ──▶ process B: open, decode
-                   └─ peaks                              └─ peaks, after opening and in the end
+                   └─ peaks                              └─ peaks, after opening and at the end
 """
 
 import json
@@ -24,7 +24,7 @@ __all__ = ["measure", "peak"]
 
 
 def measure(name: str, settings: Settings, pixels: NDArray[np.uint8]) -> dict[str, Any]:
-    """Bytes by direction: ``opened``, the peak until the codec was loaded, and ``peak``, until it was done."""
+    """Bytes by direction: ``opened`` is the peak when the codec is loaded, ``peak`` when the direction is done."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "subject"
         file.write_bytes(pickle.dumps(pixels))
@@ -32,7 +32,7 @@ def measure(name: str, settings: Settings, pixels: NDArray[np.uint8]) -> dict[st
 
 
 def _child(name: str, settings: Settings, direction: str, file: Path) -> dict[str, int]:
-    """Have another process encode or decode what is in ``file``, and put what comes out in its place."""
+    """Encode or decode the content of ``file`` in another process, which replaces it by the result."""
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.speed_memory"],
         input=pickle.dumps((name, settings, direction, file)),
@@ -55,8 +55,8 @@ def _main() -> None:
 
 
 def peak() -> int:
-    """The most bytes of memory that this process has held."""
-    # Linux starts ru_maxrss of a new program at the size of the process that ran it, so its own figure comes first.
+    """The peak memory of this process in bytes."""
+    # On Linux, ru_maxrss starts at the size of the parent process, so the kernel's own figure comes first.
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"))):
         return 1024 * int(found[1])

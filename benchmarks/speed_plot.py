@@ -1,4 +1,4 @@
-"""Time against pixels as a picture, on logarithmic axes.
+"""Plot time against pixels on logarithmic axes.
 
 ::
 
@@ -27,7 +27,7 @@ def plot(result: dict[str, Any], file: Path) -> None:
     sweep = result["sweep"]
     megapixels = [point["width"] * point["height"] / 1e6 for point in sweep["points"]]
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever the reader's own settings are
+        matplotlib.rcdefaults()  # ignore the user's own settings
         matplotlib.rcParams["font.size"] = 9
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
         axes = figure.add_subplot()

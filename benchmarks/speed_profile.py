@@ -1,4 +1,4 @@
-"""Where the time of vqcodec goes, by kind of work, at several sizes; on a CPU.
+"""Time of vqcodec by kind of work at several sizes, on a CPU.
 
 ::
 
@@ -6,7 +6,7 @@
                                 └─ under torch's profiler ──▶ seconds of each operation       │
                                      with a clock in the coder     └─▶ added up by kind ──────┴──▶ rest: Python, numpy
 
-An operation's seconds are those of the thread that calls it, so kinds add up to the time a user waits.
+An operation's seconds are those of the calling thread, so the kinds add up to the time that a user waits.
 """
 
 import functools
@@ -39,7 +39,7 @@ KINDS = (*_OPERATIONS, "copies, sums, clamps …", "range coder", "Python, numpy
 
 
 def kind(operation: str) -> str:
-    """The kind of one of torch's operations."""
+    """The kind of an operation of torch."""
     for name, pattern in _OPERATIONS.items():
         if re.search(pattern, operation):
             return name
@@ -71,7 +71,7 @@ def profile(ours: VqcodecCoder, images: Sequence[NDArray[np.uint8]], repeats: in
 
 
 def _by_kind(call: Callable[[], object]) -> dict[str, float]:
-    """Seconds of all kinds but the last in one call."""
+    """Seconds of one call by kind, for all kinds except the last."""
     kinds = dict.fromkeys(KINDS, 0.0)
     clock = _Clock()
     queue = constriction.stream.queue

@@ -1,4 +1,4 @@
-"""Write the tables that the repository shows of its stored results.
+"""Write the repository's tables from its stored results.
 
 ::
 
@@ -22,7 +22,7 @@ __all__ = ["BEGIN", "END", "KODAK", "headline_block", "kodak_page", "marked"]
 
 KODAK = Path("benchmarks", "results", "kodak")
 BEGIN, END = "<!-- generated: python -m benchmarks.tables -->", "<!-- end of what is generated -->"
-ANCHORS = ("jpeg", "webp", "avif")  # that the headline names
+ANCHORS = ("jpeg", "webp", "avif")  # the anchors of the headline
 
 
 def kodak_page(result: Result) -> str:
@@ -50,7 +50,7 @@ torch {provenance.versions["torch"]}. All figures are in `rd.json`, those of eac
 
 
 def headline_block(result: Result) -> str:
-    """What README.md says between its marks, the marks included."""
+    """The generated block of README.md, including its marks."""
     return f"{BEGIN}\n{headline(result, ANCHORS)}\n{END}"
 
 

@@ -1,11 +1,11 @@
-"""How fast training is, and how much of that is the machine's: pixels a second, against a bare convolution.
+"""Speed of training in pixels per second, and its FLOP/s relative to those of a bare convolution.
 
 ::
 
     preset ──▶ one step of phase 0, of phase 1, of the prior ── seconds, multiply–adds ──▶ pixels/s, FLOP/s
     a 3×3 convolution, 128 → 128 channels, forwards and backwards ── seconds ──▶ FLOP/s, the machine's
 
-Every step is whole: crops cut from photographs, loss, gradients, optimiser, average of the weights.
+A timed step includes everything: crops from photographs, loss, gradients, optimiser, average of the weights.
 """
 
 import statistics
@@ -43,7 +43,7 @@ CHANNELS, SIDE = 128, 64  # of the bare convolution
 
 
 def measure(phase: Phase, steps: int) -> dict[str, Any]:
-    """Median seconds of a step, pixels and FLOP a second."""
+    """Median seconds of a step, pixels per second and FLOP per second."""
     optimizer, average = Optimizer(phase.module, phase.config), averaged(phase.module, 0.999)
     phase.module.train()
 
@@ -69,7 +69,7 @@ def measure(phase: Phase, steps: int) -> dict[str, Any]:
 
 
 def bare_convolution(device: torch.device, batch: int, steps: int) -> float:
-    """FLOP a second of one 3×3 convolution in bfloat16, forwards and backwards."""
+    """FLOP per second of one 3×3 convolution in bfloat16, forwards and backwards."""
     conv = Conv(CHANNELS, CHANNELS).to(device)
     x = torch.randn(batch, CHANNELS, SIDE, SIDE, device=device).contiguous(memory_format=torch.channels_last)
     x.requires_grad_(True)
@@ -95,7 +95,7 @@ def _median(step: Callable[[], None], device: torch.device, steps: int) -> float
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """A table: one row a phase."""
+    """A table with one row per phase."""
     bare = result["bare_convolution_flop_per_second"]
     lines = [
         f"A bare 3×3 convolution reaches {bare / 1e9:.0f} GFLOP/s.",
@@ -114,7 +114,7 @@ def markdown(result: dict[str, Any]) -> str:
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.option("--config", type=options.STORED, help="A TOML preset.  [default: the shipped model]", metavar="FILE")
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Steps timed of each phase.")
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Timed steps of each phase.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to compute with.")
 @options.device
 @options.output

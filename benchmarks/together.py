@@ -1,4 +1,4 @@
-"""How much time decoding pictures of one size together takes, against one after the other.
+"""Time to decode images of one size together, and one after another.
 
 ::
 
@@ -34,7 +34,7 @@ SIZES = ((96, 128), (256, 256), (512, 768))  # height and width
 
 
 def measure(codec: Codec, image: NDArray[np.uint8], height: int, width: int, repeats: int) -> dict[str, Any]:
-    """Median milliseconds a picture, one by one and together."""
+    """Median milliseconds per image, decoded alone and together."""
     files = [codec.compress(crop) for crop in _crops(image, height, width)]
     ways: dict[str, Callable[[], list[NDArray[np.uint8]]]] = {
         "alone": lambda: [codec.decompress(data) for data in files],
@@ -46,10 +46,10 @@ def measure(codec: Codec, image: NDArray[np.uint8], height: int, width: int, rep
         for name, way in ways.items():
             start = time.perf_counter()
             pictures[name] = way()
-            if number:  # the first one prepares
+            if number:  # the first run is a warm-up
                 times[name].append(1000 * (time.perf_counter() - start) / COUNT)
         if not all(np.array_equal(a, b) for a, b in zip(*pictures.values(), strict=True)):
-            raise VqcodecError(f"{width}×{height}: other pixels together than alone; please report this")
+            raise VqcodecError(f"{width}×{height}: decoded pixels differ together and alone; please report this")
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "height": height,
@@ -61,7 +61,7 @@ def measure(codec: Codec, image: NDArray[np.uint8], height: int, width: int, rep
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """A table: one row a size."""
+    """A table with one row per size."""
     lines = [
         "| pictures | in a batch | ms each, alone | ms each, together | times as fast |",
         "|---|---:|---:|---:|---:|",
@@ -75,7 +75,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def _crops(image: NDArray[np.uint8], height: int, width: int) -> Sequence[NDArray[np.uint8]]:
-    """COUNT pieces of the image, repeated to be large enough, from its top left to its bottom right."""
+    """COUNT crops of the image from its top left to its bottom right; a small image is tiled to be large enough."""
     rows, columns = (-(-2 * side // whole) for side, whole in zip((height, width), image.shape, strict=False))
     large = np.tile(image, (rows, columns, 1))
     places = np.linspace((0, 0), (large.shape[0] - height, large.shape[1] - width), COUNT).astype(int)
@@ -84,7 +84,7 @@ def _crops(image: NDArray[np.uint8], height: int, width: int) -> Sequence[NDArra
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
 @click.argument("image", type=options.STORED)
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Times that each is timed.")
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed runs of each.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to compute with.")
 @options.weights
 @options.device

@@ -1,4 +1,4 @@
-"""Which architecture, and which optimiser, learns most in equal processor time: phase 0 on the same crops.
+"""Compare architectures and optimisers in equal processor time: phase 0 on the same crops.
 
 ::
 
@@ -6,10 +6,10 @@
                                                                                               │
               bits by the Gaussian head and MSE of *rounded* residuals, middle of each validation image ──▶ J(λ)
 
-Unless a trial says otherwise, steps are those of training: Muon and Adam, one cosine down to zero.
+Unless a trial changes them, steps are those of training: Muon and Adam, with one cosine decay to zero.
 
-The bits of the noise form are above zero even for channels that carry nothing, so trials are compared by rounded
-residuals: by J = bpp + λ·255²·MSE, relative to that of the first trial, at four λ.
+With noise, even channels without information cost bits. Trials are therefore compared with rounded residuals, by
+J = bpp + λ·255²·MSE relative to the first trial at four λ.
 """
 
 import random
@@ -44,9 +44,9 @@ from vqcodec.train.vae import rate_distortion
 __all__ = ["SETS", "Trial", "built", "main", "markdown", "measure", "no_mean", "train"]
 
 LAMBDAS = (0.001, 0.004, 0.016, 0.064)
-CENTRE = 256  # pixels a side of what is measured of each validation image
-CROP = 128  # of what is trained on
-SIGMA_MIN = 0.11  # the smallest σ, in steps, that bits are computed with
+CENTRE = 256  # pixels a side of validation crops
+CROP = 128  # pixels a side of training crops
+SIGMA_MIN = 0.11  # the smallest σ, in steps, for computing bits
 
 
 def _levels(*levels: tuple[int, int, int]) -> tuple[LevelConfig, ...]:
@@ -54,7 +54,7 @@ def _levels(*levels: tuple[int, int, int]) -> tuple[LevelConfig, ...]:
 
 
 def no_mean(model: VQVAE) -> None:
-    """Levels that predict σ of a residual, but not its mean."""
+    """Let levels predict σ of a residual, but not its mean."""
 
     def scale_only(self: Level, f: Tensor) -> tuple[Tensor, Tensor]:
         mean, scale = Level.mean_scale(self, f)
@@ -62,7 +62,7 @@ def no_mean(model: VQVAE) -> None:
 
     for level in model.levels:
         assert isinstance(level, Level)
-        # A bound method, so that the average of the weights, a copy of the model, has its own.
+        # A bound method, so that the average of the weights, which is a copy of the model, gets its own.
         level.mean_scale = MethodType(scale_only, level)  # type: ignore[method-assign]
 
 
@@ -79,7 +79,7 @@ def _second_kernel(kernel: int) -> Callable[[VQVAE], None]:
 
 
 class Stepper(Protocol):
-    """An optimiser, as far as a trial uses it."""
+    """The part of an optimiser's interface that a trial uses."""
 
     def step(self, factor: float) -> float: ...
 
@@ -102,14 +102,14 @@ class Foreign:
 
 
 class ScheduleFree(Foreign):
-    """Averages its own steps instead of making them smaller (Defazio et al. 2024); only warm-up is left of factors."""
+    """Average the iterates instead of decaying the step size (Defazio et al. 2024); ignores ``factor``."""
 
     def step(self, factor: float) -> float:
         return super().step(1.0)
 
 
 def adam(model: VQVAE, phase: PhaseConfig) -> Stepper:
-    """Adam for the kernels too."""
+    """Adam for all parameters, kernels included."""
     return Foreign(torch.optim.Adam(model.parameters(), phase.adam_lr, betas=(0.9, 0.98)), phase)
 
 
@@ -130,7 +130,7 @@ PHASE = PhaseConfig(batch=8, crop=CROP)
 
 @dataclass(frozen=True)
 class Trial:
-    """An architecture and its training; ``change`` alters what no configuration can state."""
+    """An architecture and its training; ``change`` makes changes that a configuration cannot express."""
 
     name: str
     model: ModelConfig
@@ -186,7 +186,7 @@ def built(trial: Trial) -> VQVAE:
 
 
 def train(trial: Trial, photographs: Photographs, seconds: float) -> tuple[VQVAE, int]:
-    """The averaged model after ``seconds`` of processor time, and how many steps they were."""
+    """The averaged model after ``seconds`` of processor time, and the number of steps."""
     torch.manual_seed(0)
     rng = random.Random(0)
     model, phase = built(trial), trial.phase
@@ -210,7 +210,7 @@ def train(trial: Trial, photographs: Photographs, seconds: float) -> tuple[VQVAE
 
 @torch.no_grad()
 def measure(model: VQVAE, validation: Photographs) -> list[dict[str, float]]:
-    """Mean bpp, PSNR and J of the middle of each image at every λ, with residuals rounded."""
+    """Mean bpp, PSNR and J over the centres of the images at every λ, with rounded residuals."""
     rows: list[dict[str, float]] = []
     for value in LAMBDAS:
         lmbda = torch.tensor([value])
@@ -226,7 +226,7 @@ def measure(model: VQVAE, validation: Photographs) -> list[dict[str, float]]:
 
 
 def markdown(results: list[dict[str, Any]]) -> str:
-    """A table: the cost of each trial against the first one's at every λ, and what it computes."""
+    """A table: the J of each trial relative to the first one's at every λ, and its steps."""
     first = [row["J"] for row in results[0]["rows"]]
     lines = [
         "| trial | steps | J at λ = " + " | ".join(f"{value:g}" for value in LAMBDAS) + " |",

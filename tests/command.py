@@ -12,7 +12,7 @@ import vqcodec
 from vqcodec.cli.main import main
 
 FINGERPRINT = bytes.fromhex("c0dec001")
-"""Of no weights; the files of the fixture ``packed`` name it."""
+"""The fingerprint in the files of the fixture ``packed``; no weights have it."""
 
 
 def vq(*arguments: str, stdin: bytes | None = None) -> Result:
@@ -20,7 +20,7 @@ def vq(*arguments: str, stdin: bytes | None = None) -> Result:
 
 
 def fails(result: Result, *parts: str, code: int = 1) -> None:
-    """One clear line on stderr that holds ``parts``, the first one only once, and nothing else anywhere."""
+    """Check that stderr is one line that contains ``parts``, the first part only once, and that stdout is empty."""
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.startswith("vqcodec: error: ")
     assert result.stderr.count("\n") == 1

@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Several processes run tests at a time: a thread that waits must leave its core to them. Read when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# The same examples on every run, so that a failure is the change's fault, and no deadline: CI machines stall.
+# Every run has the same examples, so that a failure comes from a change of the code. No deadline: CI machines stall.
 hypothesis.settings.register_profile("vqcodec", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("vqcodec")
 
-# A shell starts what it puts in the background deaf to interrupts, and tests send some.
+# Processes that a shell starts in the background ignore interrupts, but tests send interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -51,7 +51,7 @@ def codec() -> "Codec":
 
 @pytest.fixture(scope="session")
 def photograph() -> NDArray[np.uint8]:
-    """128 rows of 192 pixels from the middle of the first photograph in ``examples/``; ``[128, 192, 3]``."""
+    """128 rows of 192 pixels from the centre of the first photograph in ``examples/``; ``[128, 192, 3]``."""
     from PIL import Image
 
     path = min((ROOT / "examples").glob("*.png"))
@@ -62,7 +62,7 @@ def photograph() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``train/``: six pieces of photographs and a broken file, and ``val/``: two other pieces."""
+    """A folder with ``train/`` (six crops of photographs and a broken file) and ``val/`` (two other crops)."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("data")
@@ -139,7 +139,7 @@ def tiny_model(tiny_run: Path, tiny_config: Config) -> "Model":
 
 @pytest.fixture
 def tiny_state(tiny_data: Path, tiny_config: Config, tmp_path: Path) -> "Run":
-    """A run of ``tiny_config`` in an empty folder that has not begun, with the validation images for data."""
+    """A run of ``tiny_config`` before its first step, in an empty folder, with the validation images as data."""
     import torch
 
     from vqcodec.files.images import image_files
@@ -169,7 +169,7 @@ def tiny_weights(tiny_run: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_codec(tiny_weights: Path) -> "Codec":
-    """``tiny_weights`` on the CPU, both sides: poor pictures, but real files, in milliseconds."""
+    """``tiny_weights`` on the CPU, both sides. Its images are poor, its files real, and it takes milliseconds."""
     from vqcodec.codec import Codec
 
     codec = Codec.load(tiny_weights, device="cpu")
@@ -179,7 +179,7 @@ def tiny_codec(tiny_weights: Path) -> "Codec":
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current folder that must hold no temporary files in the end."""
+    """An empty current folder, in which the test must leave no temporary files."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".")]
@@ -197,7 +197,7 @@ def picture(folder: Path) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def packed(picture: NDArray[np.uint8]) -> bytes:
-    """The bytes of ``photo.vq`` in the current folder, a container with everything in it."""
+    """The bytes of ``photo.vq`` in the current folder, a container with all kinds of content."""
     from tests.command import FINGERPRINT
     from vqcodec.files.container import Container, pack
 

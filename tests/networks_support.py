@@ -43,7 +43,7 @@ tiny_configs = pytest.mark.parametrize("config", [TINY, PLAIN, TWINS, PIXELS], i
 
 
 def trained(config: ModelConfig, *, learn: str = "ema") -> VQVAE:
-    """A model away from its start, where λ matters to every block and codes are no accident."""
+    """A model with changed weights, so that every block depends on λ and codes are not arbitrary."""
     torch.manual_seed(0)
     model = VQVAE(config, learn=learn).eval()
     with torch.no_grad():
@@ -78,7 +78,7 @@ def lambdas(config: ModelConfig, *qualities: float) -> Tensor:
 
 
 def fitted() -> tuple[VQVAE, Tensor, Tensor]:
-    """A model with a level of pixels fitted to smooth images, which cannot do much else; the images, and their λ."""
+    """A model with a level of pixels that is fitted to smooth images only; the images, and their λ."""
     torch.manual_seed(0)
     model = VQVAE(PIXELS).eval()
     x = torch.nn.functional.avg_pool2d(images(6, 68, 68), 5, 1).repeat(4, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Image files built by hand, for what Pillow does not write, and ways to read them."""
+"""Image files that Pillow does not write, built by hand, and functions that read image files."""
 
 import re
 import struct
@@ -21,7 +21,7 @@ REDUCED = "16 bits per sample reduced to 8"
 
 
 def read(image: Image.Image | bytes, path: Path, **options: Any) -> tuple[list[Any], list[str]]:
-    """``read_image`` of what Pillow, or ``bytes``, puts into ``path``; pixels as nested lists."""
+    """``read_image`` of the file ``path``, which Pillow or ``bytes`` writes; pixels as nested lists."""
     if isinstance(image, bytes):
         path.write_bytes(image)
     else:
@@ -44,7 +44,7 @@ def chunk(tag: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *, depth: int = 8, colour: int = 0, data: bytes = b"", trns: bytes = b"") -> bytes:
-    """A PNG from its parts, for what Pillow does not write; without ``data`` there is just its header."""
+    """A PNG from its parts, in forms that Pillow does not write; without ``data``, only its header."""
     parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
     parts += [chunk(b"tRNS", trns)] if trns else []
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(b"\0" + data)), chunk(b"IEND", b"")])

@@ -1,7 +1,7 @@
 """A second reader of ``.vq`` files, written from docs/format.md alone: plain, slow, and only numpy.
 
-It shares no code with vqcodec, so what both read alike is what the document says. Names are the document's. Of a
-model's two files it reads one, the decoder side.
+It shares no code with vqcodec, so if both read the same, the document is complete. Names are those of the document. Of
+a model's two files it reads only the decoder side.
 
     decoder side ──Weights──▶ tables, linear maps ──Level──▶ frequencies ──quantise──▶ L ─┐
     .vq file ──parse──▶ Container ──bitstreams────────────────────────▶ RangeDecoder ◀────┘──▶ codes, coarsest first
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 A = 1023  # the largest activation
 DTYPES = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-# The positions, as (x, y) from where one stands, that a linear map sees, in the order of its inputs.
+# The positions that a linear map sees, as (x, y) relative to the current position, in the order of its inputs.
 FIRST = [(-1, -1), (0, -1), (1, -1), (-1, 0)]
 LAYERS = [*FIRST, (0, 0)]
 CONTEXT = [*LAYERS, (1, 0), (-1, 1), (0, 1), (1, 1)]
@@ -39,7 +39,7 @@ def check(condition: object, message: str) -> None:
 
 @dataclass(frozen=True)
 class Container:
-    """The fields of a file, without what follows from others."""
+    """The fields of a file, without those that follow from others."""
 
     fingerprint: bytes
     quality: int
@@ -65,7 +65,7 @@ class Fields:
     def number(self, low: int, high: int, name: str) -> int:
         """The next varint, which must lie in low..high."""
         value = shift = 0
-        # Five bytes hold 32 bits: the top bit of a fifth one makes the value too large, without a sixth being read.
+        # A varint has at most five bytes. If the fifth has its top bit set, the value is too large; a sixth is not read.
         while (byte := self.take(1)[0]) > 127 and shift < 28:
             value, shift = value | (byte & 127) << shift, shift + 7
         check(byte or not shift, f"{name}: a number in more bytes than it needs")
@@ -83,7 +83,7 @@ def parse(data: bytes) -> Container:
     """The content of a file, or FormatError."""
     fields = Fields(data)
     check(fields.take(4) == bytes.fromhex("8f56510a"), "not a .vq file")
-    # Nothing past the version may be assumed of another version, not even where its CRC-32 is.
+    # Another version may differ in everything after the version byte, even in the place of the CRC-32.
     check((version := fields.take(1)[0]) == 1, f"version {version} is unknown: a newer program may have made the file")
     fingerprint = fields.take(4)
     quality, layout = fields.take(2)
@@ -130,7 +130,7 @@ class Linear:
 
 
 class Weights:
-    """The configuration and the integer tensors of a decoder side, checked when they are asked for."""
+    """The configuration and the integer tensors of a decoder side, checked at access."""
 
     def __init__(self, data: bytes) -> None:
         start = 8 + int.from_bytes(data[:8], "little")
@@ -161,7 +161,7 @@ class Weights:
         weight = self.tensor(f"{name}.weight", [inputs, outputs])
         bias, s = (self.tensor(f"{name}.{part}", [outputs]) for part in ("bias", "shift"))
         check(((s >= 1) & (s <= 32)).all(), f"{name}.shift is not within 1..32")
-        # An entry beyond this breaks the bound on its own; without one, the sums of 64 bits below are exact.
+        # A single entry above this breaks the bound; without such an entry, the 64-bit sums below are exact.
         most = 2**24 // A
         check(((weight >= -most) & (weight <= most)).all(), f"{name} has sums of 2^24 or more")
         # Python's integers: A times a column's sum, or the modulus of a bias, need not fit 64 bits.
@@ -219,12 +219,12 @@ class RangeDecoder:
         return k
 
     def end(self) -> None:
-        """Refuse a bitstream that is not used up."""
+        """Refuse a bitstream with bytes left."""
         check(self.at >= len(self.bitstream) and self.offset < 2**33 - 1, "a bitstream goes on after the last code")
 
 
 def around(grid: Ints, x: Ints, y: Ints, cells: list[tuple[int, int]]) -> Ints:
-    """What a grid with a border of one zero holds at ``cells``, seen from each of (x, y), side by side."""
+    """The values of a grid with a border of one zero at ``cells``, shifted by each (x, y), side by side."""
     return np.concatenate([grid[y + 1 + dy, x + 1 + dx] for dx, dy in cells], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""A small result with everything in it, for the tests of tables, plots and the page."""
+"""A small result with all kinds of content, for the tests of tables, plots and the page."""
 
 from vqcodec.jsonfile import JsonObject
 

@@ -141,7 +141,7 @@ def test_speed(tiny_data: Path, tiny_weights: Path, folder: Path) -> None:
         assert all(
             0 < memory[direction]["opened"] <= memory[direction]["peak"] for direction in speed_tables.DIRECTIONS
         )
-    # What Pillow needs is measured without torch.
+    # Pillow's codecs are measured without torch.
     assert result["memory"]["webp"]["decode"]["peak"] < result["memory"]["vqcodec"]["decode"]["opened"]
     assert result["start_up"]["processes"]["import torch"]["ratio"] == 1
     points = result["sweep"]["points"]
@@ -226,7 +226,7 @@ def test_the_slope_is_the_exponent(exponent: float) -> None:
 
 
 def _speed_result(left_out: str | None = None) -> dict[str, Any]:
-    """A result of :mod:`benchmarks.speed` with numbers that no machine measured."""
+    """A result of :mod:`benchmarks.speed` with invented numbers."""
 
     def times(median: float, *, warm: bool = True) -> dict[str, Any]:
         seconds = [median - 0.25, median, median + 0.25] if warm else [median]
@@ -320,7 +320,7 @@ def test_compressai_is_left_out_where_it_is_missing(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_a_model_of_compressai(photograph: NDArray[np.uint8]) -> None:
-    """Where it is installed: the interface, on an image whose sides are no multiples of 64."""
+    """The interface, if CompressAI is installed, on an image whose sides are not multiples of 64."""
     if reason := speed_codecs.why_no_compressai():
         pytest.skip(reason)
     settings = speed_codecs.Settings(Path(), "cpu", 75, 1, torch.get_num_threads())
@@ -332,7 +332,7 @@ def test_a_model_of_compressai(photograph: NDArray[np.uint8]) -> None:
     assert decoded.shape == pixels.shape
     macs = coder.macs(np.ascontiguousarray(photograph[:64, :64]))
     assert macs is not None
-    # Four transposed convolutions of 5×5, 192 → 128 → 128 → 128 → 3 channels, and what normalises their outputs.
+    # Four transposed convolutions of 5×5, 192 → 128 → 128 → 128 → 3 channels, and the normalisation of their outputs.
     sides, channels = (4, 8, 16, 32), (192, 128, 128, 128, 3)
     convolutions = sum(25 * a * b * side**2 for a, b, side in zip(channels[:-1], channels[1:], sides, strict=True))
     assert macs["decoder"] == convolutions + sum(128**2 * (2 * side) ** 2 for side in sides[:3])
@@ -448,7 +448,7 @@ def test_a_prior_without_a_context_does_not_hear_it(
         for codes, value in [([coarse, fine], lmbda), ([coarse + 1, fine], lmbda), ([coarse, left], lmbda)]:
             prior(codes, value)
         prior([coarse, fine], 3 * lmbda)
-    # The code right of the one that differs, where no code of its own position does.
+    # The code to the right of the changed one; no code at its own position has changed.
     before, *after = (grid[0, :, 2, 2] for grid in logits)
     heard = {
         what for what, grid in zip(("coarser", "neighbour", "quality"), after, strict=True) if (grid != before).any()

@@ -1,4 +1,4 @@
-"""Many files: their names, and the processes that work on them. The command line's part is in test_cli."""
+"""Batches of files: their names, and the processes that work on them. Tests of the command itself are in test_cli_*."""
 
 import itertools
 import os
@@ -117,7 +117,7 @@ def test_outputs_that_cannot_be(folder: Path) -> None:
 
 
 def copy(batch: Sequence[Task]) -> list[str]:
-    """Work that ends at the first file that is not there."""
+    """Work that ends at the first missing file."""
     return [shutil.copyfile(task.source, task.target) for task in batch]
 
 

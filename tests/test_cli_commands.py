@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class FakeCodec:
-    """A lossless stand-in: one level, which is the deflated pixels."""
+    """A lossless stand-in with one level, which contains the deflated pixels."""
 
     calls: list[tuple[Any, ...]]
     fault: BaseException | None = None
@@ -498,7 +498,7 @@ def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: byte
         "the picture shows only 1 of 2 levels\n"
     )
     np.testing.assert_array_equal(np.asarray(Image.open("cut.png")), picture)
-    # Nothing is left where the coarsest level is damaged.
+    # If the coarsest level is damaged, nothing can be salvaged.
     Path("cut.vq").write_bytes(packed[:60])
     fails(vq("decode", "cut.vq", "-o", "none.png", "--salvage"), "cut.vq: truncated: the file has 60 bytes")
     assert not Path("none.png").exists()
@@ -516,7 +516,7 @@ def test_max_pixels(fake: type[FakeCodec], packed: bytes, command: str) -> None:
     out = ["-o", "out.png"] if command == "decode" else []
     fails(vq(command, "photo.vq", *out, "--max-pixels", "95"), "photo.vq: too many pixels: 12x8 is 96, the limit is 95")
     assert vq(command, "photo.vq", *out, "--max-pixels", "96").exit_code == 0
-    assert not any(call[0] == "max_pixels" for call in fake.calls)  # the file has been checked when the codec gets it
+    assert not any(call[0] == "max_pixels" for call in fake.calls)  # the file is checked before the codec gets it
 
 
 def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
@@ -535,7 +535,7 @@ def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
 
 
 def test_damage_within_a_batch(fake: type[FakeCodec], packed: bytes) -> None:
-    """Headers, which are all that batches are made by, say nothing of damage after them."""
+    """Batches are made from headers alone, which do not show damage in the levels."""
     damaged = packed[:-20] + bytes([packed[-20] ^ 1]) + packed[-19:]
     Path("in").mkdir()
     for name, data in (("a", packed), ("b", damaged), ("c", packed)):
@@ -697,7 +697,7 @@ def test_a_file_for_other_weights(codec: "Codec", packed: bytes) -> None:
 
 @pytest.mark.slow
 def test_a_bitstream_of_nonsense(codec: "Codec", photograph: NDArray[np.uint8], folder: Path) -> None:
-    """Sound checksums around bits that the prior never wrote: an error or some image, but no traceback."""
+    """A bitstream that the prior never wrote, with correct checksums, gives an error or an image, no traceback."""
     container = parse(codec.compress(photograph, 40))
     noise = np.random.default_rng(0)
     for _ in range(4):
@@ -722,7 +722,7 @@ def test_missing_weights_and_devices(codec: "Codec", photograph: NDArray[np.uint
 
 @pytest.fixture
 def crops(photograph: NDArray[np.uint8], folder: Path) -> int:
-    """How many pieces of a photograph the folder ``in`` holds, of several shapes."""
+    """The number of crops of a photograph, of several shapes, in the folder ``in``."""
     Path("in/upright").mkdir(parents=True)
     for number, (height, width) in enumerate([(64, 96), (33, 70), (128, 192), (17, 31)]):
         Image.fromarray(photograph[:height, :width]).save(f"in/{number}.png")
@@ -740,7 +740,7 @@ def test_worker_processes_write_the_same_bytes(codec: "Codec", crops: int) -> No
 
     Path("in/broken.png").write_bytes(b"no image")
     for jobs in ("1", "2"):
-        # With as many threads each: a feature's last bits depend on their number.
+        # Both with the same number of threads, on which the last bits of a feature depend.
         how = ["-j", jobs, "--threads", str(torch.get_num_threads()), "--device", "cpu"]
         encoded = vq("encode", "in", "-o", f"vq{jobs}", *how, "--psnr")
         decoded = vq("decode", f"vq{jobs}", "-o", f"png{jobs}", *how)

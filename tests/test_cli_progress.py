@@ -1,4 +1,4 @@
-"""The line on the terminal: there for long work only, and never in the way of other output."""
+"""The progress line on the terminal: it appears for long work only and never mixes with other output."""
 
 import io
 import sys
@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
     @property
     def line(self) -> str:
-        """What the line shows."""
+        """The text of the line."""
         cells: list[str] = []
         at = 0
         for character in self.getvalue().rpartition("\n")[2]:
@@ -39,7 +39,7 @@ class Terminal(io.StringIO):
 
 
 def replaced_stderr(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A terminal in place of standard error; not a fixture, since pytest replaces standard error after those."""
+    """Replace standard error by a terminal. Not a fixture: pytest replaces standard error after fixtures."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     return terminal

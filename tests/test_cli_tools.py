@@ -1,4 +1,4 @@
-"""The commands ``train`` and ``rd-curve``; what they start has tests of its own."""
+"""The commands ``train`` and ``rd-curve``; the functions that they start have their own tests."""
 
 import math
 import sys

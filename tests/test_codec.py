@@ -47,14 +47,14 @@ def small(tiny_codec: Codec, photograph: Pixels) -> bytes:
 
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads of torch."""
+    """A function that sets torch's number of threads."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
 def forge(data: bytes, **fields: Any) -> bytes:
-    """The file ``data`` with other contents and the checksums that belong to them."""
+    """The file ``data`` with other contents and matching checksums."""
     return pack(dataclasses.replace(parse(data), **fields))
 
 
@@ -89,7 +89,7 @@ def test_it_is_a_picture_of_the_input(tiny_codec: Codec, photograph: Pixels) -> 
 @settings(max_examples=20)
 @given(pixels=pictures(), quality=st.integers(1, 100))
 def test_portrait_is_landscape_turned(tiny_codec: Codec, pixels: Pixels, quality: int) -> None:
-    assume(pixels.shape[0] != pixels.shape[1])  # a square lies as it comes
+    assume(pixels.shape[0] != pixels.shape[1])  # a square is not turned
     turned = np.ascontiguousarray(pixels.transpose(1, 0, 2))
     one, other = tiny_codec.compress(pixels, quality), tiny_codec.compress(turned, quality)
     assert parse(one).levels == parse(other).levels
@@ -242,7 +242,7 @@ def test_every_truncation_and_every_changed_byte(tiny_codec: Codec, small: bytes
 def test_bits_that_no_one_wrote(
     tiny_codec: Codec, levels: tuple[bytes, bytes], width: int, height: int, quality: int, grey: bool
 ) -> None:
-    """Sound checksums around nonsense: some image or a FormatError, and nothing else."""
+    """Random bytes with correct checksums give some image or a FormatError, and nothing else."""
     data = pack(Container(width, height, grey, quality, tiny_codec.fingerprint, levels))
     try:
         pixels = tiny_codec.decompress(data)
@@ -314,7 +314,7 @@ def test_a_file_made_here_is_read_by_another_process_with_plain_arithmetic(
     there = np.load("codes.npz")
     for name, grid in zip(there.files, tiny_codec.codes(photograph, 75), strict=True):
         assert np.array_equal(there[name], grid)
-    # Floats differ in their last bits, which moves a pixel by one grey level at most.
+    # Floats may differ in their last bits, which changes a pixel by at most one grey level.
     assert np.abs(np.load("pixels.npy").astype(int) - tiny_codec.decompress(data)).max() <= 1
 
 
@@ -334,7 +334,7 @@ def test_files_are_as_long_as_theory_says(tiny_codec: Codec, photograph: Pixels)
         file = parse(tiny_codec.compress(photograph, quality))
         for level, bits, grid in zip(file.levels, tiny_codec.cross_entropy(codes, quality), codes, strict=True):
             assert len(level) <= 1.005 * bits / 8 + 8
-            # Code 0 everywhere is the point 0 of the coder's range, whose bytes are zeros, and those are left out.
+            # If every code is 0, the coder's point is 0 and its bytes are zeros, which a writer leaves out.
             assert len(level) >= math.floor(bits / 8) - 4 or not grid.any()
         framing = len(tiny_codec.compress(photograph, quality)) - sum(map(len, file.levels))
         assert framing <= 20 + 6 * len(file.levels)
@@ -388,7 +388,7 @@ def test_gpu_and_cpu_read_each_others_files(tiny_codec: Codec, tiny_weights: Pat
 
 
 def test_loading_and_coding_import_no_compiler(root: Path) -> None:
-    """Torch's compiler takes longer to import than torch, and one call too many is enough to import it."""
+    """Torch's compiler takes longer to import than torch, and a single wrong call imports it."""
     script = (
         "import sys, numpy as np\n"
         "from vqcodec.codec import Codec\n"
@@ -463,7 +463,7 @@ def test_work_can_be_cancelled_anywhere(tiny_codec: Codec, photograph: Pixels, m
             with pytest.raises(Cancelled, match="cancelled"):
                 work(after(stop))
         work(after(asked))
-    # Each step of the wavefront asks, and each chunk of what comes before and after the steps: here, a row or position.
+    # ``cancelled`` is called at each wavefront step, and outside the steps at each chunk: here, a row or position.
     monkeypatch.setattr(fixed_prior, "CHUNK", 1)
     asked = 0
     tiny_codec.read(data, cancelled=count)
@@ -588,7 +588,7 @@ print(codec.memory(*pixels.shape[:2]), after - before, peak() - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_an_estimate_on_the_safe_side(root: Path) -> None:
-    """Two megapixels in a process of its own, so that nothing else has raised the peak."""
+    """Two megapixels in a new process, so that the peak is due to the codec alone."""
     command = [sys.executable, "-c", PEAK, str(root / "examples" / "chelsea.png")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     estimate, encoding, both = map(int, run.stdout.split())
@@ -640,7 +640,7 @@ print("all the same")
 def test_threads_and_forked_processes_share_a_codec(root: Path, tiny_weights: Path, threads: int) -> None:
     """200 pictures by eight threads, and by four processes that were forked after OpenMP had started its threads."""
     run = subprocess.run(
-        # Python 3.12 warns of every fork of a process that has threads, as OpenMP's are.
+        # Python 3.12 warns if a process with threads, such as OpenMP's, forks.
         [
             sys.executable,
             "-W",

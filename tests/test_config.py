@@ -1,4 +1,4 @@
-"""Configurations: round trips, the presets, and one line for every value that cannot be."""
+"""Configurations: round trips, the presets, and an error of one line for every invalid value."""
 
 import dataclasses
 import itertools

@@ -15,7 +15,7 @@ from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, LimitError
 from vqcodec.files.container import MAX_SIDE, pack, parse
 
-CORPUS = Path(__file__).parent / "corpus.zip"  # what benchmarks.fuzz has found
+CORPUS = Path(__file__).parent / "corpus.zip"  # inputs that benchmarks.fuzz found
 LIMIT = 2**13  # pixels
 
 
@@ -117,7 +117,7 @@ def test_examine_finds_a_wrong_picture(tiny_codec: Codec, good: Good, monkeypatc
 
 
 def test_what_the_fuzzer_has_found() -> None:
-    """The corpus of coverage-guided fuzzing, with the model that it was made for, and neighbours of its files."""
+    """The corpus of coverage-guided fuzzing with its model, and mutations of its files."""
     with zipfile.ZipFile(CORPUS) as archive:
         corpus = {name: archive.read(name) for name in sorted(archive.namelist())}
     codec = Codec.for_file(corpus["landscape.vq"], device="cpu")

@@ -1,4 +1,4 @@
-"""What the documents say about the source tree is true."""
+"""The names and paths of the source tree in the documents exist."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Errors as a user sees them: one line each, short, and with the file's name."""
+"""Errors as a user sees them: each is one short line with the file's name."""
 
 import pytest
 

@@ -18,5 +18,5 @@ def test_frequency_table_is_the_floor_of_the_power() -> None:
     with localcontext(prec=60):
         for i, frequency in enumerate(FREQUENCIES[:-1]):
             assert frequency == math.floor(Decimal(2) ** (22 - Decimal(i) / 64))
-            # And without any root: the largest integer whose 64th power is at most 2^(1408 − i).
+            # The same without roots: the largest integer whose 64th power is at most 2^(1408 − i).
             assert frequency**64 <= 2 ** (1408 - i) < (frequency + 1) ** 64

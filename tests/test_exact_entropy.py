@@ -29,7 +29,7 @@ from vqcodec.train.fixed_point import fixed_point
 Codes = NDArray[np.int64]
 Frequencies = NDArray[np.float64]
 
-# Factors of 2, 1 and 4 between levels; one, several and as many stages as groups.
+# Factors of 2, 1 and 4 between levels; one stage, several stages, and one stage per group.
 TWO = ModelConfig(
     levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=9, stages=2)),
     widths=(8, 8),
@@ -46,7 +46,7 @@ PRIORS = {ONE: PriorConfig(5, 0, 1), TWO: PriorConfig(6, 2, 1), THREE: PriorConf
 
 @functools.cache
 def integers(model: ModelConfig) -> dict[str, Tensor]:
-    """Random integers of a prior, large enough for every clamp and the end of the frequency table to matter."""
+    """Random integers of a prior, large enough to reach every clamp and the end of the frequency table."""
     torch.manual_seed(1)
     net = PixelCNN(model, PRIORS[model])
     with torch.no_grad():
@@ -61,7 +61,7 @@ def prior_of(model: ModelConfig) -> FixedPrior:
 
 
 def shapes_of(model: ModelConfig, height: int, width: int) -> list[tuple[int, int]]:
-    """Grids of each level where the coarsest is ``height`` by ``width``."""
+    """The grids of all levels, of which the coarsest is ``height`` by ``width``."""
     coarsest = model.levels[0].stride
     return [(height * coarsest // level.stride, width * coarsest // level.stride) for level in model.levels]
 
@@ -73,7 +73,7 @@ def random_codes(model: ModelConfig, height: int, width: int, seed: int = 0) -> 
 
 
 def likely_codes(prior: FixedPrior, height: int, width: int, quality: int, seed: int = 0) -> list[Codes]:
-    """Codes drawn from the prior itself, as a picture's codes are."""
+    """Codes drawn from the prior, distributed like those of a picture."""
     rng = np.random.default_rng(seed)
 
     def draw(_first: int, _last: int, _stage: int, frequencies: Frequencies) -> Codes:
@@ -117,7 +117,7 @@ F = list(_table())
 
 
 class Level:
-    """The prior of one level, for codes ``code[x, y, group]`` that may still be unknown further on."""
+    """The prior of one level, for codes ``code[x, y, group]`` of which later ones may still be unknown."""
 
     def __init__(
         self, model: ModelConfig, index: int, shape: tuple[int, int], quality: int, before: "Level | None"
@@ -241,7 +241,7 @@ class ReferenceReader:
 
 
 def frequencies_seen(prior: FixedPrior, codes: list[Codes], quality: int) -> list[dict[Key, list[int]]]:
-    """The frequencies that the prior hands to a decoder of ``codes``."""
+    """The frequencies that the prior gives to a decoder of ``codes``."""
     levels: list[dict[Key, list[int]]] = []
     states: list[Tensor] = []
     for index, grid in enumerate(codes):
@@ -315,7 +315,7 @@ def test_the_example_of_the_format(root: Path) -> None:
 
 
 def test_frozen_bytes() -> None:
-    """Integers that no random generator makes, so that only a change of the format can change the bytes."""
+    """Integers computed without a random generator, so that only a change of the format can change the bytes."""
     frozen = (
         "6975be4fd8e5665700000000db2bd2df3572fb0e84d26583d0627a3db1833cb00025baeb319f54280800000006db9de2fbd73aa4"
         "ca6241b44e4ba3be36331a5821e18648af376fd4"
@@ -432,7 +432,7 @@ def test_a_code_of_frequency_zero_can_be_coded() -> None:
 
 
 def write(coded: list[tuple[int, list[int]]]) -> bytes:
-    """What the coder makes of codes, each with its frequencies."""
+    """The coder's bytes for codes, each with its frequencies."""
     count = len(coded)
     writer = SymbolWriter(np.array([[[code for code, _ in coded]]]), Wavefront(1, count), 1, measure=False)
     writer.write(0, count, 0, np.array([[frequencies] for _, frequencies in coded], np.float64))
@@ -447,7 +447,7 @@ def read(bitstream: bytes, rows: list[list[int]]) -> list[int]:
 
 
 def test_thousands_of_tiny_streams() -> None:
-    """Every one is read back to its end, whatever was left out there, and is what the reference makes."""
+    """Every bitstream equals the reference's and decodes completely, with any number of zero bytes left out."""
     rng = np.random.default_rng(0)
     lengths = set()
     for _ in range(4000):
@@ -587,7 +587,7 @@ def test_nothing_is_computed_for_a_file_without_bytes(monkeypatch: pytest.Monkey
 def test_zeros_are_code_0_whatever_the_frequencies(rows: list[list[int]]) -> None:
     for row in rows:
         row[-1] = FREQUENCIES[0]  # as every group has
-        row[0] = 0  # the least likely code that there can be
+        row[0] = 0  # the least likely possible code
     assert read(b"", rows) == [0] * len(rows)
     assert write([(0, row) for row in rows]) == b""
     reader = ReferenceReader(b"")

@@ -1,4 +1,4 @@
-"""The prior's integers as they are loaded: the bound is sharp, and what does not fit is refused."""
+"""Loading the prior's integers: the bound is sharp, and integers that break it are refused."""
 
 import pytest
 import torch

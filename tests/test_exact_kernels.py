@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 )
 def test_linear_is_exact_up_to_the_bound(kernels: list[Kernel], seed: int, fill: float, inputs: int, rows: int) -> None:
     rng, largest, exact = np.random.default_rng(seed), ACTIVATION_MAX, EXACT
-    # Σ|w|·A, |b| and the half share what lies below 2^24 when fill is 1 and all inputs are as large as can be.
+    # With fill 1 and the largest inputs, the sum of Σ|w|·A, |b| and the half is just below 2^24.
     room = int(fill * (exact // 2 // inputs // largest))
     weight = rng.integers(-room, room, size=(inputs, 3), endpoint=True)
     x = rng.choice([largest, -largest, 0, 1, largest // 3], size=(rows, inputs))

@@ -50,7 +50,7 @@ def random_codes(model: ModelConfig, shapes: list[tuple[int, int]], seed: int = 
 
 
 class Recorder:
-    """A ``choose`` that looks codes up, as both sides do, and keeps the frequencies of every row and stage."""
+    """A ``choose`` that returns known codes and records the frequencies of every row and stage."""
 
     def __init__(self, grid: Codes, stages: int) -> None:
         self.wavefront = Wavefront(*grid.shape[1:])

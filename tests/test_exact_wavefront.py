@@ -1,4 +1,4 @@
-"""The wavefront: its order, its steps, where neighbours are."""
+"""The wavefront: its order, its steps, and the places of neighbours."""
 
 import itertools
 
@@ -53,7 +53,7 @@ def test_merged_steps(counts: list[int], size: int) -> None:
     assert [row for first, last in merged for row in range(first, last)] == list(range(ends[-1]))
     assert {first for first, _ in merged} <= {first for first, _ in steps}
     assert all(last - first <= size or (first, last) in steps for first, last in merged)
-    # No two neighbours would have fitted together.
+    # Two neighbours together would not have fitted.
     assert all(b[1] - a[0] > size for a, b in itertools.pairwise(merged))
 
 

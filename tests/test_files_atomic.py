@@ -1,4 +1,4 @@
-"""Files written whole or not at all, whatever goes wrong on the way."""
+"""A file is written completely or not at all, at every kind of failure."""
 
 import contextlib
 import os
@@ -57,7 +57,7 @@ def test_a_write_that_fails_leaves_no_trace(
 def test_a_name_too_long(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot be written: File name too long$"):
         write_atomic(tmp_path / ("x" * 300), b"")
-    write_atomic(tmp_path / ("x" * 255), b"")  # the longest there is leaves no room for a suffix
+    write_atomic(tmp_path / ("x" * 255), b"")  # the longest possible name leaves no room for a suffix
     assert os.listdir(tmp_path) == ["x" * 255]
 
 

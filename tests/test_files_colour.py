@@ -1,4 +1,4 @@
-"""Every mode, depth and profile becomes 8-bit sRGB as a viewer shows it."""
+"""Every mode, depth and profile is converted to 8-bit sRGB, as in a viewer."""
 
 import struct
 from pathlib import Path
@@ -54,7 +54,7 @@ SWAPPED_RGB = icc(
     b"RGB ", {b"rXYZ": PRIMARIES[b"gXYZ"], b"gXYZ": PRIMARIES[b"rXYZ"], b"bXYZ": PRIMARIES[b"bXYZ"]} | CURVES
 )
 RAMP = bytes(range(256))
-BLACK_INK_ONLY = icc(  # lightness is 1 − K whatever the other inks are
+BLACK_INK_ONLY = icc(  # lightness is 1 − K for all values of the other inks
     b"CMYK",
     {
         b"A2B0": b"mft1"

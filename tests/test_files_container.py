@@ -1,4 +1,4 @@
-"""The container: literal bytes, round trips, and one refusal for every way of being malformed."""
+"""The container: literal bytes, round trips, and an error for every kind of malformed file."""
 
 import re
 import tracemalloc
@@ -56,7 +56,7 @@ def file(
     chunks: bytes = b"",
     body: bytes = sealed(b"hi"),
 ) -> bytes:
-    """A file built field by field, each CRC-32 right, so that only the field under test is wrong."""
+    """A file built field by field with correct CRC-32s, so that only the field under test is wrong."""
     fields = [container.MAGIC, version, b"\0\0\0\0", bytes([quality, layout]), width, height, lengths, chunks]
     return sealed(b"".join(fields)) + body
 
@@ -68,7 +68,7 @@ def varint(value: int) -> bytes:
 
 
 def chunked(body: bytes) -> bytes:
-    """A file whose header is right about the size of ``body``, which stands where chunks are expected."""
+    """A file whose header declares the correct size of ``body``, which is in the place of the chunks."""
     return file(layout=0x21, chunks=varint(len(body)), body=sealed(b"hi") + body)
 
 
@@ -336,7 +336,7 @@ def test_small_files_are_not_trusted_with_many_pixels() -> None:
 
 
 def test_size_is_the_first_damage() -> None:
-    """A wrong size explains all else, such as the levels that are not there."""
+    """A wrong size explains all other damage, such as missing levels."""
     data = pack(NOTED)
     for end in range(len(data) - 11, len(data)):
         file = parse(data[:end], intact=2)
@@ -373,7 +373,7 @@ def test_the_longest_header() -> None:
 )
 def test_headers_are_refused_for_the_same_reasons(data: bytes, message: str) -> None:
     if message.startswith(("too many pixels", "too long")) or "header says" in message:
-        parse_header(data)  # the size of the file and of the picture are not the header's affair
+        parse_header(data)  # the header's parser does not check the size of the file or of the picture
         return
     with pytest.raises(FormatError, match=f"^{message}"):
         parse_header(data)

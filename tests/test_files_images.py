@@ -348,7 +348,7 @@ def test_lossless_formats(tmp_path: Path, extension: str, pixels: Pixels) -> Non
         pixels = pixels[:, :, :1]
     write_image(path, pixels)
     result, notes = read_image(path)
-    if extension == "webp":  # which has no grey
+    if extension == "webp":  # a format without grey
         pixels = np.broadcast_to(pixels, result.shape)
     assert np.array_equal(result, pixels)
     assert notes == []

@@ -1,4 +1,4 @@
-"""Layouts, which are undone exactly, and tiles, which cover everything once and have all the halo there is."""
+"""Layouts are undone exactly; tiles cover every pixel once and have complete halos, except at the image's edges."""
 
 import numpy as np
 import pytest

@@ -25,7 +25,7 @@ def test_a_golden_file_decodes_to_its_codes_and_picture(name: str) -> None:
     assert digest == facts["codes"]
     picture, _ = read_image(FOLDER / facts["picture"])
     pixels = codec.decompress(data)
-    # The float half may differ in its last bit from machine to machine, so pixels by one grey level.
+    # Floats may differ in their last bit between machines, and then pixels differ by at most one grey level.
     assert np.abs(pixels.astype(int) - picture).max() <= 1
 
 

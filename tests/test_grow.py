@@ -1,4 +1,4 @@
-"""Growing a model: the same function at first, in every way that it can grow."""
+"""Growing a model in every supported way does not change its function at first."""
 
 import dataclasses
 from typing import Any
@@ -18,7 +18,7 @@ SMALL = ModelConfig(levels=LEVELS, widths=(8, 12, 12), blocks=(1, 1, 1), lambda_
 
 
 def _trained(config: ModelConfig) -> VQVAE:
-    """A model none of whose weights is at its start."""
+    """A model in which every weight differs from its initial value."""
     torch.manual_seed(1)
     model = VQVAE(config)
     with torch.no_grad():
@@ -28,7 +28,7 @@ def _trained(config: ModelConfig) -> VQVAE:
 
 
 def _reconstruct(model: VQVAE, x: Tensor, lmbda: Tensor, channels: list[int]) -> Tensor:
-    """What the model makes of rounded residuals, of the first ``channels`` of each level alone."""
+    """The model's output for rounded residuals, of only the first ``channels`` of each level."""
     count = iter(channels)
 
     def choose(latent: Latent) -> Tensor:
@@ -77,7 +77,7 @@ def test_new_channels_start_silent() -> None:
     with torch.no_grad():
         before, after = (sum(model(x, lmbda, hard=False).bits) for model in (narrow, wide))
     assert isinstance(before, Tensor)
-    # 16 new channels at 64 positions; a bit each would be 1024 more.
+    # 16 new channels at 64 positions; one bit for each would add 1024.
     assert float((after - before).mean()) < 100
 
 

@@ -1,4 +1,4 @@
-"""JSON files: exact numbers, compact lists, and nothing that JSON does not know."""
+"""JSON files: exact numbers, compact lists, and only values that JSON allows."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The rules that hold for the source tree as a whole: who imports whom, what is public, what is packaged."""
+"""The rules of the whole source tree: imports between modules, public names, contents of the packages."""
 
 import ast
 import graphlib

@@ -1,4 +1,4 @@
-"""The metrics: values worked out by hand, those of the packages behind them, symmetry, and refusals."""
+"""The metrics: values worked out by hand, values of the underlying packages, symmetry, and errors."""
 
 import dataclasses
 import io
@@ -123,12 +123,12 @@ def test_psnr_refuses_another_dtype(dtype: type) -> None:
 
 @pytest.fixture(scope="module")
 def large(photograph: Picture) -> Picture:
-    """The photograph, mirrored to a size that MS-SSIM takes: ``[256, 192, 3]``."""
+    """The photograph, extended by reflection to a size that MS-SSIM accepts: ``[256, 192, 3]``."""
     return np.concatenate([photograph, photograph[::-1]])
 
 
 def through_jpeg(picture: Picture, quality: int) -> Picture:
-    """``picture`` as JPEG brings it back."""
+    """``picture`` after JPEG compression."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer))

@@ -1,4 +1,4 @@
-"""What the decoder gets at each level."""
+"""The decoder's input at each level."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_encoding_and_decoding_take_the_same_walk(config: ModelConfig) -> None:
     encode = Encode()
     x_hat = model.reconstruct(x, lmbda, encode)
     assert all(torch.equal(a, b) for a, b in zip(encode.codes, model.encode(x, lmbda), strict=True))
-    decoded = model.reconstruct(torch.zeros_like(x), lmbda, Decode(encode.codes))  # the image is not looked at
+    decoded = model.reconstruct(torch.zeros_like(x), lmbda, Decode(encode.codes))  # the image is not used
     assert torch.equal(decoded, x_hat)
     assert torch.equal(model.decode(encode.codes, lmbda), x_hat.clamp(0, 1))
 

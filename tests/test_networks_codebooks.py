@@ -120,7 +120,7 @@ def gaussians(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def rounding(r: Tensor, precision: Tensor) -> tuple[float, float]:
-    """The same two figures for rounding each pair of channels to whole numbers, coded by the true Gaussians."""
+    """The same two figures for rounding each pair of channels to integers, coded with the true Gaussians."""
     rounded, root = r.round().double(), precision.double().sqrt() / math.sqrt(2)
     bins = 0.5 * (torch.erf((rounded + 0.5) * root) - torch.erf((rounded - 0.5) * root))
     bits = -bins.clamp_min(1e-30).log2().sum().item()
@@ -196,7 +196,7 @@ def test_revival_moves_the_dead_and_leaves_the_living(learn: str) -> None:
         q.bias.copy_(torch.arange(8).view(2, 4))
     q.usage.copy_(torch.tensor([[0.5, 0.5, 0.0, 1e-4], [0.25, 0.25, 0.25, 0.25]]))
     before = {key: value.clone() for key, value in q.state_dict().items()}
-    # In group 0 only two residuals have an error, so it is there that the dead are needed.
+    # In group 0 only two residuals have an error, so the dead codes must be moved there.
     r = torch.zeros(1, 2, 4, 4)
     r[0, 0, 1, 2], r[0, 0, 3, 3] = 7, -9
     assert q.revive(r, below=1e-3) == 2

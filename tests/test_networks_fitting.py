@@ -76,7 +76,7 @@ def test_fitting_a_level_renumbers_its_channels_and_fits_its_codebooks() -> None
     torch.testing.assert_close(r_dealt, r[:, order], atol=1e-4, rtol=0)
     torch.testing.assert_close(precision_dealt, precision[:, order], atol=0, rtol=1e-4)
     assert not torch.allclose(r_dealt, r, atol=0.1)
-    # Noise apart, the function is what it was.
+    # Without the noise, the function is the same as before.
     torch.testing.assert_close(model(x, lmbda, hard=False).bits[0].sum(), before.bits[0].sum(), atol=0, rtol=0.05)
     quantizer = levels(model)[0].quantizer
     twin = VQVAE(TINY).levels[0]

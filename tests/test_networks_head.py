@@ -32,7 +32,7 @@ def test_bits_of_the_noise_form(scale: float, r: float) -> None:
     assert x.grad is not None
     assert x.grad.isfinite().all()
     assert (x.grad * r >= 0).all()
-    assert r == 0 or abs(r) < 0.5 or x.grad.all()  # a stray residual is always called back
+    assert r == 0 or abs(r) < 0.5 or x.grad.all()  # the gradient always pulls an outlying residual back
 
 
 def test_bits_are_those_of_the_best_gaussian_when_the_scale_is_right() -> None:

@@ -51,7 +51,7 @@ def test_a_level_of_pixels_reaches_what_the_trunk_does_not() -> None:
         errors.append([float((x_hat - x).square().mean()) for x_hat in (whole, preview)])
     assert errors[2][0] < errors[2][1] / 3  # at the best quality
     assert errors[2][0] < errors[1][0] < errors[0][0]
-    # Were there codewords enough, the MSE would be 3 / (2 ln 2 · λ · 255²); sixteen for three channels are few.
+    # With enough codewords, the MSE would be 3 / (2 ln 2 · λ · 255²); sixteen for three channels are few.
     assert 1 / 3 < errors[2][0] * (2 * math.log(2) * PIXELS.lambda_max * 255**2) / 3 < 3
 
 
@@ -71,7 +71,7 @@ def test_where_a_level_of_pixels_is_silent_the_trunk_answers_for_the_whole_error
     lmbda = lambdas(PIXELS, 1).expand(len(x))
     (level,) = pixel_levels(model)
     with torch.no_grad():
-        level.quantizer.bias[:, 1:] = -1e4  # dear enough never to be used
+        level.quantizer.bias[:, 1:] = -1e4  # too expensive to be used
     gradients = []
     for pixels in (True, False):
         model.zero_grad()

@@ -1,4 +1,4 @@
-"""The prior's float form: what it sees, what it does not, that it learns."""
+"""The prior's float form: which codes it depends on, which not, and that it learns."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def level_of(net: PixelCNN, index: int) -> LevelPrior:
 
 
 def head_outputs(net: PixelCNN, index: int) -> list[Tensor]:
-    """A list that the logits ``[B, G/S·K, H, W]`` of each stage of a level are appended to, as they are computed."""
+    """A list to which the logits ``[B, G/S·K, H, W]`` of each stage of a level are appended when computed."""
     seen: list[Tensor] = []
     for head in level_of(net, index).heads:
         head.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -60,7 +60,7 @@ def test_logits_depend_on_earlier_positions_only(y: int, x: int) -> None:
     level_of(net, 0).bits(torch.zeros(1, 2, 5, 7, dtype=torch.int64), embedded, torch.rand(1, 8, 1, 1))
     (gradient,) = torch.autograd.grad(logits[0][0, :, y, x].abs().sum(), embedded)
     reached = {(int(i), int(j)) for i, j in gradient.abs().sum((0, 1)).nonzero()}
-    # Three layers of the four neighbours: all of the cone they span is reached, and nothing else.
+    # Three layers of four neighbours each reach exactly the cone that they span.
     cone = {(y, x)}
     for _ in range(3):
         cone |= {(i + di, j + dj) for i, j in cone for di, dj in [(-1, -1), (-1, 0), (-1, 1), (0, -1)]}
@@ -109,7 +109,7 @@ def test_every_parameter_that_is_used_learns() -> None:
     codes = [torch.from_numpy(grid)[None] for grid in random_codes()]
     torch.autograd.backward(torch.stack(net(codes, torch.tensor([0.01]))).sum())
     silent = {name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    assert silent == {"levels.0.inner.table"}  # one stage has no earlier one to look at
+    assert silent == {"levels.0.inner.table"}  # a single stage has no earlier stage
 
 
 def test_start_from_static_frequencies() -> None:

@@ -172,11 +172,11 @@ def test_gradients_of_the_bits(learn: str) -> None:
     assert r.grad is not None
     assert precision is not None
     assert precision.grad is not None
-    # The cost of a residual's distance from zero, felt where the residual is.
+    # The slope of the cost is taken at the residual, not at its codeword.
     np.testing.assert_allclose(r.grad, (precision * r).detach().numpy() / LN2, atol=1e-5)
     mean_squares = np.einsum("bgijk,gkd->bgdij", expected.p, squares).reshape(SHAPE)
     np.testing.assert_allclose(precision.grad, (expected.z_q**2 - mean_squares) / 2 / LN2, atol=1e-5)
-    assert q.codebook.grad is None  # codewords belong at centroids, whatever that costs
+    assert q.codebook.grad is None  # codewords belong at centroids, at any rate
 
 
 def test_gradients_of_the_bits_with_long_tails() -> None:

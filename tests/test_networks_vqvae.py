@@ -1,4 +1,4 @@
-"""The VQ-VAE: textbook and shipped configurations, one function in all its forms, and gradients that arrive."""
+"""The VQ-VAE: textbook and shipped configurations, one function in all its forms, and gradients of all parameters."""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ LEARN = pytest.mark.parametrize("learn", ["ema", "gradient"])
 
 
 def test_the_names_in_stored_states_stay() -> None:
-    """Checkpoints and weights files name tensors so; the optimiser's state numbers parameters in this order."""
+    """Checkpoints and weights files use these names; the optimiser's state numbers parameters in this order."""
     model = VQVAE(ModelConfig(), learn="gradient")
     parameters = {name for name, _ in model.named_parameters()}
     lines = [
@@ -54,7 +54,7 @@ def test_shapes(config: ModelConfig) -> None:
     for hard in (False, True):
         out = model(x, lmbda, hard=hard)
         assert out.x_hat.shape == x.shape
-        # Levels of pixels are no part of the noise form.
+        # The noise form has no levels of pixels.
         assert [bits.shape for bits in out.bits] == [(2,) for level in config.levels if hard or not level.pixels]
         assert min(bits.min() for bits in out.bits) > 0
         assert [grid.shape for grid in out.codes] == (grids if hard else [])
@@ -137,7 +137,7 @@ def test_the_sides_are_what_decoding_needs_and_what_only_choosing_codes_needs(co
         state[name].fill_(math.nan)
         assert torch.equal(model.decode(codes, lmbda), x_hat) == (name in encoder), name
         state[name].copy_(kept)
-    # Without any of the encoder side's tensors, codes are others.
+    # Without any one of the encoder side's tensors, codes change.
     for name in encoder:
         kept = state[name].clone()
         state[name].fill_(math.nan)
@@ -226,5 +226,5 @@ def test_one_image_is_learnt_with_noise_and_then_with_codes(learn: str) -> None:
     for level, (r, precision) in zip(levels(model), residuals(model, image, lmbda), strict=True):
         level.quantizer.fit(r, precision)
     coded = descend(model, image, lmbda, 140, hard=True, lr=0.001)
-    assert coded[0] < 1.3 * noisy[-1]  # codes take over from noise without a break
+    assert coded[0] < 1.3 * noisy[-1]  # the step from noise to codes does not increase the loss
     assert sum(coded[-10:]) / 10 < 0.85 * coded[0]

@@ -29,7 +29,7 @@ def test_tiles_leave_no_seam(codec: Codec, quality: int, root: Path) -> None:
     difference = np.abs(whole.astype(int) - tiled)
     assert difference.max() <= 2
     assert (difference > 1).mean() < 1e-3
-    # The encoder's tiles may choose a few other codes, but no worse ones at the edges.
+    # With tiles the encoder may choose a few other codes, but they must not be worse at the edges.
     tiled = many.decode(many.encode(pixels, quality), quality, 256, 384, grey=False)
     edges = np.zeros((256, 384), bool)
     edges[120:136] = edges[:, 120:136] = edges[:, 248:264] = True

@@ -1,4 +1,4 @@
-"""docs/format.md is complete: a reader written from it alone reads what the codec wrote, and refuses what it must."""
+"""docs/format.md is complete: a reader written from it alone reads the codec's files and refuses malformed ones."""
 
 import ast
 import dataclasses
@@ -30,7 +30,7 @@ FACTS = json.loads((GOLDEN / "facts.json").read_text())
 MODELS = {
     hashlib.sha256(path.read_bytes()).digest()[:4]: path for path in (ROOT / "weights").glob("*.decoder.safetensors")
 }
-# The blocks of hexadecimal text in the document, without the notes right of the bars.
+# The blocks of hexadecimal text in the document, without the notes to the right of the bars.
 BLOCKS = (ROOT / "docs" / "format.md").read_text().split("```hex\n")[1:]
 COLOUR, GREY, STREAM = (
     bytes.fromhex(" ".join(line.split("|")[0] for line in block.split("```")[0].splitlines())) for block in BLOCKS
@@ -54,7 +54,7 @@ def vq(
     levels: tuple[bytes, ...] = LEVELS,
     chunks: bytes = b"",
 ) -> bytes:
-    """The document's example with other fields, in hexadecimal, and every CRC-32 right."""
+    """The document's example with other fields, given in hexadecimal, and correct CRC-32s."""
     header = bytes.fromhex(f"8f56510a {version} {fingerprint} {quality} {layout} {size} {lengths}")
     return sealed(header) + b"".join(map(sealed, levels)) + chunks
 
@@ -71,13 +71,13 @@ def test_a_golden_file_gives_the_codes_of_the_codec(name: str) -> None:
     _, expected = Codec.for_file(data, device="cpu").read(data)
     assert [grid.shape for grid in codes] == [grid.shape for grid in expected]
     assert all(np.array_equal(*pair) for pair in zip(codes, expected, strict=True))
-    # The codec itself may not drift either.
+    # The codec itself must not change either.
     digest = hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
     assert digest == FACTS[name]["codes"]
 
 
 def test_clamps_that_no_golden_file_reaches(tiny_config: Config, tmp_path: Path) -> None:
-    """Random codes under tables full of ±A, where every sum of two entries or more leaves ±A now and then."""
+    """Random codes under tables full of ±A, so that every sum of two or more entries exceeds ±A in places."""
     model = tiny_config.model
     model = dataclasses.replace(model, levels=(*model.levels[:2], dataclasses.replace(model.levels[2], stages=3)))
     rng = np.random.default_rng(24)
@@ -241,7 +241,7 @@ def test_a_file_is_read_with_its_own_weights_and_all_their_levels() -> None:
 
 
 def tiny_weights(weight: int, bias: int, shift: int) -> Weights:
-    """Weights that have a linear map ``m`` from two numbers to one, and a table ``t``."""
+    """Weights with a linear map ``m`` from two numbers to one, and a table ``t``."""
     tensors = {"m.weight": [[weight], [1]], "m.bias": [bias], "m.shift": [shift], "t": [weight]}
     config = {"model": {"levels": []}, "prior": {"channels": 1}}
     header: dict[str, object] = {"__metadata__": {"format": "vqcodec-decoder-1", "config": json.dumps(config)}}

@@ -179,7 +179,7 @@ def _card(
         lines.append(f"| {phase} | {length} | {settings.crop} | {settings.batch} | {last['loss']:.4f} |")
     lines += [
         "",
-        f"At quality {DEFAULT_QUALITY}, the fixed-point prior instead of the float prior changes the bits by {cost:+.3%}.",
+        f"At quality {DEFAULT_QUALITY}, the fixed-point prior changes the bits of the float prior by {cost:+.3%}.",
         "",
         f"Means over the whole files of {images} validation images:",
         "",
