@@ -65,7 +65,7 @@ class Fields:
     def number(self, low: int, high: int, name: str) -> int:
         """The next varint, which must lie in low..high."""
         value = shift = 0
-        # A varint has at most five bytes. If the fifth has its top bit set, the value is too large; a sixth is not read.
+        # A varint has at most five bytes. If the fifth has its top bit set, the value is too large.
         while (byte := self.take(1)[0]) > 127 and shift < 28:
             value, shift = value | (byte & 127) << shift, shift + 7
         check(byte or not shift, f"{name}: a number in more bytes than it needs")
