@@ -474,7 +474,7 @@ def test_fewer_levels_of_a_file_that_has_not_arrived(fake: type[FakeCodec], pack
     Path("cut.vq").write_bytes(packed[:-25])
     result = vq("decode", "cut.vq", "-o", "out.png", "--preview")
     damage = f"truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}"
-    assert result.stderr == f"vqcodec: warning: cut.vq: {damage}; the levels asked for are whole\n"
+    assert result.stderr == f"vqcodec: warning: cut.vq: {damage}; the levels asked for are intact\n"
     assert (result.exit_code, result.stdout[-17:]) == (0, "s, 1 of 2 levels\n")
     assert fake.calls[1:] == [("levels", 1)]
     assert vq("decode", "cut.vq", "-o", "out.png", "-f", "--preview", "--quiet").output == ""
@@ -547,7 +547,7 @@ def test_damage_within_a_batch(fake: type[FakeCodec], packed: bytes) -> None:
     preview = vq("decode", "in", "-o", "preview", "--preview")
     assert (preview.exit_code, len(list(Path("preview").iterdir()))) == (0, 3)
     assert preview.stderr.startswith("vqcodec: warning: in/b.vq: level 1 damaged: ")
-    assert preview.stderr.endswith("; the levels asked for are whole\n")
+    assert preview.stderr.endswith("; the levels asked for are intact\n")
     salvaged = vq("decode", "in", "-o", "salvaged", "--salvage")
     assert (salvaged.exit_code, len(list(Path("salvaged").iterdir()))) == (1, 3)
     assert salvaged.stderr.endswith("; the picture shows only 1 of 2 levels\n")
