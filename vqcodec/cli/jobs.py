@@ -135,7 +135,7 @@ class Encoder:
         return image_files(folder)
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
-        """Each by itself: as the encoder knows all codes, the work on one picture fills the processor already."""
+        """One by one: the encoder knows all codes, so one picture keeps the processor busy already."""
         return [[task] for task in tasks]
 
     def __call__(self, batch: Sequence[Task]) -> list[FileResult]:

@@ -105,7 +105,7 @@ def _colours(container: Container) -> str:
 
 
 def _is_standard_output(target: str) -> bool:
-    """Whether ``target`` is standard output, by whatever name: a result line on stdout would get into the file."""
+    """Whether ``target`` is standard output, under any name; a result line on stdout would get into the file."""
     try:
         return target == STREAM or os.path.samestat(os.stat(target), os.fstat(1))
     except OSError:

@@ -73,7 +73,7 @@ def plan(
 ) -> Ring:
     """The ring and the steps for ``spans``, the ``(first, last + 1)`` rows of each step.
 
-    ``padded_rows`` gives the number of rows that products of so many rows are computed with.
+    ``padded_rows`` maps a number of rows to the number with which products of these rows are computed.
     """
     firsts = np.array([first for first, _ in spans])
     sizes = np.array([last - first for first, last in spans])

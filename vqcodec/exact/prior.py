@@ -65,7 +65,8 @@ class FixedPrior:
         chunk: rows that :meth:`evaluate` computes together; no integer depends on it.
 
     Raises WeightsError as :func:`vqcodec.exact.integers.load_levels` does. All methods raise VqcodecError where torch
-    multiplies with less precision than the integers need, and whatever ``poll``, called every few milliseconds, raises.
+    multiplies with less precision than the integers need. Errors that ``poll``, called every few milliseconds,
+    raises pass through.
     """
 
     def __init__(

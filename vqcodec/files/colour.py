@@ -78,7 +78,7 @@ def _eight_bit(image: Image.Image, stored_as: str) -> Image.Image:
     """``image`` with its samples scaled to the nearest level of 0..255, if Pillow has left them wider."""
     if image.mode.startswith("I;16"):
         top = 0xFFF if stored_as == "I;12" else 0xFFFF
-    elif image.mode == "I" and image.format == "PPM":  # which Pillow scales to 16 bits, whatever its range
+    elif image.mode == "I" and image.format == "PPM":  # Pillow scales every range to 16 bits
         top = 0xFFFF
     elif image.mode in ("I", "F"):
         raise ImageError(f"32-bit {'float' if image.mode == 'F' else 'integer'} samples, expected 8 or 16 bits")

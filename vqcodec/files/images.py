@@ -1,4 +1,4 @@
-"""Image files in and out: whatever Pillow reads becomes plain uint8 pixels.
+"""Read and write image files: every image that Pillow can read becomes plain uint8 pixels.
 
 ::
 
@@ -83,7 +83,7 @@ _LAYOUT_TAGS = {
     ExifTags.Base.YCbCrSubSampling,
     ExifTags.Base.YCbCrPositioning,
     ExifTags.Base.ReferenceBlackWhite,
-    ExifTags.Base.XMLPacket,  # XMP, which is looked for by itself
+    ExifTags.Base.XMLPacket,  # XMP, which has its own check
     ExifTags.Base.InterColorProfile,
 }
 
@@ -248,7 +248,7 @@ def _read(file: BinaryIO, max_pixels: int) -> tuple[NDArray[np.uint8], list[str]
 
 
 def _decode(file: BinaryIO, max_pixels: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """``read_image`` of an open file; raises whatever Pillow raises."""
+    """``read_image`` of an open file; errors of Pillow pass through."""
     image = Image.open(file)
     if image.format == "EPS":  # Pillow would run Ghostscript on it
         raise ImageError("EPS is a program that draws, not an image; convert it to PNG first")

@@ -73,7 +73,7 @@ _LIBRARIES = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Facts about a run, whatever it measures.
+    """Facts about a run of any measurement.
 
     Attributes:
         date: ISO 8601, UTC.

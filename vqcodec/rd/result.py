@@ -201,7 +201,7 @@ class MonotoneCheck:
 
 @dataclass(frozen=True)
 class Checks:
-    """What a report verifies of its own figures."""
+    """The checks that a report makes on its own figures."""
 
     coding: CodingCheck
     monotone: MonotoneCheck

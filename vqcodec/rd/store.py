@@ -48,7 +48,7 @@ class Measurement:
         size: its bytes.
         metrics: the value of each metric by its key; None where the image is too small for the metric.
         encode_seconds: of one run, with the model loaded.
-        decode_seconds: likewise.
+        decode_seconds: the same for decoding.
         threads: that the process computed with.
         contents: of a ``.vq`` file; None for other codecs.
     """

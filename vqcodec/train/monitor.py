@@ -6,7 +6,7 @@
                                 └─▶ codes [B, G, h, w] ──▶ counts [G, K] ──▶ perplexity, usage
 
 A channel is live if the standard deviation of r_hat, the codewords or in phase "vae" the rounded residuals, is above a
-quarter of a step over all positions of all images. Dead channels carry nothing, whatever the codebook's size.
+quarter of a step over all positions of all images. Dead channels carry no information, with codebooks of any size.
 """
 
 from collections.abc import Iterable
