@@ -1,13 +1,13 @@
-# Everything runs in .venv, which each target makes when it is missing.
-#   make demo    encode and decode one photograph (PHOTO=mine.png for your own)
-#   make test    lint, types and every test
+# All targets run in .venv and create it if it is missing.
+#   make demo    encode and decode a photograph (PHOTO=mine.png chooses another)
+#   make test    ruff, mypy, import-linter and all tests
 #   make quick   the tests without the slow ones
-#   make lint    ruff and mypy
+#   make lint    ruff, mypy and import-linter
 #   make format  ruff's fixes and formatting
-#   make clean   remove what the targets made
+#   make clean   remove .venv and demo/
 
 PYTHON ?= python3
-# Extra arguments for pip, such as an index of CPU-only builds of torch.
+# Extra arguments for pip, for example an index with CPU-only builds of torch.
 PIP_ARGS ?=
 PHOTO ?= $(firstword $(sort $(wildcard examples/*.png)))
 QUALITY ?= 75
