@@ -176,7 +176,7 @@ def test_gradients_of_the_bits(learn: str) -> None:
     np.testing.assert_allclose(r.grad, (precision * r).detach().numpy() / LN2, atol=1e-5)
     mean_squares = np.einsum("bgijk,gkd->bgdij", expected.p, squares).reshape(SHAPE)
     np.testing.assert_allclose(precision.grad, (expected.z_q**2 - mean_squares) / 2 / LN2, atol=1e-5)
-    assert q.codebook.grad is None  # codewords belong at centroids, at any rate
+    assert q.codebook.grad is None  # the rate does not move codewords from their centroids
 
 
 def test_gradients_of_the_bits_with_long_tails() -> None:
