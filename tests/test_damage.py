@@ -74,7 +74,7 @@ def test_reseal_mends_checksums_and_nothing_else(good: Good) -> None:
 
 
 def test_some_forgeries_get_past_the_checksums(tiny_codec: Codec, good: Good) -> None:
-    """Otherwise the decoder behind them would never see one."""
+    """If none did, the forgeries would not test the decoder."""
     passed = 0
     for data in forged_mutations(good.data, 300, random.Random(3)):
         try:
@@ -89,7 +89,7 @@ def test_some_forgeries_get_past_the_checksums(tiny_codec: Codec, good: Good) ->
     ("fault", "complaint"),
     [
         (ValueError("a bug"), "a bug"),
-        (FormatError(""), "says nothing"),
+        (FormatError(""), "message is empty"),
         (FormatError("two\nlines"), "not one printable line"),
         (FormatError("x" * 301), "too long"),
     ],
@@ -108,11 +108,11 @@ def test_examine_finds_broken_promises(
 def test_examine_finds_a_wrong_picture(tiny_codec: Codec, good: Good, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = np.zeros_like(good.previews[0])
     monkeypatch.setattr(Codec, "salvage", lambda *arguments, **options: (wrong, options and None))
-    with pytest.raises(AssertionError, match="another damage"):
+    with pytest.raises(AssertionError, match="report different damage"):
         examine(tiny_codec, good.data[:-1], good)
     honest = f"truncated: the file has {len(good.data) - 1} bytes, its header says {len(good.data)}"
     monkeypatch.setattr(Codec, "salvage", lambda *arguments, **options: (wrong, honest))
-    with pytest.raises(AssertionError, match="not what the levels before the damage say"):
+    with pytest.raises(AssertionError, match="not those of the levels before the damage"):
         examine(tiny_codec, good.data[:-1], good)
 
 
