@@ -14,7 +14,7 @@ from tests.networks_support import (
 )
 from vqcodec.config import ModelConfig
 from vqcodec.networks import choices
-from vqcodec.networks.choices import Decode, Encode, Noise, Record, Round, Split
+from vqcodec.networks.choices import Decode, Encode, Noise, Record, Round, RoundedNoise, Split
 from vqcodec.networks.fitting import residuals
 from vqcodec.networks.head import gaussian_bits
 from vqcodec.networks.levels import Latent
@@ -45,6 +45,18 @@ def test_the_noise_is_paid_for_by_the_level_that_it_is_added_to() -> None:
     model.reconstruct(x, lmbda, record)
     assert [bits.shape for bits in noise.bits] == [(2,)] * 3
     assert len(record.residuals) == 3
+
+
+def test_under_rounded_noise_the_decoder_gets_whole_steps_and_the_bits_stay_noisy() -> None:
+    r = torch.linspace(-1.4, 1.4, 16).view(1, 4, 2, 2).requires_grad_()
+    scale = torch.ones_like(r)
+    choice = RoundedNoise()
+    r_hat = choice(Latent(VectorQuantizer(2, 4, 2), r.shape, residual=lambda: r, scale=lambda: scale))
+    assert torch.equal(r_hat, r.round())
+    assert not torch.allclose(choice.bits[0], gaussian_bits(r.round(), scale))
+    (gradient,) = torch.autograd.grad(r_hat.sum(), r, retain_graph=True)
+    assert torch.equal(gradient, torch.ones_like(r))  # straight through
+    assert float(torch.autograd.grad(choice.bits[0].sum(), r)[0].abs().sum()) > 0
 
 
 @torch.no_grad()

@@ -106,3 +106,17 @@ def test_hold_out(maps: Path) -> None:
         data.hold_out(20, 64)
     lone = data.hold_out(1, 32)
     assert len(lone.images) == len(data.images) == 2
+
+
+def test_grain_is_noise_of_whole_levels_that_photographs_alone_get(maps: Path) -> None:
+    plain, grainy = photographs(maps), photographs(maps, grain=2.0)
+    torch.manual_seed(0)
+    difference = (grainy.crops(1, 32, random.Random(3)) - plain.crops(1, 32, random.Random(3))).mul(255)
+    assert float(difference.abs().max()) > 0
+    assert torch.allclose(difference, difference.round(), atol=1e-3)
+
+
+def test_a_share_of_the_crops_are_drawings(maps: Path) -> None:
+    drawn = photographs(maps, drawn_share=1.0, grain=5.0).crops(2, 32, random.Random(0))
+    assert drawn.shape == (2, 3, 32, 32)
+    assert torch.equal(drawn, photographs(maps, drawn_share=1.0).crops(2, 32, random.Random(0)))

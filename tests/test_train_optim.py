@@ -25,6 +25,11 @@ def test_schedule() -> None:
     assert factors == sorted(factors, reverse=True)
 
 
+def test_a_short_cooldown_follows_a_constant_rate() -> None:
+    factors = [schedule(progress, 1000, 10, cooldown=0.25) for progress in (0, 0.5, 0.75, 0.875, 1)]
+    assert factors == pytest.approx([1, 1, 1, 0.5, 0])
+
+
 def test_muon_gets_the_convolution_kernels_and_adam_the_rest(tiny_config: Config) -> None:
     vqvae = VQVAE(tiny_config.model, learn="gradient")
     model = Model(vqvae, PixelCNN(tiny_config.model, tiny_config.prior))

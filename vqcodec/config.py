@@ -81,6 +81,7 @@ class ModelConfig:
     lambda_min: float = 0.0003  # λ, the weight of distortion, at quality 1 …
     lambda_max: float = 0.1  # … and at quality 100
     quality_scale: tuple[float, ...] = ()  # positions, 0 … 1, of evenly spaced qualities along log λ; empty: linear
+    second_kernel: int = 3  # pixels a side of the second convolution of each residual block
 
     def __post_init__(self) -> None:
         _require(len(self.levels) >= 1, "a model needs at least one level")
@@ -89,6 +90,7 @@ class ModelConfig:
             f"widths has {len(self.widths)} entries and blocks has {len(self.blocks)}, expected the same number",
         )
         _require(min(self.widths) >= 1 and min(self.blocks) >= 0, "a trunk needs widths >= 1 and blocks >= 0")
+        _require(self.second_kernel % 2 == 1, f"second_kernel is {self.second_kernel}, expected an odd number")
         strides = [level.stride for level in self.levels]
         _require(strides == sorted(strides, reverse=True), f"levels have strides {strides}, expected coarsest first")
         trunk = [self.patch << i for i in range(len(self.widths))]
@@ -153,13 +155,15 @@ class PhaseConfig:
     muon_lr: float = 0.01  # convolution kernels
     adam_lr: float = 1.5e-3  # everything else
     clip: float = 1.0  # gradient norm
-    warmup: int = 100  # steps of linear warm-up before the cosine decay
+    warmup: int = 100  # steps of linear warm-up
+    cooldown: float = 1.0  # share of the phase, at its end, in which step sizes fall to zero by a cosine
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1 and self.minutes > 0, "a phase needs steps >= 1 and minutes > 0")
         _require(self.batch >= 1 and self.crop >= 1, "a phase needs batch >= 1 and crop >= 1")
         _require(self.muon_lr >= 0 and self.adam_lr >= 0, "a phase needs learning rates >= 0")
         _require(self.clip > 0 and self.warmup >= 0, "a phase needs clip > 0 and warmup >= 0")
+        _require(0 < self.cooldown <= 1, f"cooldown is {self.cooldown}, expected above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,12 @@ class TrainConfig:
     revive_below: float = 1e-5  # a code with a lower usage is dead and gets revived
     revive_steps: int = 200  # steps between two searches for dead codes
     fit_batches: int = 24  # number of batches to which the codebooks are fitted
-    downscale_share: float = 0.25  # share of crops taken from images downscaled at random
+    downscale_share: float = 0.25  # share of crops taken from images downscaled at random, by up to …
+    downscale_max: float = 2.0  # … this factor
+    grain: float = 0.0  # mean standard deviation, in grey levels, of the film grain added to crops of photographs
+    drawn_share: float = 0.0  # share of crops taken from drawings
+    linear_start: bool = False  # start the trunk as an orthonormal transform of the training images
+    rounded: bool = False  # in phase 0, the decoder gets rounded residuals; noise stays in the bits
     evaluation_crop: int = 256  # pixels a side of the centre crop of each validation image in evaluations
     checkpoint_minutes: float = 3.0
     evaluate_minutes: float = 10.0
@@ -188,6 +197,8 @@ class TrainConfig:
         _require(self.codebook in ("ema", "gradient"), f"codebook is {self.codebook!r}, expected 'ema' or 'gradient'")
         _require(self.revive_steps >= 1 and self.fit_batches >= 1, "a run needs revive_steps >= 1 and fit_batches >= 1")
         _require(self.evaluation_crop >= 1, f"evaluation_crop is {self.evaluation_crop}, expected at least 1")
+        _require(self.downscale_max >= 1 and self.grain >= 0, "a run needs downscale_max >= 1 and grain >= 0")
+        _require(0 <= self.drawn_share <= 1, f"drawn_share is {self.drawn_share}, expected 0..1")
         _require(0 <= self.ema < 1, f"ema is {self.ema}, expected 0 <= ema < 1")
 
     def within(self, minutes: float) -> "TrainConfig":

@@ -3,6 +3,7 @@
 ::
 
     Latent (r, σ, quantiser) ──┬─ Noise ────▶ r + U(−½, ½)                          training, phase "vae"
+                               ├─ RoundedNoise ▶ round(r), straight through         the same, bits under noise
                                ├─ HardCodes ▶ nearest codeword, straight through    training, later phases
                                ├─ Encode ───▶ codeword, and its code is kept        encoding
                                ├─ Decode ───▶ codeword of a given code              decoding; 0 where no code is given
@@ -27,7 +28,7 @@ from vqcodec.networks.head import gaussian_bits
 from vqcodec.networks.levels import Choose, Latent
 from vqcodec.networks.quantize import Quantized
 
-__all__ = ["Decode", "Encode", "HardCodes", "Noise", "Record", "Round", "Split"]
+__all__ = ["Decode", "Encode", "HardCodes", "Noise", "Record", "Round", "RoundedNoise", "Split"]
 
 
 class Noise:
@@ -46,6 +47,19 @@ class Noise:
         r_hat = r + torch.rand_like(r) - 0.5
         self.bits.append(gaussian_bits(r_hat, latent.scale()))
         return r_hat
+
+
+class RoundedNoise(Noise):
+    """Bits under noise as in :class:`Noise`, but the decoder gets round(r), with straight-through gradients.
+
+    The mixed form of Minnen and Singh 2020. It is what a file will give: a channel whose residuals round to zero adds
+    nothing to the image, where noise would make the encoder silence it for good.
+    """
+
+    def __call__(self, latent: Latent) -> Tensor:
+        r, scale = latent.residual(), latent.scale()
+        super().__call__(replace(latent, residual=lambda: r, scale=lambda: scale))
+        return r + (r.round() - r).detach()
 
 
 class HardCodes:

@@ -59,10 +59,10 @@ class ResidualBlock(nn.Module):
     At first it is close to the identity, and s is 0 at every λ.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, second_kernel: int = 3) -> None:
         super().__init__()
         self.first = Conv(channels, channels, gain=math.sqrt(2))
-        self.second = Conv(channels, channels, gain=0.1)
+        self.second = Conv(channels, channels, second_kernel, gain=0.1)
         self.scale = nn.Linear(EMBEDDING, channels)
         nn.init.zeros_(self.scale.weight)
         nn.init.zeros_(self.scale.bias)
@@ -76,9 +76,9 @@ class ResidualBlock(nn.Module):
 class ResidualStack(nn.Module):
     """Residual blocks in a row, ``[B, C, H, W]`` to the same shape."""
 
-    def __init__(self, channels: int, blocks: int) -> None:
+    def __init__(self, channels: int, blocks: int, second_kernel: int = 3) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(channels, second_kernel) for _ in range(blocks))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for block in self.blocks:

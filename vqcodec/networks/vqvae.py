@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
-from vqcodec.networks.choices import Decode, Encode, HardCodes, Noise
+from vqcodec.networks.choices import Decode, Encode, HardCodes, Noise, RoundedNoise
 from vqcodec.networks.layers import Downsample, LambdaEmbedding, ResidualStack, Upsample
 from vqcodec.networks.levels import Blocks, Choose, Head, Inputs, Level, PixelLevel, State, Step, Upscale
 from vqcodec.networks.quantize import VectorQuantizer
@@ -77,7 +77,8 @@ class VQVAE(nn.Module):
         widths, blocks, patch = config.widths, config.blocks, config.patch
         self.embedding = LambdaEmbedding(config.lambda_min, config.lambda_max)
         self.first = Downsample(3, widths[0], patch)
-        self.encoder = nn.ModuleList(ResidualStack(w, n) for w, n in zip(widths, blocks, strict=True))
+        kernel = config.second_kernel
+        self.encoder = nn.ModuleList(ResidualStack(w, n, kernel) for w, n in zip(widths, blocks, strict=True))
         self.down = nn.ModuleList(Downsample(a, b, 2) for a, b in itertools.pairwise(widths))
         self.start = nn.Parameter(torch.zeros(widths[-1]))
         centre = (math.log(config.lambda_min) + math.log(config.lambda_max)) / 2
@@ -88,7 +89,7 @@ class VQVAE(nn.Module):
             else Level(level, widths[self.strides.index(level.stride)], centre, learn)
             for level in config.levels
         )
-        self.decoder = nn.ModuleList(ResidualStack(w, n) for w, n in zip(widths, blocks, strict=True))
+        self.decoder = nn.ModuleList(ResidualStack(w, n, kernel) for w, n in zip(widths, blocks, strict=True))
         self.up = nn.ModuleList(Upsample(b, a, 2) for a, b in itertools.pairwise(widths))
         self.last = Upsample(widths[0], 3, patch)
 
@@ -161,15 +162,16 @@ class VQVAE(nn.Module):
         assert x_hat is not None
         return x_hat
 
-    def forward(self, x: Tensor, lmbda: Tensor, *, hard: bool) -> Reconstruction:
+    def forward(self, x: Tensor, lmbda: Tensor, *, hard: bool, rounded: bool = False) -> Reconstruction:
         """Reconstruct ``x [B, 3, H, W]`` (0..1) at ``lmbda [B]`` for training.
 
-        With ``hard=False`` quantisation is modelled by noise U(−½, ½), and bits are those of
+        With ``hard=False`` quantisation is modelled by noise U(−½, ½), or with ``rounded`` by
+        :class:`vqcodec.networks.choices.RoundedNoise`, and bits are those of
         :func:`vqcodec.networks.head.gaussian_bits`; otherwise codes are chosen. Levels of pixels are left out of the
         noise form: where a file would have only zeros for them, their noise would go straight to the image.
         """
         if not hard:
-            noise = Noise()
+            noise = RoundedNoise() if rounded else Noise()
             x_hat = self.reconstruct(x, lmbda, noise, pixels=False)
             return Reconstruction(x_hat, noise.bits, [], x.new_zeros(()), x.new_zeros(()))
         choice = HardCodes()

@@ -13,6 +13,7 @@ Every phase leaves ``RUN_DIR/<phase>.pt`` and resumes from it after a kill.
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,9 +88,11 @@ def run(
             line = f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}"
             tqdm.write(line, file=sys.stderr)
     distributed.wait()  # the others look for checkpoints only once the folder is complete
+    # A model that starts from another one has its transform.
+    settings = config.train if init is None else replace(config.train, linear_start=False)
     state = Run(
         run_dir,
-        config.train,
+        settings,
         where,
         photographs,
         validation,
@@ -190,7 +193,16 @@ def _photographs(
         held_out = None if validation_dir is None else image_files(validation_dir)
     except ImageError as error:
         raise TrainingError(str(error)) from None
-    photographs = Photographs(files, device, smallest=max(_crops(config)), downscale_share=config.train.downscale_share)
+    settings = config.train
+    photographs = Photographs(
+        files,
+        device,
+        smallest=max(_crops(config)),
+        downscale_share=settings.downscale_share,
+        downscale_max=settings.downscale_max,
+        grain=settings.grain,
+        drawn_share=settings.drawn_share,
+    )
     if held_out is None:
         return photographs, photographs.hold_out(HELD_OUT, config.train.evaluation_crop)
     return photographs, Photographs(held_out, device, smallest=config.train.evaluation_crop)

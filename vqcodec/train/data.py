@@ -20,10 +20,12 @@ from torch import Tensor
 
 from vqcodec.errors import ImageError, LimitError, TrainingError
 from vqcodec.files.images import read_image
+from vqcodec.train.drawings import draw
 
 __all__ = ["Photographs"]
 
-MAX_DOWNSCALE = 2.0
+DRAWINGS = 400  # kept at a time
+RENEWED = 0.125  # share of the crops of drawings for which a new one is made
 
 
 class Photographs:
@@ -33,15 +35,29 @@ class Photographs:
         files: image files; those that cannot be read are left out and listed in ``skipped``.
         device: holds the pixels and cuts the crops.
         smallest: images with a side below this many pixels are left out.
-        downscale_share: share of the crops that are shrunk, by a factor of up to two.
+        downscale_share: share of the crops that are shrunk, by a factor of up to ``downscale_max``.
+        grain: mean standard deviation, in grey levels, of the film grain that is added to crops of photographs.
+        drawn_share: share of the crops that are taken from drawings instead; see :mod:`vqcodec.train.drawings`.
 
     Raises TrainingError if no image can be used.
     """
 
-    def __init__(self, files: list[Path], device: torch.device, *, smallest: int, downscale_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        files: list[Path],
+        device: torch.device,
+        *,
+        smallest: int,
+        downscale_share: float = 0.0,
+        downscale_max: float = 2.0,
+        grain: float = 0.0,
+        drawn_share: float = 0.0,
+    ) -> None:
         self.images: list[Tensor] = []
         self.skipped: list[str] = []
-        self.downscale_share = downscale_share
+        self.downscale_share, self.downscale_max = downscale_share, downscale_max
+        self.grain, self.drawn_share = grain, drawn_share
+        self._drawings: list[Tensor] = []
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for path, loaded in zip(files, pool.map(_load, files), strict=True):
                 if isinstance(loaded, str):
@@ -71,8 +87,8 @@ class Photographs:
         return held_out
 
     def crops(self, batch: int, size: int, rng: random.Random) -> Tensor:
-        """``[batch, 3, size, size]`` float32 in 0..1, each from a photograph drawn at random."""
-        return torch.stack([self._crop(size, rng) for _ in range(batch)]).float().div_(255)
+        """``[batch, 3, size, size]`` float32 in 0..1, each from a photograph or a drawing chosen at random."""
+        return torch.stack([self._crop(size, rng) for _ in range(batch)]).div_(255)
 
     def centres(self) -> Iterator[Tensor]:
         """The middle ``[1, 3, smallest, smallest]`` of every image, in order: the same for every evaluation."""
@@ -82,11 +98,12 @@ class Photographs:
             yield image[None, :, top : top + size, left : left + size].float().div(255)
 
     def _crop(self, size: int, rng: random.Random) -> Tensor:
-        image = self.images[rng.randrange(len(self.images))]
+        drawn = self.drawn_share > 0 and rng.random() < self.drawn_share
+        image = self._drawing(rng) if drawn else self.images[rng.randrange(len(self.images))]
         height, width = image.shape[1:]
         window = size
         if rng.random() < self.downscale_share:
-            window = min(height, width, round(size * rng.uniform(1.0, MAX_DOWNSCALE)))
+            window = min(height, width, round(size * rng.uniform(1.0, self.downscale_max)))
         top, left = rng.randrange(height - window + 1), rng.randrange(width - window + 1)
         crop = image[:, top : top + window, left : left + window]
         if window != size:
@@ -96,7 +113,23 @@ class Photographs:
             crop = crop.flip(2)
         if rng.random() < 0.5:
             crop = crop.transpose(1, 2)
+        crop = crop.float()
+        if self.grain and not drawn:
+            # Mostly the same in all channels, as film grain is.
+            sigma = rng.expovariate(1 / self.grain)
+            crop = crop + sigma * (torch.randn_like(crop[:1]) + 0.4 * torch.randn_like(crop))
+            crop = crop.round_().clamp_(0, 255)
         return crop
+
+    def _drawing(self, rng: random.Random) -> Tensor:
+        """One of the last drawings, or a new one."""
+        if len(self._drawings) == DRAWINGS and rng.random() >= RENEWED:
+            return self._drawings[rng.randrange(DRAWINGS)]
+        new = draw(rng.getrandbits(48), max(512, self.smallest)).to(self.images[0].device)
+        if len(self._drawings) == DRAWINGS:
+            self._drawings.pop(rng.randrange(DRAWINGS))
+        self._drawings.append(new)
+        return new
 
 
 def _load(path: Path) -> Tensor | str:

@@ -236,7 +236,7 @@ class Trainer:
             loss, figures = self.phase.loss()
         loss.backward()  # type: ignore[no-untyped-call]
         distributed.average_gradients(self.optimizer.parameters)
-        norm = self.optimizer.step(schedule(progress, self.step, self.config.warmup))
+        norm = self.optimizer.step(schedule(progress, self.step, self.config.warmup, self.config.cooldown))
         if not math.isfinite(norm):  # nor may such a batch stay in the codebooks
             for buffer, before in zip(self.module.buffers(), buffers, strict=True):
                 buffer.copy_(before)

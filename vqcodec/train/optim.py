@@ -18,9 +18,13 @@ from vqcodec.networks.layers import Conv
 __all__ = ["Optimizer", "averaged", "schedule"]
 
 
-def schedule(progress: float, step: int, warmup: int) -> float:
-    """Learning-rate factor: linear warm-up over ``warmup`` steps, cosine to zero as ``progress`` goes 0..1."""
-    return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+def schedule(progress: float, step: int, warmup: int, cooldown: float = 1.0) -> float:
+    """Learning-rate factor: linear warm-up over ``warmup`` steps, constant, and a cosine to zero at the end.
+
+    The cosine takes the last ``cooldown`` of the ``progress`` 0..1; with 1 there is no constant part.
+    """
+    done = max(0.0, min(1.0, progress) - (1 - cooldown)) / cooldown
+    return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class Optimizer:

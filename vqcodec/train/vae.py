@@ -12,12 +12,14 @@ from vqcodec.train import monitor
 from vqcodec.train.lambdas import draw_lambda
 from vqcodec.train.loop import Figures, Phase, Run
 from vqcodec.train.sheet import write_sheet
+from vqcodec.train.start import start_linear
 
 __all__ = ["EVALUATED_QUALITIES", "VAEPhase", "rate_distortion"]
 
 EVALUATED_QUALITIES = (10, 40, 70, 95)
 SHEET_QUALITIES = (10, 40, 70)
 SHEET_IMAGES = 6
+START_BATCHES = 4  # that a linear start takes its components from
 
 
 def rate_distortion(x: Tensor, out: Reconstruction, lmbda: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,10 +54,14 @@ class VAEPhase(Phase):
         self.config = run.config.vae
         self.module = model
 
+    def prepare(self) -> None:
+        if self.run.config.linear_start:
+            start_linear(self.module, torch.cat([self.batch() for _ in range(START_BATCHES)]))
+
     def loss(self) -> tuple[Tensor, Figures]:
         x = self.batch()
         lmbda = draw_lambda(self.module.config, len(x), x.device)
-        out = self.module(x, lmbda, hard=self.hard)
+        out = self.module(x, lmbda, hard=self.hard, rounded=self.run.config.rounded)
         loss, bpp, mse = rate_distortion(x, out, lmbda)
         # A file's loss grows about as √λ; dividing by it lets every rate weigh the same.
         weight = (self.module.config.lambda_min / lmbda).sqrt()
