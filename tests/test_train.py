@@ -464,7 +464,7 @@ def test_without_a_validation_folder_some_images_are_held_out(
     weights = start(validation_dir=None, resume=True)
     card = weights.with_name("compact.md").read_text(encoding="utf-8")
     assert "Data: 5 photographs" in card
-    assert "Whole files of 1 validation images" in card
+    assert "Means over the whole files of 1 validation images:" in card
 
 
 # --- export ---------------------------------------------------------------------------------------------------
