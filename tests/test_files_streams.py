@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.command import fails, vq
+from vqcodec.errors import VqcodecError
 from vqcodec.files import streams
 
 
@@ -23,6 +24,12 @@ def test_streams_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(streams, "MAX_FILE_BYTES", 3_000_000)
     fails(vq("info", "-", stdin=b"\x8f" * 3_000_000), "standard input: not a .vq file")
     fails(vq("info", "-", stdin=b"\x8f" * 3_000_001), "standard input: expected at most 3,000,000 bytes")
+
+
+def test_standard_input_may_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(VqcodecError, match=r"^standard input: is closed$"):
+        streams.read_container("-")
 
 
 def test_standard_output_that_takes_parts(monkeypatch: pytest.MonkeyPatch) -> None:

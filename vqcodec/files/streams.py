@@ -158,7 +158,9 @@ def _read_file(name: str) -> bytes:
 
 
 def _read_stream() -> bytes:
-    """All of standard input, up to MAX_FILE_BYTES; raises VqcodecError for more."""
+    """All of standard input, up to MAX_FILE_BYTES; raises VqcodecError for more, or where it is closed."""
+    if sys.stdin is None:
+        raise VqcodecError("standard input: is closed")
     pieces: list[bytes] = []
     left = MAX_FILE_BYTES
     while piece := sys.stdin.buffer.read(min(left, 2**20) + 1):
