@@ -76,8 +76,10 @@ def run(
         _check_folder(run_dir, config, resume)
     torch.manual_seed(config.train.seed)
     vqvae = VQVAE(config.model, learn=config.train.codebook)
+    settings = config.train
     if init is not None:
         grow(_trained(init), vqvae)
+        settings = replace(settings, linear_start=False)  # the other model has a transform already
     vqvae.to(where)
     photographs, validation = _photographs(data_dir, validation_dir, config, where)
     if distributed.is_main():
@@ -85,11 +87,8 @@ def run(
         write_atomic(run_dir / CONFIG, _contents(config).encode())
         skipped = [*photographs.skipped, *validation.skipped]
         if skipped and not quiet:
-            line = f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}"
-            tqdm.write(line, file=sys.stderr)
+            tqdm.write(f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}", file=sys.stderr)
     distributed.wait()  # the others look for checkpoints only once the folder is complete
-    # A model that starts from another one has its transform.
-    settings = config.train if init is None else replace(config.train, linear_start=False)
     state = Run(
         run_dir,
         settings,
