@@ -23,8 +23,8 @@ from vqcodec.exact.arithmetic import FREQUENCIES
 from vqcodec.exact.entropy import SymbolReader, SymbolWriter, decode, encode
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.exact.wavefront import Wavefront
+from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
-from vqcodec.train.fixed_point import fixed_point
 
 Codes = NDArray[np.int64]
 Frequencies = NDArray[np.float64]

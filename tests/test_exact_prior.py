@@ -16,8 +16,8 @@ from vqcodec.exact.arithmetic import FREQUENCIES
 from vqcodec.exact.kernels import ADDMM, FBGEMM, ONEDNN, Kernel, Linear
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.exact.wavefront import Wavefront
+from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
-from vqcodec.train.fixed_point import fixed_point
 
 TINY = ModelConfig(
     levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),

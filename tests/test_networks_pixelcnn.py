@@ -55,10 +55,10 @@ def head_outputs(net: PixelCNN, index: int) -> list[Tensor]:
 @pytest.mark.parametrize(("y", "x"), [(0, 0), (0, 6), (2, 3), (4, 0), (4, 6)])
 def test_logits_depend_on_earlier_positions_only(y: int, x: int) -> None:
     net = network()
-    logits = head_outputs(net, 0)
     embedded = torch.randn(1, 8, 5, 7, requires_grad=True)
-    level_of(net, 0).bits(torch.zeros(1, 2, 5, 7, dtype=torch.int64), embedded, torch.rand(1, 8, 1, 1))
-    (gradient,) = torch.autograd.grad(logits[0][0, :, y, x].abs().sum(), embedded)
+    level = level_of(net, 0)
+    (features,) = level.features(embedded, [], torch.rand(1, 8, 1, 1))
+    (gradient,) = torch.autograd.grad(level.heads[0](features)[0, :, y, x].abs().sum(), embedded)
     reached = {(int(i), int(j)) for i, j in gradient.abs().sum((0, 1)).nonzero()}
     # Three layers of four neighbours each reach exactly the cone that they span.
     cone = {(y, x)}

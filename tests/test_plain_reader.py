@@ -19,9 +19,9 @@ from vqcodec.config import Config
 from vqcodec.exact import entropy
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.files.container import Container, pack
+from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.train.fixed_point import fixed_point
 from vqcodec.weights import save_weights
 
 ROOT = Path(__file__).parents[1]

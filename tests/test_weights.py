@@ -22,9 +22,9 @@ import vqcodec.weights
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import UnknownModelError, WeightsError
+from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.train.fixed_point import fixed_point
 from vqcodec.weights import (
     DECODER_SUFFIX,
     MAX_BYTES,

@@ -12,19 +12,18 @@ level l, coarsest first.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from vqcodec.config import ModelConfig
 from vqcodec.exact.entropy import stop_if
 from vqcodec.exact.kernels import multiplies_bfloat16
 from vqcodec.exact.wavefront import Codes
 from vqcodec.geometry import Geometry
+from vqcodec.networks.blank import blank
 from vqcodec.networks.vqvae import VQVAE
 
 __all__ = ["TiledVQVAE", "assemble"]
@@ -117,26 +116,6 @@ class TiledVQVAE:
         return torch.tensor([self.config.lmbda(quality)], device=self.device)
 
 
-class _ShapesOnly(TorchFunctionMode):
-    """Skips the functions that give tensors their first values: on the device "meta", tensors have none.
-
-    To run such a function there, torch would import its compiler, which takes longer than torch itself.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in (torch.randn, torch.eye):
-            return torch.empty(args, device="meta")
-        if func in (Tensor.normal_, Tensor.uniform_, Tensor.mul, Tensor.div):
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
 def assemble(config: ModelConfig) -> VQVAE:
-    """A VQVAE for inference whose tensors have shapes and no values: it is on the device "meta" until it is filled.
-
-    Takes no memory, and no draw from torch's random numbers. :mod:`vqcodec.weights` fills it, one side at a time.
-    """
-    with _ShapesOnly(), torch.device("meta"):
-        return VQVAE(config).eval().requires_grad_(False)
+    """A VQVAE for inference without values: :mod:`vqcodec.weights` fills it, one side at a time."""
+    return blank(lambda: VQVAE(config))

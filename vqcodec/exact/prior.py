@@ -48,7 +48,7 @@ def _never() -> None:
 
 
 class FixedPrior:
-    """The exact integer form of a prior, which :func:`vqcodec.train.fixed_point.fixed_point` makes.
+    """The exact integer form of a prior, which :func:`vqcodec.networks.fixed_point.fixed_point` makes.
 
     Levels are visited one by one, coarsest first, by :meth:`evaluate` where codes are known, by :meth:`decode` where
     they come from a bitstream, or by :meth:`zero_state` where all of them are 0. Each returns the states of the level,

@@ -17,12 +17,14 @@ r"""The prior: the probability of each code, given the codes that encoder and de
 Legend: B batch, G groups, K codewords, C channels, S stages, H and W grid height and width, N = H·W positions.
 
 The network has two forms: :class:`PixelCNN` (van den Oord et al. 2016) is the float form, for training;
-:class:`vqcodec.exact.prior.FixedPrior` is the integer form, which codes files. With causal 3×3 masks a position (x, y)
+:class:`vqcodec.exact.prior.FixedPrior` is the integer form, which codes files, and :mod:`vqcodec.networks.fixed_point`
+turns each into the other. With causal 3×3 masks a position (x, y)
 depends only on positions with a smaller x + 2y, so a decoder computes all positions with the same x + 2y together
 (:mod:`vqcodec.exact.wavefront`).
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -97,23 +99,44 @@ class LevelPrior(nn.Module):
             coarser = self._activate(layer(coarser))
         return F.pixel_shuffle(self.spread(coarser), self.factor)
 
-    def bits(self, codes: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
-        """Bits ``[B]`` of ``codes [B, G, H, W]``, given their embedding and the context, each ``[B, C, H, W]``."""
+    def features(self, embedded: Tensor, inner: list[Tensor], context: Tensor) -> list[Tensor]:
+        """z_s ``[B, C, H, W]`` of every stage s, from which ``heads[s]`` makes the logits of its codes.
+
+        Args:
+            embedded: Σ over groups of the codes' vectors, ``[B, C, H, W]``.
+            inner: of every stage but the last, the sum over its groups that later stages get, ``[B, C, H, W]``.
+            context: of the level, ``[B, C, H, W]``.
+        """
         h = self._activate(self.first(embedded) + context)
         for layer in self.layers:
             h = self._activate(h + layer(h))
         known = torch.zeros_like(h)
+        features: list[Tensor] = []
+        for stage, hidden in enumerate(self.hidden(h).chunk(self.stages, 1)):
+            features.append(self._activate(hidden + known))
+            if stage + 1 < self.stages:
+                known = known + inner[stage].clamp(-self.limit, self.limit)
+        return features
+
+    def embed_stages(self, codes: Tensor) -> list[Tensor]:
+        """What :meth:`features` needs as ``inner``, of ``codes [B, G, H, W]``."""
+        return [self.inner(codes[:, groups], groups) for groups in self.groups_of[:-1]]
+
+    def bits(self, codes: Tensor, features: list[Tensor]) -> Tensor:
+        """Bits ``[B]`` of ``codes [B, G, H, W]``, given the features of every stage."""
         nats = codes.new_zeros(len(codes), dtype=torch.float32)
-        for stage, (hidden, head) in enumerate(zip(self.hidden(h).chunk(self.stages, 1), self.heads, strict=True)):
-            groups = slice(stage * self.groups_a_stage, (stage + 1) * self.groups_a_stage)
-            logits = head(self._activate(hidden + known)).movedim(1, -1)
-            logits = logits.reshape(-1, self.codebook_size)
+        for groups, z, head in zip(self.groups_of, features, self.heads, strict=True):
+            logits = head(z).movedim(1, -1).reshape(-1, self.codebook_size)
             target = codes[:, groups].movedim(1, -1)
             loss = F.cross_entropy(logits.float(), target.flatten(), reduction="none")
             nats = nats + loss.view(len(codes), -1).sum(1)
-            if stage + 1 < self.stages:
-                known = known + self.inner(codes[:, groups], groups).clamp(-self.limit, self.limit)
         return nats / math.log(2)
+
+    @property
+    def groups_of(self) -> list[slice]:
+        """The groups of each stage."""
+        size = self.groups_a_stage
+        return [slice(stage * size, (stage + 1) * size) for stage in range(self.stages)]
 
     def _activate(self, x: Tensor) -> Tensor:
         """ReLU with the ceiling that activations have in the fixed-point form."""
@@ -137,24 +160,41 @@ class PixelCNN(nn.Module):
 
     def forward(self, codes: list[Tensor], lmbda: Tensor) -> list[Tensor]:
         """Bits ``[B]`` of each level for grids ``[B, G_l, H_l, W_l]``, coarsest first, coded at ``lmbda [B]``."""
-        features = self.embedding(lmbda)
-        bits: list[Tensor] = []
+        embedding = self.embedding(lmbda)
+        levels = list(self.each_level())
+        features = self.features(
+            [level.embed(grid) for level, grid in zip(levels, codes, strict=True)],
+            [level.embed_stages(grid) for level, grid in zip(levels, codes, strict=True)],
+            [level.quality(embedding) for level in levels],
+        )
+        return [level.bits(grid, z) for level, grid, z in zip(levels, codes, features, strict=True)]
+
+    def features(self, embedded: list[Tensor], inner: list[list[Tensor]], quality: list[Tensor]) -> list[list[Tensor]]:
+        """z_s ``[B, C, H_l, W_l]`` of every stage of every level, coarsest first; see :meth:`LevelPrior.features`.
+
+        ``quality[l] [B, C]`` is the part of level l's context that the quality decides.
+        """
+        features: list[list[Tensor]] = []
         state: Tensor | None = None
-        for level, grid in zip(self.levels, codes, strict=True):
-            assert isinstance(level, LevelPrior)
-            context = level.quality(features)[:, :, None, None]
+        for level, vectors, stages, row in zip(self.each_level(), embedded, inner, quality, strict=True):
+            context = row[:, :, None, None]
             if state is not None:
                 context = context + level.condition(state)
-            embedded = level.embed(grid).clamp(-level.limit, level.limit)
-            bits.append(level.bits(grid, embedded, context))
-            state = (embedded + context).clamp(-level.limit, level.limit)
-        return bits
+            vectors = vectors.clamp(-level.limit, level.limit)
+            features.append(level.features(vectors, stages, context))
+            state = (vectors + context).clamp(-level.limit, level.limit)
+        return features
+
+    def each_level(self) -> Iterator[LevelPrior]:
+        """The networks of the levels, coarsest first."""
+        for level in self.levels:
+            assert isinstance(level, LevelPrior)
+            yield level
 
     @torch.no_grad()
     def start_from(self, usage: list[Tensor]) -> None:
         """Let every head start with the static frequencies ``usage[l] [G, K]`` of its level."""
-        for level, frequencies in zip(self.levels, usage, strict=True):
-            assert isinstance(level, LevelPrior)
+        for level, frequencies in zip(self.each_level(), usage, strict=True):
             for head, rows in zip(level.heads, frequencies.chunk(level.stages), strict=True):
                 assert isinstance(head, Conv)
                 head.bias.copy_((rows + 1e-5).log().flatten())

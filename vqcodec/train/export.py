@@ -21,8 +21,8 @@ from vqcodec.config import DEFAULT_QUALITY, Config
 from vqcodec.files.atomic import write_atomic
 from vqcodec.machine import cores, processor
 from vqcodec.metrics import bpp, psnr
+from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.train.fixed_point import fixed_point
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
 from vqcodec.weights import DECODER_SUFFIX, encoder_path, load_weights, save_weights

@@ -8,8 +8,8 @@ import torch
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import WeightsError
 from vqcodec.exact.arithmetic import ACTIVATION_MAX, EXACT, WEIGHT_MAX
+from vqcodec.networks.fixed_point import fixed_point, floating_point
 from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
-from vqcodec.train.fixed_point import fixed_point
 
 TINY = ModelConfig(
     levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),
@@ -76,3 +76,24 @@ def test_fixed_point_refuses_weights_too_large_for_8_bits() -> None:
         level_of(net, 0).first.weight[0, 0] = 1e5
     with pytest.raises(WeightsError, match=r"0\.first\.shift is -10..8, expected 1\.\.32"):
         fixed_point(net)
+
+
+@pytest.mark.parametrize("quality", [1, 60, 100])
+def test_floating_point_is_the_inverse(quality: int) -> None:
+    net = network()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # biases too
+    integers = fixed_point(net)
+    before = torch.get_rng_state()
+    back = floating_point(integers, TINY, NARROW, quality, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
+    shapes = [(2, 4, 4), (4, 8, 8)]
+    codes = [torch.randint(0, 5, (1, *shape), generator=torch.Generator().manual_seed(1)) for shape in shapes]
+    expected = net(codes, torch.tensor([TINY.lmbda(quality)]))
+    found = back(codes, torch.tensor([0.01]))  # the quality was chosen before
+    for a, b in zip(found, expected, strict=True):
+        assert float(a) == pytest.approx(float(b), rel=0.01)
+    # What is rounded already stays: weights, shifts and tables of the integers.
+    again = fixed_point(back)
+    assert all(torch.equal(again[name], integers[name]) for name in integers if name.endswith(("embed", "inner")))
