@@ -79,11 +79,11 @@ def test_fixed_point_refuses_weights_too_large_for_8_bits() -> None:
 
 
 @pytest.mark.parametrize("quality", [1, 60, 100])
+@torch.no_grad()
 def test_floating_point_is_the_inverse(quality: int) -> None:
     net = network()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))  # biases too
+    for parameter in net.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))  # biases too
     integers = fixed_point(net)
     before = torch.get_rng_state()
     back = floating_point(integers, TINY, NARROW, quality, torch.device("cpu"))
