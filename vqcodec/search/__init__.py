@@ -1,0 +1,103 @@
+"""Search: better codes for one picture than the encoder finds at once. The decoder does not change.
+
+::
+
+    pixels, codes ─ windows ─▶ find_slots ─▶ anneal ─▶ codes    one window after another
+                                   │            │
+                              Objective: J = bits + λ·255²·MSE·pixels, by the VQ-VAE's decoder and the float PixelCNN
+
+Legend: H and W image height and width in pixels; G_l groups and H_l × W_l positions of level l, coarsest first.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqcodec.config import PriorConfig
+from vqcodec.exact.entropy import stop_if
+from vqcodec.exact.wavefront import Codes
+from vqcodec.geometry import Geometry, Tile
+from vqcodec.networks.fixed_point import floating_point
+from vqcodec.networks.vqvae import VQVAE
+from vqcodec.search.annealing import anneal
+from vqcodec.search.objective import Objective, to_rows
+
+__all__ = ["EFFORT_MAX", "STEPS", "Search"]
+
+STEPS = (0, 2, 3, 4, 6, 10, 16, 30, 60, 120)  # evaluations of J and its gradient, by effort
+EFFORT_MAX = len(STEPS) - 1
+WINDOW = 768  # pixels a side
+HALO = 4  # positions of the coarsest grid around a window
+
+
+class Search:
+    """Improves codes window by window, so that its memory does not grow with the picture.
+
+    Args:
+        vqvae: whose decoder side is filled.
+        integers, config: of the prior.
+        bfloat16: whether networks compute in bfloat16.
+    """
+
+    def __init__(
+        self, vqvae: VQVAE, integers: Mapping[str, Tensor], config: PriorConfig, *, bfloat16: bool, window: int = WINDOW
+    ) -> None:
+        self.vqvae, self.integers, self.config = vqvae, integers, config
+        self.bfloat16, self.window = bfloat16, window
+        self.device = vqvae.start.device
+
+    def __call__(
+        self,
+        pixels: NDArray[np.uint8],
+        codes: Sequence[Codes],
+        quality: int,
+        effort: int,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[Codes]:
+        """Codes ``[G_l, H_l, W_l]`` with a smaller J, in place of ``codes``, of ``pixels [H, W, C]``. Raises Cancelled.
+
+        A larger ``effort``, 1 to EFFORT_MAX, takes more steps. The same codes come out on the same machine with the
+        same number of threads.
+        """
+        height, width, _ = pixels.shape
+        model = self.vqvae.config
+        geometry = Geometry(height, width, model.strides)
+        laid_out = geometry.lay_out(pixels)
+        prior = floating_point(self.integers, model, self.config, quality, self.device)
+        lmbda = torch.tensor([model.lmbda(quality)], device=self.device)
+        short, long = sorted((height, width))
+        found = [grid.copy() for grid in codes]
+        for tile in geometry.tiles(self.window, HALO):
+            rows, columns = tile.rows.computed(), tile.columns.computed()
+            part = laid_out[rows, columns][: short - rows.start, : long - columns.start]
+            x = torch.from_numpy(np.ascontiguousarray(part)).to(self.device).permute(2, 0, 1)[None].float().div(255)
+            grids = [
+                torch.from_numpy(grid[:, tile.rows.computed(s), tile.columns.computed(s)].astype(np.int64))
+                for grid, s in zip(found, geometry.strides, strict=True)
+            ]
+            # A caller's inference mode or no_grad would leave no gradients.
+            with torch.inference_mode(False), torch.enable_grad():
+                shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
+                objective = Objective(self.vqvae, prior, x, lmbda, shapes, bfloat16=self.bfloat16)
+                better = anneal(
+                    objective,
+                    [to_rows(grid[None]).to(self.device) for grid in grids],
+                    [_inside(tile, s, shape).to(self.device) for s, shape in zip(geometry.strides, shapes, strict=True)],
+                    STEPS[effort],
+                    poll=lambda: stop_if(cancelled),
+                )
+            for whole, new, shape, s in zip(found, better, shapes, geometry.strides, strict=True):
+                grid = new.T.view(-1, *shape)[:, tile.rows.inside(s), tile.columns.inside(s)]
+                whole[:, tile.rows.kept(s), tile.columns.kept(s)] = grid.cpu().numpy()
+        return found
+
+
+def _inside(tile: Tile, stride: int, shape: tuple[int, int]) -> Tensor:
+    """Which positions of a window's grid, bool ``[N]``, lie in the part that is kept."""
+    inside = torch.zeros(shape, dtype=torch.bool)
+    inside[tile.rows.inside(stride), tile.columns.inside(stride)] = True
+    return inside.flatten()

@@ -1,0 +1,133 @@
+r"""J = bits + λ·255²·MSE·pixels of one window, differentiable in what stands in the place of its codes.
+
+::
+
+    codewords z [N, G·D] of each level ──▶ decoder ──▶ x_hat ──▶ λ·255²·MSE·pixels ─┐
+                                                                                    + ──▶ J in bits
+    embedded [N, C], inner [N, C] ───────▶ PixelCNN ──▶ features ──▶ Σ −log2 p ─────┘
+
+With codes, z and the embeddings are rows of tables, and −log2 p is that of the codes. With weights over several
+candidates they are weighted sums of rows, and so is −log2 p (the relaxation of Yang, Bamler and Mandt 2020). Both
+forms are given to :meth:`Objective.__call__`, which knows neither codes nor candidates.
+
+Legend: N = h·w positions of a level's grid, G groups, D channels a group, K codewords, C channels of the prior, S
+stages; H and W height and width of the window in pixels.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vqcodec.networks.levels import Inputs, Latent
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.vqvae import VQVAE
+
+__all__ = ["LN2", "Leaves", "Objective", "StageNats", "to_grid", "to_rows"]
+
+LN2 = math.log(2)
+
+
+def to_rows(grid: Tensor) -> Tensor:
+    """``[1, C, h, w] -> [N, C]``."""
+    return grid.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def to_grid(rows: Tensor, height: int, width: int) -> Tensor:
+    """``[N, C] -> [1, C, h, w]``, channels last."""
+    return rows.view(1, height, width, -1).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """What stands in the place of one level's codes.
+
+    Attributes:
+        z: ``[N, G·D]``.
+        embedded: Σ over groups, ``[N, C]``.
+        inner: of every stage but the last, ``[N, C]``.
+    """
+
+    z: Tensor
+    embedded: Tensor
+    inner: list[Tensor]
+
+
+StageNats = Callable[[int, int, Tensor], Tensor]
+"""``nats(level, stage, features [N, C])``: −ln p of all codes of a stage, a scalar."""
+
+
+class Objective:
+    """J of one window.
+
+    Args:
+        vqvae: its decoder.
+        prior: the float form for the window's quality.
+        x: the target ``[1, 3 or 1, H, W]`` in 0..1, with one channel for a grey picture. Sides that are not multiples
+            of the coarsest stride are padded when coding; distortion counts inside only.
+        lmbda: λ, ``[1]``.
+        shapes: ``(h, w)`` of each level's grid, coarsest first.
+        bfloat16: whether decoder and prior compute in bfloat16.
+    """
+
+    def __init__(
+        self,
+        vqvae: VQVAE,
+        prior: PixelCNN,
+        x: Tensor,
+        lmbda: Tensor,
+        shapes: Sequence[tuple[int, int]],
+        *,
+        bfloat16: bool,
+    ) -> None:
+        self.vqvae, self.prior, self.x, self.shapes = vqvae, prior, x, shapes
+        self._inputs = Inputs(lmbda, vqvae.embedding(lmbda))
+        self._quality = [level.quality(prior.embedding(lmbda)) for level in prior.each_level()]
+        # λ·255²·MSE·pixels, with the mean over channels.
+        self._weight = float(lmbda) * 255**2 / x.shape[1]
+        self._bfloat16 = bfloat16
+
+    def __call__(self, leaves: Sequence[Leaves], nats: StageNats) -> Tensor:
+        """J in bits, a scalar, given what stands for the codes of each level, coarsest first."""
+        bits = self._distortion(leaves)
+        for index, stages in enumerate(self._features(leaves)):
+            for stage, features in enumerate(stages):
+                bits = bits + nats(index, stage, to_rows(features).float()) / LN2
+        return bits
+
+    def _distortion(self, leaves: Sequence[Leaves]) -> Tensor:
+        grids = [to_grid(level.z, *shape) for level, shape in zip(leaves, self.shapes, strict=True)]
+        with self._autocast():
+            x_hat = self.vqvae.walk(self.vqvae.steps, self._inputs, _Give(grids), *self.shapes[0]).x_hat
+        assert x_hat is not None
+        x_hat = x_hat[:, :, : self.x.shape[2], : self.x.shape[3]].clamp(0, 1)
+        if self.x.shape[1] == 1:
+            x_hat = x_hat.mean(1, keepdim=True)
+        return self._weight * (x_hat - self.x).square().sum()
+
+    def _features(self, leaves: Sequence[Leaves]) -> list[list[Tensor]]:
+        embedded: list[Tensor] = []
+        inner: list[list[Tensor]] = []
+        for level, shape in zip(leaves, self.shapes, strict=True):
+            embedded.append(to_grid(level.embedded, *shape))
+            inner.append([to_grid(rows, *shape) for rows in level.inner])
+        with self._autocast():
+            return self.prior.features(embedded, inner, self._quality)
+
+    @contextlib.contextmanager
+    def _autocast(self) -> Iterator[None]:
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self._bfloat16):
+            yield
+
+
+class _Give:
+    """Residuals that are given: a choice for :meth:`VQVAE.walk`."""
+
+    def __init__(self, r_hats: list[Tensor]) -> None:
+        self._remaining = iter(r_hats)
+
+    def __call__(self, latent: Latent) -> Tensor:
+        return next(self._remaining)
