@@ -37,7 +37,7 @@ from vqcodec.search.objective import LN2, Leaves, Objective
 __all__ = ["CANDIDATES", "Slots", "coarse_levels", "embed", "find_slots"]
 
 CANDIDATES = 4  # M
-THRESHOLD = 8.0  # nats
+THRESHOLD = 6.0  # nats
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class RelaxedLevel:
             torch.cat([getattr(stage, name) for stage in slots]) for name in ("position", "group", "codes", "theta")
         )
         self.vectors = quantizer.codebook[self.group[:, None], self.candidates]
+        self._order = self.position.argsort(stable=True)
         self._rows = self.group[:, None] * quantizer.codebook_size + self.candidates  # of the tables
         self._fixed = torch.ones(codes.shape, device=codes.device).index_put(
             (self.position, self.group), torch.zeros(len(self.position), device=codes.device)
@@ -77,9 +78,9 @@ class RelaxedLevel:
         """What the level's codes stand for, with ``weights [A, M]``."""
         vectors = (weights[:, :, None] * self.vectors).sum(1)
         z = self._z.index_put((self.position, self.group), vectors).flatten(1)
-        embedded = self._add(self._embedded, self._level.embed.table, slice(None), weights)
+        embedded = self._embedded + self._sum(self._level.embed.table, self._order, weights[self._order])
         inner = [
-            self._add(base, self._level.inner.table, stage.own, weights)
+            base + self._sum(self._level.inner.table, stage.own, weights[stage.own])
             for base, stage in zip(self._inner, self._stages, strict=False)
         ]
         return Leaves(z, embedded, inner)
@@ -96,10 +97,12 @@ class RelaxedLevel:
         best = self.candidates.gather(1, theta.argmax(1, keepdim=True))[:, 0]
         return self._present.index_put((self.position, self.group), best)
 
-    def _add(self, base: Tensor, table: Tensor, own: slice, weights: Tensor) -> Tensor:
-        """``base [N, C]`` and the weighted rows of ``table [G, K, C]`` of some slots."""
-        sums = F.embedding_bag(self._rows[own], table.flatten(0, 1), per_sample_weights=weights[own], mode="sum")
-        return base.index_add(0, self.position[own], sums)
+    def _sum(self, table: Tensor, slots: Tensor | slice, weights: Tensor) -> Tensor:
+        """``[N, C]``: the weighted rows of ``table [G, K, C]`` of some slots, which ascend by position."""
+        positions = torch.arange(len(self._present), device=weights.device)
+        bags = torch.searchsorted(self.position[slots], positions) * weights.shape[1]
+        rows = self._rows[slots].flatten()
+        return F.embedding_bag(rows, table.flatten(0, 1), bags, per_sample_weights=weights.flatten(), mode="sum")
 
     def _weighted(self, stage: int, slots: Slots) -> Weighted:
         head, size = self._level.heads[stage], self._level.codebook_size
