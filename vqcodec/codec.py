@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
 from vqcodec.exact import entropy
 from vqcodec.exact.prior import BYTES_PER_CHANNEL, FixedPrior
@@ -27,11 +27,13 @@ from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, 
 from vqcodec.forks import fork_safe
 from vqcodec.geometry import Geometry, batch_size
 from vqcodec.pixels import TiledVQVAE, assemble
+from vqcodec.search import Search
 from vqcodec.weights import Weights, fill_decoder, fill_encoder, find_weights, load_weights
 
 __all__ = ["Codec", "compress", "decompress", "pick_device"]
 
 _Cancelled = Callable[[], bool] | None
+_Progress = Callable[[float], None] | None
 _Path = str | Path | None
 _Pixels = NDArray[np.uint8]
 _File = BytesLike | Container
@@ -74,6 +76,7 @@ class Codec:
         fill_decoder(self.vqvae, weights, self.device)
         self.prior = FixedPrior(weights.prior_integers, weights.model, weights.prior, self.device)
         self._tiled = TiledVQVAE(self.vqvae)
+        self._search = Search(self.vqvae, weights.prior_integers, weights.prior, bfloat16=self._tiled.bfloat16)
 
     @classmethod
     @fork_safe
@@ -120,24 +123,34 @@ class Codec:
         pixels: _Pixels,
         quality: int = DEFAULT_QUALITY,
         *,
+        effort: int = DEFAULT_EFFORT,
         check: bool = False,
         max_pixels: int | None = None,
         cancelled: _Cancelled = None,
+        progress: _Progress = None,
     ) -> bytes:
         """The bytes of a ``.vq`` file of ``pixels``: uint8 ``[H, W, 3]``, or ``[H, W, 1]`` or ``[H, W]`` for grey.
 
-        ``quality`` is 1..100, higher for a larger file. With ``check``, the bytes are decoded before they are
+        ``quality`` is 1..100, higher for a larger file. ``effort`` is 0..9, higher for a longer search for codes that
+        take fewer bits at the same distortion (:mod:`vqcodec.search`); ``progress`` is called with its share that is
+        done, 0..1. With ``check``, the bytes are decoded before they are
         returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by default.
 
         Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
-        another quality, LimitError if the picture is too large or needs more than ``max_memory``, WeightsError if
+        another quality or effort, LimitError if the picture is too large or needs more than ``max_memory``, WeightsError if
         :meth:`load_encoder` does, and Cancelled.
         """
-        pixels, quality = _picture(pixels, max_pixels), _quality(quality)
+        pixels, quality = _picture(pixels, max_pixels), _whole("quality", quality, QUALITY_MIN, QUALITY_MAX)
+        effort = _whole("effort", effort, 0, EFFORT_MAX)
         height, width, channels = pixels.shape
-        self._admit(height, width)
+        self._admit(height, width, effort)
         codes = self.codes(pixels, quality, cancelled=cancelled)
-        levels = [level.bitstream for level in entropy.encode(self.prior, codes, quality, cancelled=cancelled)]
+        levels = _bitstreams(self, codes, quality, cancelled)
+        if effort > 0:
+            better = self._search(pixels, codes, quality, effort, cancelled=cancelled, progress=progress)
+            found = _bitstreams(self, better, quality, cancelled)
+            if _cost(self, pixels, better, found, quality) < _cost(self, pixels, codes, levels, quality):
+                codes, levels = better, found
         file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels))
         if check:
             (again,) = _decode(self, [file], None, cancelled)
@@ -213,13 +226,17 @@ class Codec:
         """Bits of each level under the prior's integer frequencies."""
         return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality, measure=True)]
 
-    def memory(self, height: int, width: int) -> int:
+    def memory(self, height: int, width: int, effort: int = 0) -> int:
         """Bytes that compressing or decompressing a picture of this size needs at most, beyond model and pixels.
 
-        An estimate on the safe side. The networks work on tiles; grids and the prior's state are held whole.
+        An estimate on the safe side. The networks work on tiles; grids and the prior's state are held whole. With an
+        ``effort`` above 0, compressing needs more.
         """
         rows, columns = Geometry(height, width, self.model.strides).grids[-1]
-        return self._tiled.memory(height, width) + rows * columns * _prior_bytes(self.prior)
+        networks = self._tiled.memory(height, width)
+        if effort > 0:
+            networks += self._search.memory(height, width)
+        return networks + rows * columns * _prior_bytes(self.prior)
 
     def _accept(self, file: _File, levels: int | None, max_pixels: int | None) -> Container:
         """The contents of ``file``, which this model can decode."""
@@ -230,21 +247,21 @@ class Codec:
         self._admit(file.height, file.width)
         return file
 
-    def _admit(self, height: int, width: int) -> None:
+    def _admit(self, height: int, width: int, effort: int = 0) -> None:
         """Raise LimitError or DeviceError if a picture of this size cannot be worked on here."""
-        if self.max_memory is not None and (needed := self.memory(height, width)) > self.max_memory:
+        if self.max_memory is not None and (needed := self.memory(height, width, effort)) > self.max_memory:
             limit = f"the limit is {self.max_memory:,}"
             raise LimitError(f"{width}×{height} pixels take {needed:,} bytes of memory, {limit}")
         if self.device.type == "cuda" and self._process != os.getpid():
             raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
 
 
-def compress(pixels: _Pixels, quality: int = DEFAULT_QUALITY) -> bytes:
+def compress(pixels: _Pixels, quality: int = DEFAULT_QUALITY, *, effort: int = DEFAULT_EFFORT) -> bytes:
     """The bytes of a ``.vq`` file of ``pixels``, by the shipped model; see :meth:`Codec.compress`.
 
     The model is loaded by the first call in a process, on a GPU if there is one.
     """
-    return _installed(None).compress(pixels, quality)
+    return _installed(None).compress(pixels, quality, effort=effort)
 
 
 def decompress(data: BytesLike) -> _Pixels:
@@ -317,11 +334,25 @@ def _parsed(file: _File, *, intact: int | None = None, max_pixels: int | None = 
     return file if isinstance(file, Container) else parse(file, intact=intact, max_pixels=max_pixels)
 
 
-def _quality(quality: int) -> int:
-    """``quality`` as Python's int, which may be one of NumPy's; raises ValueError."""
-    if quality not in range(QUALITY_MIN, QUALITY_MAX + 1):
-        raise ValueError(f"quality is {quality!r}, expected a whole number from {QUALITY_MIN} to {QUALITY_MAX}")
-    return int(quality)
+def _whole(name: str, value: int, smallest: int, largest: int) -> int:
+    """``value`` as Python's int, which may be one of NumPy's; raises ValueError."""
+    if value not in range(smallest, largest + 1):
+        raise ValueError(f"{name} is {value!r}, expected a whole number from {smallest} to {largest}")
+    return int(value)
+
+
+def _bitstreams(codec: Codec, codes: Sequence[Codes], quality: int, cancelled: _Cancelled) -> list[bytes]:
+    """The bitstream of each level."""
+    return [level.bitstream for level in entropy.encode(codec.prior, codes, quality, cancelled=cancelled)]
+
+
+def _cost(codec: Codec, pixels: _Pixels, codes: Sequence[Codes], levels: Sequence[bytes], quality: int) -> float:
+    """J = bits + λ·255²·MSE·pixels of a file, by its real bytes and the pixels that it decodes to."""
+    height, width, channels = pixels.shape
+    seen = codec.reconstruct(codes, quality, height, width, grey=channels == 1)
+    error = np.subtract(pixels, seen, dtype=np.float32)
+    distortion = float(np.vdot(error, error)) / channels
+    return 8 * sum(map(len, levels)) + codec.model.lmbda(quality) * distortion
 
 
 def _picture(pixels: object, max_pixels: int | None) -> _Pixels:

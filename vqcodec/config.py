@@ -22,7 +22,9 @@ from typing import Any, Self
 from vqcodec.errors import ConfigError
 
 __all__ = [
+    "DEFAULT_EFFORT",
     "DEFAULT_QUALITY",
+    "EFFORT_MAX",
     "PHASES",
     "QUALITY_MAX",
     "QUALITY_MIN",
@@ -36,6 +38,8 @@ __all__ = [
 
 QUALITY_MIN, QUALITY_MAX = 1, 100
 DEFAULT_QUALITY = 75
+EFFORT_MAX = 9  # 0 is the encoder alone; more is a longer search for better codes
+DEFAULT_EFFORT = 2
 PHASES = ("vae", "codes", "prior", "joint")  # of training, in order
 ENDLESS = 10**9  # steps of a phase that ends by minutes
 

@@ -5,12 +5,13 @@ from typing import TypeVar
 
 import click
 
-from vqcodec.config import QUALITY_MAX, QUALITY_MIN
+from vqcodec.config import DEFAULT_EFFORT, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
 
 __all__ = [
     "coding",
     "comma_list",
     "device",
+    "effort",
     "force",
     "jobs",
     "max_pixels",
@@ -28,6 +29,13 @@ device = click.option(
     default="auto",
     show_default=True,
     help="Where the model computes.",
+)
+effort = click.option(
+    "--effort",
+    type=click.IntRange(0, EFFORT_MAX),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    help="How long to search for a smaller file of the same quality.",
 )
 force = click.option("-f", "--force", is_flag=True, help="Overwrite output files that exist.")
 jobs = click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")

@@ -9,6 +9,7 @@
 Legend: H and W image height and width in pixels; G_l groups and H_l × W_l positions of level l, coarsest first.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -25,11 +26,11 @@ from vqcodec.networks.vqvae import VQVAE
 from vqcodec.search.annealing import anneal
 from vqcodec.search.objective import Objective, to_rows
 
-__all__ = ["EFFORT_MAX", "STEPS", "Search"]
+__all__ = ["STEPS", "Search"]
 
 STEPS = (0, 2, 3, 4, 6, 10, 16, 30, 60, 120)  # evaluations of J and its gradient, by effort
-EFFORT_MAX = len(STEPS) - 1
 WINDOW = 768  # pixels a side
+BYTES_PER_PIXEL = 1000  # of a window: activations that the gradient needs, and candidates
 HALO = 4  # positions of the coarsest grid around a window
 
 
@@ -57,10 +58,11 @@ class Search:
         effort: int,
         *,
         cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> list[Codes]:
         """Codes ``[G_l, H_l, W_l]`` with a smaller J, in place of ``codes``, of ``pixels [H, W, C]``. Raises Cancelled.
 
-        A larger ``effort``, 1 to EFFORT_MAX, takes more steps. The same codes come out on the same machine with the
+        A larger ``effort``, 1 to EFFORT_MAX, takes more steps. ``progress`` is called with the share that is done. The same codes come out on the same machine with the
         same number of threads.
         """
         height, width, _ = pixels.shape
@@ -71,7 +73,15 @@ class Search:
         lmbda = torch.tensor([model.lmbda(quality)], device=self.device)
         short, long = sorted((height, width))
         found = [grid.copy() for grid in codes]
-        for tile in geometry.tiles(self.window, HALO):
+        tiles = list(geometry.tiles(self.window, HALO))
+        steps = itertools.count()
+
+        def poll() -> None:
+            stop_if(cancelled)
+            if progress is not None:
+                progress(next(steps) / (STEPS[effort] * len(tiles)))
+
+        for tile in tiles:
             rows, columns = tile.rows.computed(), tile.columns.computed()
             part = laid_out[rows, columns][: short - rows.start, : long - columns.start]
             x = torch.from_numpy(np.ascontiguousarray(part)).to(self.device).permute(2, 0, 1)[None].float().div(255)
@@ -88,12 +98,18 @@ class Search:
                     [to_rows(grid[None]).to(self.device) for grid in grids],
                     [_inside(tile, s, shape).to(self.device) for s, shape in zip(geometry.strides, shapes, strict=True)],
                     STEPS[effort],
-                    poll=lambda: stop_if(cancelled),
+                    poll=poll,
                 )
             for whole, new, shape, s in zip(found, better, shapes, geometry.strides, strict=True):
                 grid = new.T.view(-1, *shape)[:, tile.rows.inside(s), tile.columns.inside(s)]
                 whole[:, tile.rows.kept(s), tile.columns.kept(s)] = grid.cpu().numpy()
         return found
+
+
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that a search needs at most; an estimate on the safe side."""
+        tiles = Geometry(height, width, self.vqvae.config.strides).tiles(self.window, HALO)
+        return 2**27 + BYTES_PER_PIXEL * max(tile.rows.extent * tile.columns.extent for tile in tiles)
 
 
 def _inside(tile: Tile, stride: int, shape: tuple[int, int]) -> Tensor:
