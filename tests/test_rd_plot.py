@@ -248,6 +248,8 @@ def test_styles_can_be_told_apart() -> None:
     assert next(iter(STYLES)) == "vqcodec"
     assert set(STYLES) == {"vqcodec", *ANCHORS}
     assert len({style.marker for style in (*STYLES.values(), module._OTHER)}) == len(STYLES) + 1
+    for shade in ("light", "dark"):
+        assert len({getattr(style, shade) for style in (*STYLES.values(), module._OTHER)}) == len(STYLES) + 1
     looks = [module._published_look(i, LIGHT) for i in range(12)]
     assert len(set(looks)) == 12
 

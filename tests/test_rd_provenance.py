@@ -42,7 +42,7 @@ def test_facts(tiny_codec: Codec, tiny_weights: Path, root: Path) -> None:
     encoder = (tiny_weights.parent / "tiny.encoder.safetensors").read_bytes()
     assert facts["weights"]["encoder"] == hashlib.sha256(encoder).hexdigest()[:8]
     assert (facts["threads"], facts["device"]) == (3, "cpu")
-    assert {"torch", "pillow", "avif", "jpg_2000"} <= facts["versions"].keys()
+    assert {"torch", "pillow", "pillow-jxl-plugin", "pillow-heif", "avif", "jpg_2000"} <= facts["versions"].keys()
     assert str(Path.home()) not in json.dumps(facts)
     image = min((root / "examples").glob("*.png"))
     assert image_facts(image, 4, 3)["name"] == image.name

@@ -173,7 +173,7 @@ def test_a_bad_image_is_named_and_skipped(
     [
         (["none", "-o", "r"], 1, "none: does not exist, expected an image or a folder of images"),
         (["in", "-o", "r", "--overlay", "no.json"], 1, "no.json: "),
-        (["in", "-o", "r", "--anchors", "jpeg,gif"], 2, "'gif', expected some of jpeg,webp,avif,jpeg2000"),
+        (["in", "-o", "r", "--anchors", "jpeg,gif"], 2, "'gif', expected some of jpeg,webp,avif,jpeg2000,jpegxl,heif"),
         (["in", "-o", "r", "--metrics", "vmaf"], 2, "'vmaf', expected some of psnr,ms-ssim,ssimulacra2"),
         (["in", "-o", "r", "-q", "0,10"], 2, "expected numbers from 1 to 100"),
         (["in", "-o", "r", "-q", "a"], 2, "expected numbers such as 10,50,90"),

@@ -122,7 +122,7 @@ def train(
     "--anchors",
     callback=options.comma_list,
     metavar="NAMES",
-    help="Codecs of Pillow to compare with: jpeg,webp,avif,jpeg2000, or none.  [default: all]",
+    help="Codecs to compare with: jpeg,webp,avif,jpeg2000,jpegxl,heif, or none.  [default: those installed]",
 )
 @click.option(
     "--metrics",
@@ -161,10 +161,10 @@ def rd_curve(
 ) -> None:
     """Measure rate and distortion over IMAGES, files or folders, and write a report to DIR.
 
-    vqcodec and Pillow's codecs code every image to real files. The report has the curves (rd.json,
+    vqcodec and the anchors code every image to real files. The report has the curves (rd.json,
     rd.png, rd.svg), every file's figures (per_image.csv), and a page to look at (index.html).
     """
-    from vqcodec.rd.anchors import ANCHORS
+    from vqcodec.rd.anchors import ANCHORS, installed_anchors
     from vqcodec.rd.report import DEFAULT_QUALITIES, Options, make_report
     from vqcodec.rd.tables import summary
 
@@ -172,7 +172,7 @@ def rd_curve(
     _check_names("--metrics", metrics, ["psnr", "ms-ssim", "ssimulacra2"])
     settings = Options(
         qualities=qualities or DEFAULT_QUALITIES,
-        anchors=list(ANCHORS) if anchors is None else anchors,
+        anchors=installed_anchors() if anchors is None else anchors,
         overlays=overlays,
         metrics=metrics,
         weights=None if weights is None else Path(weights),

@@ -3,7 +3,7 @@
 ::
 
     compressed files ─┬─ JPEG, WebP, AVIF: as they are, browsers show them ─┐
-                      └─ vqcodec, JPEG 2000: decoded, then AVIF 4:4:4 ──────┴─▶ pictures, within a budget of bytes
+                      └─ vqcodec and others: decoded, then AVIF 4:4:4 ──────┴─▶ pictures, within a budget of bytes
 """
 
 import io
@@ -29,7 +29,7 @@ __all__ = ["Gallery", "choose_settings", "gallery"]
 
 RATES = 6  # settings of vqcodec that the page shows, and at most as many of each anchor at about the same bpp
 FAR = 1.5  # how many times larger or smaller than all of vqcodec's rates an anchor's rate may be
-QUALITIES = (85, 75, 65)  # of AVIF for pictures that browsers cannot read; the first that fits the budget is used
+QUALITIES = (85, 75, 65)  # of AVIF for pictures that not every browser reads; the first that fits the budget is used
 NATIVE = {"image/jpeg", "image/webp", "image/avif"}
 
 
@@ -93,8 +93,8 @@ def gallery(
         else f" Pictures of the first {count} of {len(images)} images, to keep the page small."
     )
     stored = (
-        "JPEG, WebP and AVIF pictures are the files that were measured. Browsers cannot read the others: the "
-        f"original, vqcodec and JPEG 2000 are stored here as AVIF 4:4:4 of quality {quality}, which changes them a "
+        "JPEG, WebP and AVIF pictures are the files that were measured. Not every browser reads the other files: "
+        f"the original and all other codecs are stored here as AVIF 4:4:4 of quality {quality}, which changes them a "
         f"little; all figures are of the pixels before this change. Each codec is shown at the settings nearest to "
         f"{RATES} rates of vqcodec.{left}"
     )

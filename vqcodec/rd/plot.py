@@ -49,13 +49,16 @@ class Style:
     marker: str
 
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart, and lighter colours of the same hues.
+# Okabe and Ito's colours, which people with any colour vision can tell apart, then a dark red and a brown as far from
+# them; and lighter colours of the same hues.
 STYLES = {
     "vqcodec": Style("#0072b2", "#4aa8ff", "o"),
     "jpeg": Style("#d55e00", "#ff8a4c", "D"),
     "webp": Style("#009e73", "#2bc896", "^"),
     "avif": Style("#cc79a7", "#e79fc6", "s"),
     "jpeg2000": Style("#e69f00", "#f7c04a", "v"),
+    "jpegxl": Style("#8b1a1a", "#e06666", "X"),
+    "heif": Style("#8c6239", "#c98f5a", ">"),
 }
 """By the name of vqcodec or of an anchor."""
 

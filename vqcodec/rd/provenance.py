@@ -67,7 +67,17 @@ class WeightsFacts:
     encoder: str = ""
 
 
-_PACKAGES = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "pytorch-msssim", "ssimulacra2")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "pillow-jxl-plugin",
+    "pillow-heif",
+    "constriction",
+    "bjontegaard",
+    "pytorch-msssim",
+    "ssimulacra2",
+)
 _LIBRARIES = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
 
 

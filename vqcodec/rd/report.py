@@ -10,7 +10,7 @@ Rates are those of whole files, distortions those of decoded 8-bit pixels, means
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vqcodec.codec import Codec, pick_device
@@ -20,7 +20,7 @@ from vqcodec.jsonfile import write_json
 from vqcodec.machine import cores
 from vqcodec.metrics import METRICS, available
 from vqcodec.rd.analysis import Measured, analyse, rows_of
-from vqcodec.rd.anchors import ANCHORS, OWN, Setting
+from vqcodec.rd.anchors import ANCHORS, OWN, Setting, installed_anchors, require_anchors
 from vqcodec.rd.curves import MIN_POINTS
 from vqcodec.rd.overlay import read_overlay
 from vqcodec.rd.page import render
@@ -45,7 +45,7 @@ class Options:
 
     Attributes:
         qualities: of vqcodec, rising.
-        anchors: names of Pillow's codecs to measure beside vqcodec.
+        anchors: names of codecs to measure beside vqcodec, as in :data:`vqcodec.rd.anchors.ANCHORS`.
         overlays: files of published curves, as :func:`vqcodec.rd.overlay.read_overlay` takes them.
         metrics: names of distortions; None for all whose packages are installed.
         weights: the file of the model's decoder side; None for the shipped model.
@@ -56,7 +56,7 @@ class Options:
     """
 
     qualities: Sequence[int] = DEFAULT_QUALITIES
-    anchors: Sequence[str] = tuple(ANCHORS)
+    anchors: Sequence[str] = field(default_factory=installed_anchors)
     overlays: Sequence[str] = ()
     metrics: Sequence[str] | None = None
     weights: Path | None = None
@@ -87,6 +87,7 @@ def make_report(
     """
     options = options or Options()
     published = [curve for file in options.overlays for curve in read_overlay(file)]
+    require_anchors(options.anchors)
     metrics, notes = _metrics(options.metrics)
     _check_folder(output)
     images, unreadable, warnings = gather(sources, beside=output)

@@ -120,7 +120,9 @@ def _identity(plan: Plan, codec: str) -> list[str | int | None]:
     measuring = [__version__, package_version("pytorch-msssim"), package_version("ssimulacra2")]
     if codec == OWN:
         return [*measuring, plan.fingerprint, plan.device]
-    libraries = [features.version("pil"), features.version(ANCHORS[codec].library)]
+    library = ANCHORS[codec].library
+    version = features.version(library) if isinstance(library, str) else package_version(library.package)
+    libraries = [features.version("pil"), version]
     return [*measuring, *libraries, *([cores()] if codec == "avif" else [])]
 
 

@@ -7,11 +7,24 @@ const METRICS = [
   { key: "ms-ssim-rgb-db", label: "MS-SSIM", axis: "MS-SSIM, −10 log₁₀(1 − MS-SSIM) dB", unit: "dB", digits: 2 },
   { key: "ssimulacra2", label: "SSIMULACRA2", axis: "SSIMULACRA2, points (100: no visible loss)", unit: "", digits: 1 },
 ];
-const MARKERS = { vqcodec: "circle", jpeg: "diamond", webp: "up", avif: "square", jpeg2000: "down" };
+const MARKERS = {
+  vqcodec: "circle",
+  jpeg: "diamond",
+  webp: "up",
+  avif: "square",
+  jpeg2000: "down",
+  jpegxl: "cross",
+  heif: "right",
+};
 const CORNERS = {
   diamond: [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]],
   up: [[0, -1.15], [1.1, 0.85], [-1.1, 0.85]],
   down: [[0, 1.15], [1.1, -0.85], [-1.1, -0.85]],
+  right: [[1.15, 0], [-0.85, 1.1], [-0.85, -1.1]],
+  cross: [
+    [0, -0.5], [0.6, -1.1], [1.1, -0.6], [0.5, 0], [1.1, 0.6], [0.6, 1.1],
+    [0, 0.5], [-0.6, 1.1], [-1.1, 0.6], [-0.5, 0], [-1.1, -0.6], [-0.6, -1.1],
+  ],
   square: [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
 };
 const DASHES = ["9 4", "2 3", "10 3 2 3", "4 6", "9 3 2 3 2 3", "1 5"];
