@@ -122,7 +122,7 @@ def _settings(common: Mapping[str, Option], key: str, values: Iterable[Option]) 
 # differ by about one per cent from machine to machine.
 # People use JPEG and WebP at 4:2:0 (WebP has nothing else); AVIF has the best PSNR over RGB at 4:4:4.
 # JPEG 2000 takes a compression ratio: 24 bits divided by the bpp aimed at.
-# JPEG XL is at libjxl's default effort, 7. Its lowest quality, 0, gives .13 to .25 bpp for photographs. Below quality 20
+# JPEG XL is at libjxl's default effort, 7. Its lowest quality, 0, gives .13 to .24 bpp of photographs. Below quality 20
 # libjxl halves the resolution: files of quality 15 to 19 are worse and often larger than those of 20, so they are left
 # out.
 # HEIF is at 4:4:4, as AVIF is: 4:2:0 takes 1 % less at equal PSNR over RGB but gains little quality above 2 bpp.
