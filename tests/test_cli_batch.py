@@ -15,7 +15,7 @@ from vqcodec.files.container import Container, pack
 from vqcodec.geometry import BATCH
 
 MODELS = Models(None, "cpu", None)
-ENCODER = Encoder(MODELS, 75, psnr=False)
+ENCODER = Encoder(MODELS, 75, effort=0, psnr=False)
 DECODER = Decoder(MODELS)
 
 

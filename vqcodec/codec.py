@@ -137,8 +137,8 @@ class Codec:
         returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by default.
 
         Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
-        another quality or effort, LimitError if the picture is too large or needs more than ``max_memory``, WeightsError if
-        :meth:`load_encoder` does, and Cancelled.
+        another quality or effort, LimitError if the picture is too large or needs more than ``max_memory``,
+        WeightsError if :meth:`load_encoder` does, and Cancelled.
         """
         pixels, quality = _picture(pixels, max_pixels), _whole("quality", quality, QUALITY_MIN, QUALITY_MAX)
         effort = _whole("effort", effort, 0, EFFORT_MAX)
@@ -352,7 +352,7 @@ def _cost(codec: Codec, pixels: _Pixels, codes: Sequence[Codes], levels: Sequenc
     seen = codec.reconstruct(codes, quality, height, width, grey=channels == 1)
     error = np.subtract(pixels, seen, dtype=np.float32)
     distortion = float(np.vdot(error, error)) / channels
-    return 8 * sum(map(len, levels)) + codec.model.lmbda(quality) * distortion
+    return float(8 * sum(map(len, levels)) + codec.model.lmbda(quality) * distortion)
 
 
 def _picture(pixels: object, max_pixels: int | None) -> _Pixels:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
@@ -46,6 +47,7 @@ __all__ = ["decode", "encode", "info", "verify"]
     show_default=True,
     help="Higher is better and bigger.",
 )
+@options.effort
 @click.option("--psnr", is_flag=True, help="Decode the result and report its PSNR.")
 @click.option("--check", is_flag=True, help="Write a file only if it decodes to the same codes.")
 @options.coding
@@ -53,6 +55,7 @@ def encode(
     sources: tuple[str, ...],
     output: str | None,
     quality: int,
+    effort: int,
     psnr: bool,
     check: bool,
     max_pixels: int | None,
@@ -73,7 +76,7 @@ def encode(
     files gives the time from the first to the last, with reading and writing.
     """
     models = Models(weights, device, threads)
-    coder = Encoder(models, quality, psnr=psnr and not quiet, check=check, max_pixels=max_pixels)
+    coder = Encoder(models, quality, effort, psnr=psnr and not quiet, check=check, max_pixels=max_pixels)
     _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 
@@ -183,7 +186,9 @@ def _code(coder: Coder, sources: Sequence[str], output: str | None, *, force: bo
     if source == STREAM and output is None:
         raise click.UsageError("-o is needed when INPUT is standard input")
     target = output_name(source, output, coder.suffix, force)
-    with Progress(f"{coder.verb} {printable(source)}", quiet=quiet):
+    with Progress(f"{coder.verb} {printable(source)}", quiet=quiet) as progress:
+        if isinstance(coder, Encoder):
+            coder = replace(coder, progress=progress.share)
         (coded,) = coder([Task(source, target)])
     if not quiet:
         report(coder, coded)

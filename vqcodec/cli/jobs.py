@@ -13,7 +13,7 @@ its own models. ``torch`` is imported with the first model, after the first file
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -124,9 +124,11 @@ class Encoder:
     verb: ClassVar[str] = "encoding"
     models: Models
     quality: int
+    effort: int
     psnr: bool
     check: bool = False
     max_pixels: int | None = None
+    progress: Callable[[float], None] | None = None
 
     def inputs(self, folder: Path) -> list[Path]:
         """Every image file under ``folder``, in sorted order; raises ImageError when there is none."""
@@ -153,7 +155,14 @@ class Encoder:
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
-            data = codec.compress(pixels, self.quality, check=self.check, max_pixels=self.max_pixels)
+            data = codec.compress(
+                pixels,
+                self.quality,
+                effort=self.effort,
+                check=self.check,
+                max_pixels=self.max_pixels,
+                progress=self.progress,
+            )
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:

@@ -1,4 +1,4 @@
-"""A line on the terminal that shows that long work goes on: ``encoding 3 of 7, 12 s``.
+"""A line on the terminal that shows that long work goes on: ``encoding 3 of 7, 12 s`` or ``… 12 s, 40 %, 18 s left``.
 
 ::
 
@@ -10,6 +10,7 @@
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Self
 
@@ -26,10 +27,11 @@ class Progress:
 
     def __init__(self, task: str, *, quiet: bool, delay: float = 1.0) -> None:
         self._bar = None
+        self._start = time.perf_counter()
         if not quiet and sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
-            shown = "{desc}, {elapsed_s:.0f} s"
+            shown = "{desc}, {elapsed_s:.0f} s{postfix}"
             self._bar = tqdm(bar_format=shown, delay=delay, leave=False, mininterval=0, miniters=0)
             self._done = threading.Event()
             # tqdm draws only when it is called, and a single file makes no calls until it is done.
@@ -51,6 +53,12 @@ class Progress:
         """Show ``task`` from now on."""
         if self._bar is not None:
             self._bar.set_description_str(task, refresh=False)
+
+    def share(self, done: float) -> None:
+        """Show that the share ``done``, 0..1, of the task is done, and how long the rest will take at this pace."""
+        if self._bar is not None and done > 0:
+            left = (time.perf_counter() - self._start) * (1 - done) / done
+            self._bar.set_postfix_str(f"{100 * done:.0f} %, {left:.0f} s left", refresh=False)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:

@@ -118,6 +118,7 @@ def train(
     metavar="Q,Q,…",
     help="Qualities of vqcodec.  [default: 1,10,20,…,100]",
 )
+@options.effort
 @click.option(
     "--anchors",
     callback=options.comma_list,
@@ -148,6 +149,7 @@ def rd_curve(
     images: tuple[Path, ...],
     output: Path,
     qualities: list[int] | None,
+    effort: int,
     anchors: list[str] | None,
     metrics: list[str] | None,
     overlays: tuple[str, ...],
@@ -172,6 +174,7 @@ def rd_curve(
     _check_names("--metrics", metrics, ["psnr", "ms-ssim", "ssimulacra2"])
     settings = Options(
         qualities=qualities or DEFAULT_QUALITIES,
+        effort=effort,
         anchors=installed_anchors() if anchors is None else anchors,
         overlays=overlays,
         metrics=metrics,

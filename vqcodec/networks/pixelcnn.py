@@ -132,6 +132,12 @@ class LevelPrior(nn.Module):
             nats = nats + loss.view(len(codes), -1).sum(1)
         return nats / math.log(2)
 
+    def head(self, stage: int) -> tuple[Tensor, Tensor]:
+        """The weight ``[G/S·K, C]`` and the bias ``[G/S·K]`` that make a stage's logits of its features."""
+        head = self.heads[stage]
+        assert isinstance(head, Conv)
+        return head.weight, head.bias
+
     @property
     def groups_of(self) -> list[slice]:
         """The groups of each stage."""

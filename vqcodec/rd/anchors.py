@@ -31,7 +31,8 @@ class Setting:
     """One point of a codec's curve.
 
     Attributes:
-        options: in JSON's words; ``{"quality": 75}`` for vqcodec, and all that ``Image.save`` gets for an anchor.
+        options: in JSON's words; ``{"quality": 75, "effort": 2}`` for vqcodec, and all that ``Image.save`` gets for
+            an anchor.
     """
 
     options: Mapping[str, Option]
@@ -49,6 +50,14 @@ class Setting:
         if not isinstance(quality, int):
             raise TypeError(f"{self.label}: expected a quality")
         return quality
+
+    @property
+    def effort(self) -> int:
+        """vqcodec's effort, 0 to 9."""
+        effort = self.options.get("effort", 0)
+        if not isinstance(effort, int):
+            raise TypeError(f"{self.label}: expected a whole number as effort")
+        return effort
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vqcodec.codec import Codec, pick_device
+from vqcodec.config import DEFAULT_EFFORT
 from vqcodec.errors import MissingPackageError, ReportError
 from vqcodec.files.atomic import write_atomic
 from vqcodec.jsonfile import write_json
@@ -45,6 +46,7 @@ class Options:
 
     Attributes:
         qualities: of vqcodec, rising.
+        effort: of vqcodec's search, 0..9.
         anchors: names of codecs to measure beside vqcodec, as in :data:`vqcodec.rd.anchors.ANCHORS`.
         overlays: files of published curves, as :func:`vqcodec.rd.overlay.read_overlay` takes them.
         metrics: names of distortions; None for all whose packages are installed.
@@ -56,6 +58,7 @@ class Options:
     """
 
     qualities: Sequence[int] = DEFAULT_QUALITIES
+    effort: int = DEFAULT_EFFORT
     anchors: Sequence[str] = field(default_factory=installed_anchors)
     overlays: Sequence[str] = ()
     metrics: Sequence[str] | None = None
@@ -95,7 +98,8 @@ def make_report(
     weights = options.weights or find_weights()
     codec = Codec.load(weights, device=device)
     threads = options.threads or max(1, cores() // options.jobs)
-    settings: dict[str, Sequence[Setting]] = {OWN: [Setting({"quality": quality}) for quality in options.qualities]}
+    own = [Setting({"quality": quality, "effort": options.effort}) for quality in options.qualities]
+    settings: dict[str, Sequence[Setting]] = {OWN: own}
     settings |= {name: ANCHORS[name].settings for name in options.anchors}
     identity = f"{codec.fingerprint.hex()} {encoder_fingerprint(weights).hex()}"
     plan = Plan(images, settings, metrics, weights, identity, device, threads)

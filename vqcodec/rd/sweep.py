@@ -193,7 +193,7 @@ def _measure(task: Task) -> Measurement | str:
 
 def _compress(task: Task, pixels: NDArray[np.uint8]) -> bytes:
     if task.codec == OWN:
-        return _codec().compress(pixels, task.setting.quality)
+        return _codec().compress(pixels, task.setting.quality, effort=task.setting.effort)
     try:
         return ANCHORS[task.codec].compress(pixels, task.setting)
     except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # what Pillow's plugins raise

@@ -62,8 +62,8 @@ class Search:
     ) -> list[Codes]:
         """Codes ``[G_l, H_l, W_l]`` with a smaller J, in place of ``codes``, of ``pixels [H, W, C]``. Raises Cancelled.
 
-        A larger ``effort``, 1 to EFFORT_MAX, takes more steps. ``progress`` is called with the share that is done. The same codes come out on the same machine with the
-        same number of threads.
+        A larger ``effort``, 1 to EFFORT_MAX, takes more steps. ``progress`` is called with the share that is done.
+        The same codes come out on the same machine with the same number of threads.
         """
         height, width, _ = pixels.shape
         model = self.vqvae.config
@@ -96,7 +96,7 @@ class Search:
                 better = anneal(
                     objective,
                     [to_rows(grid[None]).to(self.device) for grid in grids],
-                    [_inside(tile, s, shape).to(self.device) for s, shape in zip(geometry.strides, shapes, strict=True)],
+                    [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)],
                     STEPS[effort],
                     poll=poll,
                 )
@@ -104,7 +104,6 @@ class Search:
                 grid = new.T.view(-1, *shape)[:, tile.rows.inside(s), tile.columns.inside(s)]
                 whole[:, tile.rows.kept(s), tile.columns.kept(s)] = grid.cpu().numpy()
         return found
-
 
     def memory(self, height: int, width: int) -> int:
         """Bytes that a search needs at most; an estimate on the safe side."""

@@ -20,7 +20,7 @@ gradients there.
 Legend: N positions, G groups, D channels a group, K codewords, C channels of the prior, A slots, M candidates.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,16 +81,11 @@ def find_slots(
         coarse: whether coarse levels have slots.
     """
     levels, quantizers = list(objective.prior.each_level()), objective.vqvae.quantizers()
-    leaves: list[Leaves] = []
-    for grid, level, quantizer in zip(codes, levels, quantizers, strict=True):
-        found = embed(grid, level, quantizer)
-        leaves.append(Leaves(*(t.requires_grad_() for t in (found.z, found.embedded)), [t.requires_grad_() for t in found.inner]))
-    seen: dict[tuple[int, int], Tensor] = {}
-
-    def nats(index: int, stage: int, features: Tensor) -> Tensor:
-        seen[index, stage] = features.detach()
-        return weighted_nats(features, features.new_zeros(0), _hard(levels[index], stage, codes[index]))
-
+    leaves = [embed(*parts) for parts in zip(codes, levels, quantizers, strict=True)]
+    for level_leaves in leaves:
+        for leaf in (level_leaves.z, level_leaves.embedded, *level_leaves.inner):
+            leaf.requires_grad_()
+    nats = [_PresentNats(level, grid) for level, grid in zip(levels, codes, strict=True)]
     torch.autograd.backward(objective(leaves, nats))
     first = coarse_levels(objective.vqvae)
     slots: list[list[Slots]] = []
@@ -99,18 +94,26 @@ def find_slots(
         for stage in range(level.stages):
             allowed = movable[index] if coarse or index >= first else torch.zeros_like(movable[index])
             energy = _Energy(level, stage, quantizers[index], codes[index], leaves[index], sloped=index >= first)
-            stages.append(energy.slots(seen[index, stage], allowed))
+            stages.append(energy.slots(nats[index].features[stage], allowed))
         slots.append(stages)
     return slots
 
 
-def _hard(level: LevelPrior, stage: int, codes: Tensor) -> Weighted:
-    """All codes of a stage, and no candidates."""
-    groups, head = level.groups_of[stage], level.heads[stage]
-    own = codes[:, groups]
-    nothing = torch.zeros(0, dtype=torch.int64, device=codes.device)
-    fixed = torch.ones(own.shape, device=codes.device)
-    return Weighted(head.weight.T, head.bias, own, fixed, nothing, [0] * (len(codes) // CHUNK + 2))
+class _PresentNats:
+    """−ln p of the present codes of a level; ``features`` keeps the features of each stage."""
+
+    def __init__(self, level: LevelPrior, codes: Tensor) -> None:
+        self._level, self._codes = level, codes
+        self.features: list[Tensor] = []
+
+    def __call__(self, stage: int, features: Tensor) -> Tensor:
+        self.features.append(features.detach())
+        weight, bias = self._level.head(stage)
+        codes = self._codes[:, self._level.groups_of[stage]]
+        fixed = torch.ones(codes.shape, device=codes.device)
+        no_cuts = [0] * (len(codes) // CHUNK + 2)
+        nothing = features.new_zeros(0)
+        return weighted_nats(features, nothing, Weighted(weight.T, bias, codes, fixed, nothing.long(), no_cuts))
 
 
 class _Energy:
@@ -119,26 +122,30 @@ class _Energy:
     def __init__(
         self, level: LevelPrior, stage: int, quantizer: VectorQuantizer, codes: Tensor, leaves: Leaves, *, sloped: bool
     ) -> None:
-        groups, head = level.groups_of[stage], level.heads[stage]
+        groups = level.groups_of[stage]
         self.first_group, self.groups = groups.start, groups.stop - groups.start
         self.codes = codes[:, groups]
-        self.bias, tables, self.gradients = head.bias, [head.weight.T], []
+        weight, self.bias = level.head(stage)
+        tables: list[Tensor] = [weight.T]
+        self.gradients: list[Tensor] = []
         book = quantizer.codebook[groups]  # [G, K, D]
-        z = leaves.z.detach().view(len(codes), quantizer.groups, -1)[:, groups]
-        slope = -2 * DISTORTION_WEIGHT * z
+        shape = (len(codes), quantizer.groups, -1)
+        slope = -2 * DISTORTION_WEIGHT * leaves.z.detach().view(shape)[:, groups]
         if sloped:
-            for rows, table in [(leaves.embedded, level.embed.table), *zip(leaves.inner[stage:stage+1], [level.inner.table], strict=False)]:
+            sums = [(leaves.embedded, level.embed.table)]
+            sums += [(rows, level.inner.table) for rows in leaves.inner[stage : stage + 1]]  # the last stage has none
+            for rows, table in sums:
                 assert rows.grad is not None
                 self.gradients.append(-LN2 * rows.grad)
                 tables.append(table[groups].flatten(0, 1).T)
             assert leaves.z.grad is not None
-            slope = slope + leaves.z.grad.view(len(codes), quantizer.groups, -1)[:, groups]
+            slope = slope + leaves.z.grad.view(shape)[:, groups]
         self.table = torch.cat(tables)
         self.slope, self.book = slope.transpose(0, 1), (-LN2 * book).mT
         self.square = LN2 * DISTORTION_WEIGHT * book.square().sum(2)
 
     def slots(self, features: Tensor, allowed: Tensor) -> Slots:
-        parts = [self._chunk(features, first, last, allowed[first:last]) for first, last in chunks(len(features), CHUNK)]
+        parts = [self._chunk(features, *span, allowed[slice(*span)]) for span in chunks(len(features), CHUNK)]
         position, group, codes, theta = (torch.cat(column) for column in zip(*parts, strict=True))
         return Slots(position, group, codes, theta)
 

@@ -47,8 +47,11 @@ class Weighted:
 
 
 def weighted_nats(features: Tensor, candidates: Tensor, stage: Weighted) -> Tensor:
-    """Σ −ln p of a stage's codes, a scalar, with gradients to ``features [N, C]`` and to the weights ``candidates [A·M]``."""
-    nats: Tensor = _WeightedNats.apply(features, candidates, stage)
+    """Σ −ln p of a stage's codes, a scalar.
+
+    It has gradients to ``features [N, C]``, and to ``candidates [A·M]``, the weights of the candidates.
+    """
+    nats: Tensor = _WeightedNats.apply(features, candidates, stage)  # type: ignore[no-untyped-call]
     return nats
 
 

@@ -56,8 +56,8 @@ class Leaves:
     inner: list[Tensor]
 
 
-StageNats = Callable[[int, int, Tensor], Tensor]
-"""``nats(level, stage, features [N, C])``: −ln p of all codes of a stage, a scalar."""
+StageNats = Callable[[int, Tensor], Tensor]
+"""``nats(stage, features [N, C])``: −ln p of all codes of a stage of one level, a scalar."""
 
 
 class Objective:
@@ -90,12 +90,12 @@ class Objective:
         self._weight = float(lmbda) * 255**2 / x.shape[1]
         self._bfloat16 = bfloat16
 
-    def __call__(self, leaves: Sequence[Leaves], nats: StageNats) -> Tensor:
-        """J in bits, a scalar, given what stands for the codes of each level, coarsest first."""
+    def __call__(self, leaves: Sequence[Leaves], nats: Sequence[StageNats]) -> Tensor:
+        """J in bits, a scalar, given what stands for the codes of each level, coarsest first, and their ``nats``."""
         bits = self._distortion(leaves)
-        for index, stages in enumerate(self._features(leaves)):
+        for level, stages in zip(nats, self._features(leaves), strict=True):
             for stage, features in enumerate(stages):
-                bits = bits + nats(index, stage, to_rows(features).float()) / LN2
+                bits = bits + level(stage, to_rows(features).float()) / LN2
         return bits
 
     def _distortion(self, leaves: Sequence[Leaves]) -> Tensor:

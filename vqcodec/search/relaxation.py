@@ -28,7 +28,7 @@ __all__ = ["RelaxedLevel"]
 
 @dataclass(frozen=True)
 class _Stage:
-    """One stage's slots ``own`` among those of the level, and what its head needs; ``weighted`` is None without slots."""
+    """A stage's slots ``own`` among those of the level, and what its head needs: None if it has no slots."""
 
     own: slice
     weighted: Weighted | None
@@ -85,7 +85,7 @@ class RelaxedLevel:
         ]
         return Leaves(z, embedded, inner)
 
-    def nats(self, stage: int, features: Tensor, weights: Tensor) -> Tensor:
+    def nats(self, weights: Tensor, stage: int, features: Tensor) -> Tensor:
         """Σ −ln p of the groups that have slots in the stage, a scalar; the others' is nearly constant."""
         own, weighted = self._stages[stage].own, self._stages[stage].weighted
         if weighted is None:
@@ -105,15 +105,17 @@ class RelaxedLevel:
         return F.embedding_bag(rows, table.flatten(0, 1), bags, per_sample_weights=weights.flatten(), mode="sum")
 
     def _weighted(self, stage: int, slots: Slots) -> Weighted:
-        head, size = self._level.heads[stage], self._level.codebook_size
-        groups, group = slots.group.unique(return_inverse=True)
+        weight, bias = self._level.head(stage)
+        size = self._level.codebook_size
+        groups = torch.bincount(slots.group).nonzero()[:, 0]
+        group = torch.searchsorted(groups, slots.group)
         first = self._level.groups_of[stage].start
         columns = ((groups - first)[:, None] * size + torch.arange(size, device=groups.device)).flatten()
         entries = (slots.position[:, None] * len(groups) + group[:, None]) * size + slots.codes
         firsts = torch.arange(0, len(self._present) + CHUNK, CHUNK, device=groups.device)
         return Weighted(
-            weight=head.weight[columns].T.contiguous(),
-            bias=head.bias[columns],
+            weight=weight[columns].T.contiguous(),
+            bias=bias[columns],
             codes=self._present[:, groups],
             fixed=self._fixed[:, groups],
             entries=entries.flatten(),
