@@ -11,6 +11,7 @@ import sys
 import time
 import types
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from PIL import Image
 import vqcodec
 from tests.command import FINGERPRINT, fails, run_module, vq
 from vqcodec import metrics
+from vqcodec.config import DEFAULT_EFFORT
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.files import images
 from vqcodec.files.container import Container, pack, parse
@@ -46,8 +48,16 @@ class FakeCodec:
         pass
 
     def compress(
-        self, pixels: NDArray[np.uint8], quality: int = 75, *, check: bool = False, max_pixels: int | None = None
+        self,
+        pixels: NDArray[np.uint8],
+        quality: int = 75,
+        *,
+        effort: int = DEFAULT_EFFORT,
+        check: bool = False,
+        max_pixels: int | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> bytes:
+        self.calls += [("effort", effort)] if effort != DEFAULT_EFFORT else []
         self.calls += [("check",)] if check else []
         self.calls += [("max_pixels", max_pixels)] if max_pixels else []
         if self.fault:
@@ -139,10 +149,10 @@ def test_options_reach_the_codec(
     torch.set_num_threads = threads.append  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", torch)
     options = ["--device", "cpu", "--weights", "w.safetensors", "--threads", "3"]
-    assert vq("encode", "photo.png", "-q", str(quality), *options).exit_code == 0
+    assert vq("encode", "photo.png", "-q", str(quality), "--effort", "7", *options).exit_code == 0
     assert parse(Path("photo.vq").read_bytes()).quality == quality
     assert vq("decode", "photo.vq", "-o", "out.png", *options).exit_code == 0
-    assert fake.calls == [("load", "w.safetensors", "cpu"), ("load", "w.safetensors", "cpu")]
+    assert fake.calls == [("load", "w.safetensors", "cpu"), ("effort", 7), ("load", "w.safetensors", "cpu")]
     assert threads == [3, 3]
 
 

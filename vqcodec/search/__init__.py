@@ -50,6 +50,9 @@ class Search:
         self.bfloat16, self.window = bfloat16, window
         self.device = vqvae.start.device
 
+    # A caller's inference mode or no_grad would leave no gradients.
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def __call__(
         self,
         pixels: NDArray[np.uint8],
@@ -85,24 +88,20 @@ class Search:
             rows, columns = tile.rows.computed(), tile.columns.computed()
             part = laid_out[rows, columns][: short - rows.start, : long - columns.start]
             x = torch.from_numpy(np.ascontiguousarray(part)).to(self.device).permute(2, 0, 1)[None].float().div(255)
-            grids = [
-                torch.from_numpy(grid[:, tile.rows.computed(s), tile.columns.computed(s)].astype(np.int64))
-                for grid, s in zip(found, geometry.strides, strict=True)
-            ]
-            # A caller's inference mode or no_grad would leave no gradients.
-            with torch.inference_mode(False), torch.enable_grad():
-                shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
-                objective = Objective(self.vqvae, prior, x, lmbda, shapes, bfloat16=self.bfloat16)
-                better = anneal(
-                    objective,
-                    [to_rows(grid[None]).to(self.device) for grid in grids],
-                    [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)],
-                    STEPS[effort],
-                    poll=poll,
-                )
-            for whole, new, shape, s in zip(found, better, shapes, geometry.strides, strict=True):
-                grid = new.T.view(-1, *shape)[:, tile.rows.inside(s), tile.columns.inside(s)]
-                whole[:, tile.rows.kept(s), tile.columns.kept(s)] = grid.cpu().numpy()
+            places = [(tile.rows, tile.columns, stride) for stride in geometry.strides]
+            grids = [grid[:, r.computed(s), c.computed(s)] for grid, (r, c, s) in zip(found, places, strict=True)]
+            shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
+            present = [torch.from_numpy(grid.astype(np.int64))[None].to(self.device) for grid in grids]
+            better = anneal(
+                Objective(self.vqvae, prior, x, lmbda, shapes, bfloat16=self.bfloat16),
+                [to_rows(grid) for grid in present],
+                [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)],
+                STEPS[effort],
+                poll=poll,
+            )
+            for whole, new, shape, (r, c, s) in zip(found, better, shapes, places, strict=True):
+                inside = new.T.view(-1, *shape)[:, r.inside(s), c.inside(s)]
+                whole[:, r.kept(s), c.kept(s)] = inside.cpu().numpy()
         return found
 
     def memory(self, height: int, width: int) -> int:

@@ -27,7 +27,8 @@ __all__ = ["COARSE_STEPS", "anneal"]
 
 HOT, COLD = 1.0, 0.1  # τ at the first step and at the last
 RATE = 0.4  # η
-COARSE_RATE = 0.3  # nats, of Adam
+COARSE_RATE = 0.3  # nats, of Adam …
+BETAS = 0.9, 0.99  # … and its β₁ and β₂
 COARSE_STEPS = 16  # with fewer, the finer levels could not follow, and coarse levels keep their codes
 
 
@@ -49,32 +50,47 @@ def anneal(
     levels, quantizers = objective.prior.each_level(), objective.vqvae.quantizers()
     relaxed = [RelaxedLevel(*parts) for parts in zip(levels, quantizers, codes, slots, strict=True)]
     theta = [level.theta for level in relaxed]
-    coarse = [t.requires_grad_() for t in theta[: coarse_levels(objective.vqvae)]]
-    adam = torch.optim.Adam(coarse, lr=COARSE_RATE, betas=(0.9, 0.99)) if coarse else None
+    first = coarse_levels(objective.vqvae)
+    adam = [_Adam(t) for t in theta[:first]]
     for step in range(1, steps):
         poll()
         temperature = HOT * (COLD / HOT) ** ((step - 1) / max(1, steps - 2))
-        weights = [(t / temperature).softmax(1) for t in theta]
-        for w in weights[len(coarse) :]:
-            w.requires_grad_()
-        if adam is not None:
-            adam.zero_grad()
+        weights = [(t / temperature).softmax(1).requires_grad_() for t in theta]
         leaves = [level.leaves(w) for level, w in zip(relaxed, weights, strict=True)]
-        bits = objective(leaves, [partial(level.nats, w) for level, w in zip(relaxed, weights, strict=True)])
-        if not bits.requires_grad:
-            break  # no slot anywhere
-        torch.autograd.backward(bits)
-        if adam is not None:
-            adam.step()
-        for level, t, w in list(zip(relaxed, theta, weights, strict=True))[len(coarse) :]:
-            t += RATE * (_negative_energy(level, w) - t)
-    return [level.codes(t.detach()) for level, t in zip(relaxed, theta, strict=True)]
+        nats = [partial(level.nats, w) for level, w in zip(relaxed, weights, strict=True)]
+        torch.autograd.backward(objective(leaves, nats))
+        with torch.no_grad():
+            for t, w, optimizer in zip(theta[:first], weights[:first], adam, strict=True):
+                optimizer.step(t, _through_softmax(w) / temperature)
+            for level, t, w in list(zip(relaxed, theta, weights, strict=True))[first:]:
+                t += RATE * (_negative_energy(level, w) - t)
+    return [level.codes(t) for level, t in zip(relaxed, theta, strict=True)]
 
 
-@torch.no_grad()
+def _through_softmax(weights: Tensor) -> Tensor:
+    """∂J/∂x ``[A, M]`` of ``weights = softmax(x)``."""
+    assert weights.grad is not None
+    return weights * (weights.grad - (weights * weights.grad).sum(1, keepdim=True))
+
+
 def _negative_energy(level: RelaxedLevel, weights: Tensor) -> Tensor:
     """−energy of every candidate ``[A, M]``, in nats, up to a constant a slot."""
     assert weights.grad is not None
     mean = (weights[:, :, None] * level.vectors).sum(1, keepdim=True)
     energy = weights.grad + DISTORTION_WEIGHT * (level.vectors - mean).square().sum(2)
     return -LN2 * (energy - energy.mean(1, keepdim=True))
+
+
+class _Adam:
+    """Adam (Kingma and Ba 2015) for one tensor; to import ``torch.optim`` takes as long as to import torch."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._mean, self._square, self._steps = torch.zeros_like(like), torch.zeros_like(like), 0
+
+    def step(self, values: Tensor, gradient: Tensor) -> None:
+        """Change ``values`` in place."""
+        self._steps += 1
+        self._mean.lerp_(gradient, 1 - BETAS[0])
+        self._square.lerp_(gradient.square(), 1 - BETAS[1])
+        mean, square = (m / (1 - b**self._steps) for m, b in zip((self._mean, self._square), BETAS, strict=True))
+        values -= COARSE_RATE * mean / (square.sqrt() + 1e-8)

@@ -1,0 +1,107 @@
+"""Slots are where another code is a serious choice, and their energies are differences of J."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from vqcodec.codec import Codec
+from vqcodec.networks.fixed_point import floating_point
+from vqcodec.search.candidates import CANDIDATES, THRESHOLD, Slots, coarse_levels, find_slots
+from vqcodec.search.objective import Objective, to_rows
+from vqcodec.search.relaxation import RelaxedLevel
+
+QUALITY = 60
+Rows = list[torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def window(codec: Codec, photograph: NDArray[np.uint8]) -> tuple[Objective, Rows]:
+    """The objective of a small picture, and the encoder's codes of it."""
+    pixels = photograph[:64, :96]
+    weights, quality = codec._weights, QUALITY
+    prior = floating_point(weights.prior_integers, codec.model, weights.prior, quality, codec.device)
+    codes = codec.codes(pixels, quality)
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    shapes = [(grid.shape[1], grid.shape[2]) for grid in codes]
+    lmbda = torch.tensor([codec.model.lmbda(quality)])
+    objective = Objective(codec.vqvae, prior, x, lmbda, shapes, bfloat16=False)
+    return objective, [to_rows(torch.from_numpy(grid.astype(np.int64))[None]) for grid in codes]
+
+
+def slots_of(window: tuple[Objective, Rows], *, coarse: bool = False, movable: Rows | None = None) -> list[list[Slots]]:
+    objective, codes = window
+    movable = [torch.ones(len(grid), dtype=torch.bool) for grid in codes] if movable is None else movable
+    return find_slots(objective, codes, movable, coarse=coarse)
+
+
+def relax(window: tuple[Objective, Rows], slots: list[list[Slots]]) -> list[RelaxedLevel]:
+    objective, codes = window
+    parts = zip(objective.prior.each_level(), objective.vqvae.quantizers(), codes, slots, strict=True)
+    return [RelaxedLevel(*part) for part in parts]
+
+
+def j(window: tuple[Objective, Rows], relaxed: list[RelaxedLevel], weights: Rows) -> torch.Tensor:
+    leaves = [level.leaves(w) for level, w in zip(relaxed, weights, strict=True)]
+    nats = [lambda stage, z, p=p: p[0].nats(p[1], stage, z) for p in zip(relaxed, weights, strict=True)]
+    return window[0](leaves, nats)
+
+
+def test_slots_are_close_and_hold_the_present_code(window: tuple[Objective, Rows]) -> None:
+    _, codes = window
+    slots = slots_of(window)
+    assert sum(len(stage.position) for stage in slots[0]) == 0, "coarse levels were not asked for"
+    count = 0
+    for grid, stages in zip(codes, slots, strict=True):
+        for stage in stages:
+            count += len(stage.position)
+            assert stage.codes.shape == stage.theta.shape == (len(stage.position), CANDIDATES)
+            assert torch.equal(stage.codes[:, 0], grid[stage.position, stage.group])
+            assert (stage.codes.sort(1).values.diff(dim=1) > 0).all(), "a candidate is there twice"
+            assert (stage.theta[:, 1:].amax(1) > stage.theta[:, 0] - THRESHOLD).all()
+            assert (stage.position.diff() >= 0).all()
+    assert 0.01 * sum(grid.numel() for grid in codes) < count < 0.3 * sum(grid.numel() for grid in codes)
+
+
+def test_coarse_levels_have_slots_on_request(window: tuple[Objective, Rows]) -> None:
+    assert coarse_levels(window[0].vqvae) == 1
+    assert sum(len(stage.position) for stage in slots_of(window, coarse=True)[0]) > 0
+
+
+def test_only_movable_positions_have_slots(window: tuple[Objective, Rows]) -> None:
+    movable = [torch.arange(len(grid)) % 3 == 0 for grid in window[1]]
+    for allowed, stages in zip(movable, slots_of(window, coarse=True, movable=movable), strict=True):
+        for stage in stages:
+            assert allowed[stage.position].all()
+
+
+def test_weights_of_one_for_the_present_codes_change_nothing(window: tuple[Objective, Rows]) -> None:
+    slots = slots_of(window, coarse=True)
+    relaxed = relax(window, slots)
+    present = [torch.eye(CANDIDATES)[0].expand(level.theta.shape) for level in relaxed]
+    for level, weights, codes in zip(relaxed, present, window[1], strict=True):
+        assert torch.equal(level.codes(weights), codes)
+    nothing = relax(window, [[Slots(*(t[:0] for t in vars(stage).values())) for stage in stages] for stages in slots])
+    for a, b, weights in zip(relaxed, nothing, present, strict=True):
+        found, expected = a.leaves(weights), b.leaves(torch.zeros(0, CANDIDATES))
+        for x, y in (
+            (found.z, expected.z),
+            (found.embedded, expected.embedded),
+            *zip(found.inner, expected.inner, strict=True),
+        ):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_energies_are_what_moving_one_code_costs(window: tuple[Objective, Rows]) -> None:
+    relaxed = relax(window, slots_of(window))
+    weights = [torch.eye(CANDIDATES)[0].repeat(len(level.theta), 1) for level in relaxed]
+    before = float(j(window, relaxed, weights))
+    level, own = relaxed[1], weights[1]
+    rng = np.random.default_rng(0)
+    predicted, measured = [], []
+    for slot in rng.choice(len(own), 40, replace=False):
+        own[slot] = torch.eye(CANDIDATES)[1]
+        measured.append(float(j(window, relaxed, weights)) - before)
+        own[slot] = torch.eye(CANDIDATES)[0]
+        predicted.append(float(level.theta[slot, 0] - level.theta[slot, 1]) / np.log(2))
+    assert np.corrcoef(predicted, measured)[0, 1] > 0.8
