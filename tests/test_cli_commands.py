@@ -23,7 +23,7 @@ from PIL import Image
 
 import vqcodec
 from tests.command import FINGERPRINT, fails, run_module, vq
-from vqcodec import metrics
+from vqcodec import metrics, targets
 from vqcodec.config import DEFAULT_EFFORT
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.files import images
@@ -154,6 +154,46 @@ def test_options_reach_the_codec(
     assert vq("decode", "photo.vq", "-o", "out.png", *options).exit_code == 0
     assert fake.calls == [("load", "w.safetensors", "cpu"), ("effort", 7), ("load", "w.safetensors", "cpu")]
     assert threads == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "kind", "number"),
+    [
+        ("--target-size", "50k", "size", 50_000),
+        ("--target-size", "1.5MB", "size", 1_500_000),
+        ("--target-size", "777", "size", 777),
+        ("--target-bpp", "0.25", "bpp", 0.25),
+        ("--target-psnr", "35.5", "psnr", 35.5),
+        ("--target-ssimulacra2", "70", "ssimulacra2", 70),
+    ],
+)
+def test_targets_reach_the_search_for_a_quality(
+    fake: type[FakeCodec],
+    picture: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    value: str,
+    kind: str,
+    number: float,
+) -> None:
+    def compress_to(codec: FakeCodec, pixels: NDArray[np.uint8], target: targets.Target, **options: Any) -> Any:
+        assert (target.kind, target.value, options["effort"]) == (kind, number, 4)
+        return targets.Targeted(codec.compress(pixels, 33), (5, 2))
+
+    monkeypatch.setattr(targets, "compress_to", compress_to)
+    assert vq("encode", "photo.png", option, value, "--effort", "4").exit_code == 0
+    assert parse(Path("photo.vq").read_bytes()).quality == 33
+
+
+def test_targets_that_cannot_be_combined(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    for more in (["-q", "50"], ["--target-bpp", "1"]):
+        result = vq("encode", "photo.png", "--target-size", "50k", *more)
+        assert result.exit_code == 2
+        assert "cannot be combined: each decides the quality" in result.stderr
+    for wrong in ("0", "-3", "50q", "k"):
+        result = vq("encode", "photo.png", "--target-size", wrong)
+        assert result.exit_code == 2
+        assert "expected bytes such as 50000, 50k or 1.5M" in result.stderr
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "10000"), ("7", "7")])

@@ -11,6 +11,7 @@ Legend: H and W image height and width in pixels; G_l groups and H_l × W_l posi
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -124,6 +125,7 @@ class Codec:
         quality: int = DEFAULT_QUALITY,
         *,
         effort: int = DEFAULT_EFFORT,
+        lambda_scale: float = 1.0,
         check: bool = False,
         max_pixels: int | None = None,
         cancelled: _Cancelled = None,
@@ -132,9 +134,10 @@ class Codec:
         """The bytes of a ``.vq`` file of ``pixels``: uint8 ``[H, W, 3]``, or ``[H, W, 1]`` or ``[H, W]`` for grey.
 
         ``quality`` is 1..100, higher for a larger file. ``effort`` is 0..9, higher for a longer search for codes that
-        take fewer bits at the same distortion (:mod:`vqcodec.search`); ``progress`` is called with its share that is
-        done, 0..1. With ``check``, the bytes are decoded before they are
-        returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by default.
+        take fewer bits at the same distortion (:mod:`vqcodec.search`), with the quality's λ times ``lambda_scale``;
+        ``progress`` is called with the share of it that is done, 0..1. With ``check``, the bytes are decoded before
+        they are returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by
+        default.
 
         Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
         another quality or effort, LimitError if the picture is too large or needs more than ``max_memory``,
@@ -147,9 +150,11 @@ class Codec:
         codes = self.codes(pixels, quality, cancelled=cancelled)
         levels = _bitstreams(self, codes, quality, cancelled)
         if effort > 0:
-            better = self._search(pixels, codes, quality, effort, cancelled=cancelled, progress=progress)
+            lmbda = lambda_scale * self.model.lmbda(quality)
+            better = self._search(pixels, codes, quality, effort, lmbda=lmbda, cancelled=cancelled, progress=progress)
             found = _bitstreams(self, better, quality, cancelled)
-            if _cost(self, pixels, better, found, quality) < _cost(self, pixels, codes, levels, quality):
+            cost = partial(_cost, self, pixels, quality, lmbda)
+            if cost(better, found) < cost(codes, levels):
                 codes, levels = better, found
         file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels))
         if check:
@@ -346,13 +351,15 @@ def _bitstreams(codec: Codec, codes: Sequence[Codes], quality: int, cancelled: _
     return [level.bitstream for level in entropy.encode(codec.prior, codes, quality, cancelled=cancelled)]
 
 
-def _cost(codec: Codec, pixels: _Pixels, codes: Sequence[Codes], levels: Sequence[bytes], quality: int) -> float:
+def _cost(
+    codec: Codec, pixels: _Pixels, quality: int, lmbda: float, codes: Sequence[Codes], levels: Sequence[bytes]
+) -> float:
     """J = bits + λ·255²·MSE·pixels of a file, by its real bytes and the pixels that it decodes to."""
     height, width, channels = pixels.shape
     seen = codec.reconstruct(codes, quality, height, width, grey=channels == 1)
     error = np.subtract(pixels, seen, dtype=np.float32)
     distortion = float(np.vdot(error, error)) / channels
-    return float(8 * sum(map(len, levels)) + codec.model.lmbda(quality) * distortion)
+    return float(8 * sum(map(len, levels)) + lmbda * distortion)
 
 
 def _picture(pixels: object, max_pixels: int | None) -> _Pixels:

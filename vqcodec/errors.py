@@ -11,6 +11,7 @@
     ├── LimitError              a picture that has more pixels, or needs more memory, than allowed
     ├── WeightsError            a weights file that is missing, damaged or beyond the exactness bound
     │   └── UnknownModelError   a .vq file made with weights that are not installed here
+    ├── TargetError             a size or a distortion that no quality reaches
     ├── TrainingError           training data or a run directory that cannot be used
     ├── TrainingPaused          training stopped at the requested minute; it can be resumed
     ├── ReportError             a curve, a report or a folder of results that cannot be used
@@ -37,6 +38,7 @@ __all__ = [
     "LimitError",
     "MissingPackageError",
     "ReportError",
+    "TargetError",
     "TrainingError",
     "TrainingPaused",
     "UnknownModelError",
@@ -83,6 +85,10 @@ class WeightsError(VqcodecError):
 
 class UnknownModelError(WeightsError):
     """A ``.vq`` file names weights, by fingerprint, that are not installed here."""
+
+
+class TargetError(VqcodecError):
+    """A size or a distortion that no quality of the model reaches."""
 
 
 class TrainingError(VqcodecError):
@@ -154,7 +160,7 @@ def naming(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (FormatError, ImageError, LimitError, UnknownModelError) as error:
+    except (FormatError, ImageError, LimitError, TargetError, UnknownModelError) as error:
         raise type(error)(f"{name}: {error}") from error
     except Exception as error:
         if not _out_of_memory(error):

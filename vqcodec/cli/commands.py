@@ -48,6 +48,7 @@ __all__ = ["decode", "encode", "info", "verify"]
     help="Higher is better and bigger.",
 )
 @options.effort
+@options.targets
 @click.option("--psnr", is_flag=True, help="Decode the result and report its PSNR.")
 @click.option("--check", is_flag=True, help="Write a file only if it decodes to the same codes.")
 @options.coding
@@ -56,6 +57,10 @@ def encode(
     output: str | None,
     quality: int,
     effort: int,
+    target_size: float | None,
+    target_bpp: float | None,
+    target_psnr: float | None,
+    target_ssimulacra2: float | None,
     psnr: bool,
     check: bool,
     max_pixels: int | None,
@@ -72,11 +77,29 @@ def encode(
     the folder that -o names. A name that ends in a slash always means a folder. In folders, the
     images are the files that end in .avif, .bmp, .jpeg, .jpg, .png, .ppm, .tif, .tiff or .webp.
 
+    With a target in place of a quality, the file that comes closest on the allowed side is written.
+    The picture is encoded several times: about five times with effort 0, and up to five times with
+    the effort that was asked for.
+
     The time of a file is that of compression, without loading the model. The last line for several
     files gives the time from the first to the last, with reading and writing.
     """
     models = Models(weights, device, threads)
-    coder = Encoder(models, quality, effort, psnr=psnr and not quiet, check=check, max_pixels=max_pixels)
+    stated = {"size": target_size, "bpp": target_bpp, "psnr": target_psnr, "ssimulacra2": target_ssimulacra2}
+    given = [(kind, value) for kind, value in stated.items() if value is not None]
+    by_user = click.get_current_context().get_parameter_source("quality") == click.core.ParameterSource.COMMANDLINE
+    if len(given) + by_user > 1:
+        names = [f"--target-{kind}" for kind, _ in given] + ["--quality"] * by_user
+        raise click.UsageError(f"{' and '.join(names)} cannot be combined: each decides the quality")
+    coder = Encoder(
+        models,
+        quality,
+        effort,
+        psnr=psnr and not quiet,
+        check=check,
+        max_pixels=max_pixels,
+        target=given[0] if given else None,
+    )
     _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 

@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from vqcodec.errors import VqcodecError, naming
-from vqcodec.files.container import Container
+from vqcodec.files.container import Container, parse
 from vqcodec.files.streams import STREAM, read_container, read_header, read_pixels, shown, write_bytes, write_pixels
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vqcodec.codec import Codec
 
 __all__ = ["Coder", "Decoder", "Encoder", "FileResult", "Models", "Task"]
@@ -118,7 +121,13 @@ class Models:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Makes a ``.vq`` file of an image."""
+    """Makes a ``.vq`` file of an image.
+
+    Attributes:
+        quality, effort, check, max_pixels, progress: as for :meth:`vqcodec.codec.Codec.compress`.
+        psnr: whether to decode the file and measure it.
+        target: kind and value of a :class:`vqcodec.targets.Target`, which chooses the quality; None for ``quality``.
+    """
 
     suffix: ClassVar[str] = ".vq"
     verb: ClassVar[str] = "encoding"
@@ -128,6 +137,7 @@ class Encoder:
     psnr: bool
     check: bool = False
     max_pixels: int | None = None
+    target: tuple[str, float] | None = None
     progress: Callable[[float], None] | None = None
 
     def inputs(self, folder: Path) -> list[Path]:
@@ -155,14 +165,7 @@ class Encoder:
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
-            data = codec.compress(
-                pixels,
-                self.quality,
-                effort=self.effort,
-                check=self.check,
-                max_pixels=self.max_pixels,
-                progress=self.progress,
-            )
+            data = self._compress(codec, pixels)
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:
@@ -177,7 +180,7 @@ class Encoder:
             task.target,
             width,
             height,
-            self.quality,
+            parse(data).quality,
             len(data),
             seconds,
             begun,
@@ -185,6 +188,21 @@ class Encoder:
             decibels,
             tuple(warnings),
         )
+
+    def _compress(self, codec: "Codec", pixels: "NDArray[np.uint8]") -> bytes:
+        if self.target is None:
+            return codec.compress(
+                pixels,
+                self.quality,
+                effort=self.effort,
+                check=self.check,
+                max_pixels=self.max_pixels,
+                progress=self.progress,
+            )
+        from vqcodec.targets import Target, compress_to
+
+        target = Target(*self.target)
+        return compress_to(codec, pixels, target, effort=self.effort, check=self.check, max_pixels=self.max_pixels).data
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The options that several commands share, and the values that options take."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ __all__ = [
     "max_pixels",
     "qualities",
     "quiet",
+    "targets",
     "threads",
     "weights",
 ]
@@ -46,6 +48,39 @@ max_pixels = click.option(
     help="Pixels that a picture may have.  [default: 134217728, fewer in a .vq file of a few bytes]",
 )
 quiet = click.option("--quiet", is_flag=True, help="Print nothing on success, not even warnings.")
+
+
+def _size(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Callback: ``50k`` or ``1.5M`` to bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kM]?)B?", text)
+    if not match or not float(match[1]):
+        raise click.BadParameter(f"{text!r}, expected bytes such as 50000, 50k or 1.5M")
+    return float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
+
+
+_target_options = [
+    click.option("--target-size", callback=_size, metavar="BYTES", help="At most this size: 50000, 50k or 1.5M."),
+    click.option(
+        "--target-bpp", type=click.FloatRange(min=0, min_open=True), metavar="BPP", help="At most these bits per pixel."
+    ),
+    click.option(
+        "--target-psnr", type=click.FloatRange(min=0, min_open=True), metavar="DB", help="At least this PSNR."
+    ),
+    click.option(
+        "--target-ssimulacra2", type=click.FloatRange(max=100), metavar="SCORE", help="At least this SSIMULACRA2."
+    ),
+]
+
+
+def targets(command: _Command) -> _Command:
+    """Decorator: the options that state what a file shall have, in place of a quality."""
+    for option in reversed(_target_options):
+        command = option(command)
+    return command
+
+
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
 )

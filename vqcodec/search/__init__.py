@@ -60,20 +60,22 @@ class Search:
         quality: int,
         effort: int,
         *,
+        lmbda: float | None = None,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> list[Codes]:
         """Codes ``[G_l, H_l, W_l]`` with a smaller J, in place of ``codes``, of ``pixels [H, W, C]``. Raises Cancelled.
 
-        A larger ``effort``, 1 to EFFORT_MAX, takes more steps. ``progress`` is called with the share that is done.
-        The same codes come out on the same machine with the same number of threads.
+        A larger ``effort``, 1 to EFFORT_MAX, takes more steps. ``lmbda`` takes the place of the quality's λ in J, but
+        not in the networks. ``progress`` is called with the share that is done. The same codes come out on the same
+        machine with the same number of threads.
         """
         height, width, _ = pixels.shape
         model = self.vqvae.config
         geometry = Geometry(height, width, model.strides)
         laid_out = geometry.lay_out(pixels)
         prior = floating_point(self.integers, model, self.config, quality, self.device)
-        lmbda = torch.tensor([model.lmbda(quality)], device=self.device)
+        own = torch.tensor([model.lmbda(quality)], device=self.device)
         short, long = sorted((height, width))
         found = [grid.copy() for grid in codes]
         tiles = list(geometry.tiles(self.window, HALO))
@@ -93,7 +95,7 @@ class Search:
             shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
             present = [torch.from_numpy(grid.astype(np.int64))[None].to(self.device) for grid in grids]
             better = anneal(
-                Objective(self.vqvae, prior, x, lmbda, shapes, bfloat16=self.bfloat16),
+                Objective(self.vqvae, prior, x, own, shapes, lmbda=lmbda, bfloat16=self.bfloat16),
                 [to_rows(grid) for grid in present],
                 [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)],
                 STEPS[effort],

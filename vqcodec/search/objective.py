@@ -68,8 +68,9 @@ class Objective:
         prior: the float form for the window's quality.
         x: the target ``[1, 3 or 1, H, W]`` in 0..1, with one channel for a grey picture. Sides that are not multiples
             of the coarsest stride are padded when coding; distortion counts inside only.
-        lmbda: λ, ``[1]``.
+        quality_lmbda: λ of the quality, ``[1]``, which the networks get.
         shapes: ``(h, w)`` of each level's grid, coarsest first.
+        lmbda: λ in J, by default the same.
         bfloat16: whether decoder and prior compute in bfloat16.
     """
 
@@ -78,16 +79,17 @@ class Objective:
         vqvae: VQVAE,
         prior: PixelCNN,
         x: Tensor,
-        lmbda: Tensor,
+        quality_lmbda: Tensor,
         shapes: Sequence[tuple[int, int]],
         *,
+        lmbda: float | None = None,
         bfloat16: bool,
     ) -> None:
         self.vqvae, self.prior, self.x, self.shapes = vqvae, prior, x, shapes
-        self._inputs = Inputs(lmbda, vqvae.embedding(lmbda))
-        self._quality = [level.quality(prior.embedding(lmbda)) for level in prior.each_level()]
+        self._inputs = Inputs(quality_lmbda, vqvae.embedding(quality_lmbda))
+        self._quality = [level.quality(prior.embedding(quality_lmbda)) for level in prior.each_level()]
         # λ·255²·MSE·pixels, with the mean over channels.
-        self._weight = float(lmbda) * 255**2 / x.shape[1]
+        self._weight = (float(quality_lmbda) if lmbda is None else lmbda) * 255**2 / x.shape[1]
         self._bfloat16 = bfloat16
 
     def __call__(self, leaves: Sequence[Leaves], nats: Sequence[StageNats]) -> Tensor:

@@ -1,0 +1,71 @@
+"""Sizes and distortions that are asked for: met closely, on the allowed side, with few encodings."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vqcodec import metrics
+from vqcodec.codec import Codec
+from vqcodec.errors import TargetError
+from vqcodec.files.container import parse
+from vqcodec.targets import PROBES, REFINEMENTS, Target, compress_to
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.mark.parametrize("kind", ["size", "bpp"])
+@pytest.mark.parametrize("bpp", [0.2, 0.5])
+def test_sizes_are_met_from_below(codec: Codec, photograph: Pixels, kind: str, bpp: float) -> None:
+    pixels = photograph.shape[0] * photograph.shape[1]
+    target = Target(kind, bpp if kind == "bpp" else bpp * pixels / 8)
+    found = compress_to(codec, photograph, target, effort=1)
+    assert 0.96 * bpp <= 8 * len(found.data) / pixels <= bpp
+    assert found.encodings[0] <= PROBES
+    assert found.encodings[1] <= PROBES // 2 + REFINEMENTS
+
+
+@pytest.mark.parametrize("decibels", [29.0, 33.3])
+def test_psnrs_are_met_from_above(codec: Codec, photograph: Pixels, decibels: float) -> None:
+    found = compress_to(codec, photograph, Target("psnr", decibels), effort=1)
+    assert 0 <= metrics.psnr(photograph, codec.decompress(found.data)) - decibels <= 0.11
+
+
+def test_ssimulacra2_is_met_from_above(codec: Codec, photograph: Pixels) -> None:
+    pytest.importorskip("ssimulacra2")
+    found = compress_to(codec, photograph, Target("ssimulacra2", 50), effort=1)
+    assert 0 <= metrics.ssimulacra2(photograph, codec.decompress(found.data)) - 50 <= 1
+
+
+def test_effort_0_chooses_the_quality(codec: Codec, photograph: Pixels) -> None:
+    sizes = {quality: len(codec.compress(photograph, quality, effort=0)) for quality in (60, 61)}
+    found = compress_to(codec, photograph, Target("size", sizes[61] - 1), effort=0)
+    assert found.data == codec.compress(photograph, 60, effort=0)
+    assert found.encodings[1] == 0
+    found = compress_to(codec, photograph, Target("size", sizes[61]), effort=0)
+    assert parse(found.data).quality == 61
+
+
+def test_targets_beyond_all_qualities(codec: Codec, photograph: Pixels) -> None:
+    pixels = photograph[:32, :48]
+    largest = compress_to(codec, pixels, Target("size", 10**6), effort=1)
+    assert parse(largest.data).quality == 100
+    smallest = compress_to(codec, pixels, Target("psnr", 5), effort=1)
+    assert parse(smallest.data).quality == 1
+    least = len(codec.compress(pixels, 1, effort=0))
+    with pytest.raises(TargetError, match=rf"^10 bytes are too few: quality 1 takes {least}$"):
+        compress_to(codec, pixels, Target("size", 10))
+    with pytest.raises(TargetError, match=r"^0.001 bits per pixel are too few: quality 1 takes "):
+        compress_to(codec, pixels, Target("bpp", 0.001))
+    with pytest.raises(TargetError, match=re.escape("a psnr of 70 is out of reach: quality 100 has ")):
+        compress_to(codec, pixels, Target("psnr", 70))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("bytes", 1), ("size", 0), ("psnr", -1), ("psnr", math.nan), ("size", math.inf)]
+)
+def test_targets_that_make_no_sense(kind: str, value: float) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Target(kind, value)
