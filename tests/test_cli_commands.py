@@ -32,6 +32,9 @@ from vqcodec.files.container import Container, pack, parse
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
+EXIF = b"MM\0*\0\0\0\x08\0\1\1\x0f\0\2\0\0\0\4Me!\0\0\0\0\0"  # the maker is Me!
+CHUNKS = ", without the chunks (transparency, metadata)"
+
 
 class FakeCodec:
     """A lossless stand-in with one level, which contains the deflated pixels."""
@@ -114,6 +117,29 @@ def test_encode_checks_its_bytes_when_asked(fake: type[FakeCodec], picture: NDAr
     assert ("check",) in fake.calls
 
 
+def test_transparency_and_metadata_come_back(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    image = Image.fromarray(np.dstack([picture, picture[:, :, 0]]))
+    image.save("photo.png", exif=b"Exif\0\0" + EXIF)
+    assert vq("encode", "photo.png").stderr == ""
+    assert [tag for tag, _ in parse(Path("photo.vq").read_bytes()).chunks] == [b"Alph", b"exif"]
+    assert vq("decode", "photo.vq", "-o", "again.png").stderr == ""
+    again = Image.open("again.png")
+    assert np.array_equal(np.asarray(again)[:, :, 3], picture[:, :, 0])
+    assert again.info["exif"] == b"Exif\0\0" + EXIF
+    said = "warning: photo.vq: transparency laid over white, JPEG has none\n"
+    assert vq("decode", "photo.vq", "-o", "again.jpg").stderr.endswith(said)
+    assert vq("encode", "photo.png", "-f", "--strip", "exif, alpha").stderr == ""
+    assert parse(Path("photo.vq").read_bytes()).chunks == ()
+    result = vq("encode", "photo.png", "-f", "--strip", "exif,all,x")
+    assert (result.exit_code, "'x', expected some of all,alpha,exif,gps,icc,xmp" in result.stderr) == (2, True)
+
+
+def test_a_malformed_opacity_is_refused_before_the_work(fake: type[FakeCodec], packed: bytes) -> None:
+    Path("photo.vq").write_bytes(pack(replace(parse(packed), chunks=((b"Alph", b"\1nonsense"),))))
+    fails(vq("decode", "photo.vq", "-o", "x.png"), "photo.vq: the opacity cannot be decompressed")
+    assert not fake.calls
+
+
 def test_large_numbers_are_grouped(fake: type[FakeCodec], folder: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save("photo.png")
     assert ": 64×64, quality 75, 4,1" in vq("encode", "photo.png").stdout
@@ -172,7 +198,7 @@ def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(
 
 
 def test_quiet_says_nothing(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
-    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("photo.png")
+    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save("photo.png")
     assert "warning" in vq("encode", "photo.png").stderr
     for command in (["encode", "photo.png", "--psnr"], ["decode", "photo.vq"]):
         result = vq(*command, "-f", "--quiet")
@@ -180,7 +206,7 @@ def test_quiet_says_nothing(fake: type[FakeCodec], picture: NDArray[np.uint8]) -
 
 
 def test_warnings_name_the_image_once_and_do_not_fail(fake: type[FakeCodec], folder: Path) -> None:
-    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("clear.png")
+    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save("clear.png")
     result = vq("encode", "clear.png", "-o", "out.vq")
     assert result.exit_code == 0
     assert result.stderr.startswith("vqcodec: warning: clear.png: ")
@@ -360,11 +386,11 @@ def test_a_folder_makes_it_many(fake: type[FakeCodec], pictures: list[str], argu
 
 
 def test_many_files_quietly(fake: type[FakeCodec], pictures: list[str]) -> None:
-    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("in/clear.png")
+    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save("in/clear.png")
     result = vq("encode", *pictures, "--quiet", "--psnr")
     assert (result.exit_code, result.output) == (0, "")
     result = vq("encode", *pictures, "-f")
-    assert result.stderr == "vqcodec: warning: in/clear.png: transparency dropped, laid over white\n"
+    assert result.stderr == "vqcodec: warning: in/clear.png: 16 bits per sample reduced to 8\n"
 
 
 def test_files_that_fail_among_others(fake: type[FakeCodec], pictures: list[str]) -> None:
@@ -484,7 +510,7 @@ def test_fewer_levels_of_a_file_that_has_not_arrived(fake: type[FakeCodec], pack
     Path("cut.vq").write_bytes(packed[:-25])
     result = vq("decode", "cut.vq", "-o", "out.png", "--preview")
     damage = f"truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}"
-    assert result.stderr == f"vqcodec: warning: cut.vq: {damage}; the levels asked for are intact\n"
+    assert result.stderr == f"vqcodec: warning: cut.vq: {damage}; the levels asked for are intact{CHUNKS}\n"
     assert (result.exit_code, result.stdout[-17:]) == (0, "s, 1 of 2 levels\n")
     assert fake.calls[1:] == [("levels", 1)]
     assert vq("decode", "cut.vq", "-o", "out.png", "-f", "--preview", "--quiet").output == ""
@@ -505,7 +531,7 @@ def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: byte
     assert result.stdout.startswith("cut.png: 12×8")
     assert result.stderr == (
         f"vqcodec: warning: cut.vq: truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}; "
-        "the picture shows only 1 of 2 levels\n"
+        f"the picture shows only 1 of 2 levels{CHUNKS}\n"
     )
     np.testing.assert_array_equal(np.asarray(Image.open("cut.png")), picture)
     # If the coarsest level is damaged, nothing can be salvaged.
@@ -539,7 +565,7 @@ def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"a.png", "b.png"}
     warning, error, total = result.stderr.splitlines()
     assert warning.startswith("vqcodec: warning: in/b.vq: truncated: the file has")
-    assert warning.endswith("; the picture shows only 2 of 2 levels")
+    assert warning.endswith(f"; the picture shows all levels{CHUNKS}")
     assert error.startswith("vqcodec: error: in/c.vq: truncated")
     assert total == "vqcodec: error: 1 of 3 files failed"
 
@@ -557,10 +583,10 @@ def test_damage_within_a_batch(fake: type[FakeCodec], packed: bytes) -> None:
     preview = vq("decode", "in", "-o", "preview", "--preview")
     assert (preview.exit_code, len(list(Path("preview").iterdir()))) == (0, 3)
     assert preview.stderr.startswith("vqcodec: warning: in/b.vq: level 1 damaged: ")
-    assert preview.stderr.endswith("; the levels asked for are intact\n")
+    assert preview.stderr.endswith(f"; the levels asked for are intact{CHUNKS}\n")
     salvaged = vq("decode", "in", "-o", "salvaged", "--salvage")
     assert (salvaged.exit_code, len(list(Path("salvaged").iterdir()))) == (1, 3)
-    assert salvaged.stderr.endswith("; the picture shows only 1 of 2 levels\n")
+    assert salvaged.stderr.endswith(f"; the picture shows only 1 of 2 levels{CHUNKS}\n")
     assert fake.calls.count(("together", 3)) == 2
 
 

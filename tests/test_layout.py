@@ -26,10 +26,14 @@ LIGHT = [
     "forks",
     "geometry",
     "files",
+    "files.alpha",
     "files.atomic",
     "files.container",
     "files.colour",
+    "files.exif",
+    "files.extras",
     "files.images",
+    "files.metadata",
     "files.streams",
     "workers",
     "metrics",
@@ -45,7 +49,7 @@ LIGHT = [
     "__main__",
 ]
 WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]
-WITH_PILLOW = {"vqcodec.files.colour", "vqcodec.files.images"}
+WITH_PILLOW = {f"vqcodec.files.{name}" for name in ("alpha", "colour", "extras", "images", "metadata")}
 
 
 def _name(path: Path) -> str:

@@ -50,6 +50,13 @@ __all__ = ["decode", "encode", "info", "verify"]
 @options.effort
 @click.option("--psnr", is_flag=True, help="Decode the result and report its PSNR.")
 @click.option("--check", is_flag=True, help="Write a file only if it decodes to the same codes.")
+@click.option(
+    "--strip",
+    callback=options.kinds,
+    metavar="KINDS",
+    default="",
+    help="Leave out some of all,alpha,exif,gps,icc,xmp; without alpha the picture is laid over white.",
+)
 @options.coding
 def encode(
     sources: tuple[str, ...],
@@ -58,6 +65,7 @@ def encode(
     effort: int,
     psnr: bool,
     check: bool,
+    strip: list[str],
     max_pixels: int | None,
     force: bool,
     jobs: int,
@@ -72,11 +80,16 @@ def encode(
     the folder that -o names. A name that ends in a slash always means a folder. In folders, the
     images are the files that end in .avif, .bmp, .jpeg, .jpg, .png, .ppm, .tif, .tiff or .webp.
 
+    Transparency, EXIF and XMP are kept, and the picture is turned upright. Colours are converted to
+    sRGB; a profile of another space is kept, and decode converts them back to it.
+
     The time of a file is that of compression, without loading the model. The last line for several
     files gives the time from the first to the last, with reading and writing.
     """
     models = Models(weights, device, threads)
-    coder = Encoder(models, quality, effort, psnr=psnr and not quiet, check=check, max_pixels=max_pixels)
+    coder = Encoder(
+        models, quality, effort, psnr=psnr and not quiet, check=check, max_pixels=max_pixels, strip=strip
+    )
     _code(coder, sources, output, force=force, jobs=jobs, quiet=quiet)
 
 

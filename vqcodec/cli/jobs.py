@@ -2,8 +2,8 @@
 
 ::
 
-    Encoder   photo.png ──read_pixels──▶ pixels ──Codec.compress──▶ bytes ──write_bytes──▶ photo.vq
-    Decoder   photo.vq ──read_container──▶ Container ──Codec.decompress_many──▶ pixels ──write_pixels──▶ photo.png
+    Encoder   photo.png ──read_source──▶ Picture ──Codec.compress──▶ bytes ──write_bytes──▶ photo.vq
+    Decoder   photo.vq ──read_container──▶ Container ──Codec.decompress_many──▶ Picture ──write_picture──▶ photo.png
                                                         ▲
     Models    weights ──loaded once──▶ Codec ───────────┘
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vqcodec.errors import VqcodecError, naming
 from vqcodec.files.container import Container
-from vqcodec.files.streams import STREAM, read_container, read_header, read_pixels, shown, write_bytes, write_pixels
+from vqcodec.files.streams import STREAM, read_container, read_header, read_source, shown, write_bytes, write_picture
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
 
@@ -129,6 +129,7 @@ class Encoder:
     check: bool = False
     max_pixels: int | None = None
     progress: Callable[[float], None] | None = None
+    strip: Sequence[str] = ()
 
     def inputs(self, folder: Path) -> list[Path]:
         """Every image file under ``folder``, in sorted order; raises ImageError when there is none."""
@@ -145,12 +146,14 @@ class Encoder:
         return [self._encode(task) for task in batch]
 
     def _encode(self, task: Task) -> FileResult:
+        from vqcodec.files.extras import attach, to_chunks
         from vqcodec.files.images import has_image_extension
 
         if has_image_extension(task.target):
             raise VqcodecError(f"{task.target}: has the extension of an image, expected {self.suffix}")
         begun = time.perf_counter()
-        pixels, warnings = read_pixels(task.source, max_pixels=self.max_pixels)
+        picture, warnings = read_source(task.source, strip=self.strip, max_pixels=self.max_pixels)
+        pixels = picture.pixels
         with naming(shown(task.source, "input")):
             read = time.perf_counter()
             codec = self.models.to_encode()
@@ -163,6 +166,7 @@ class Encoder:
                 max_pixels=self.max_pixels,
                 progress=self.progress,
             )
+            data = attach(data, to_chunks(picture.extras))
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:
@@ -240,6 +244,7 @@ class Decoder:
         Raises VqcodecError for the first that cannot be decoded, and writes nothing then. An error of the codec names
         the first file of the batch, so the caller must try the files of a failed batch one by one.
         """
+        from vqcodec.files.extras import Picture, from_container
         from vqcodec.files.images import output_format
 
         for task in batch:
@@ -248,6 +253,10 @@ class Decoder:
         begun = time.perf_counter()
         intact = 1 if self.salvage else self.levels
         files = [read_container(task.source, intact=intact, max_pixels=self.max_pixels) for task in batch]
+        extras = []
+        for task, (_, file) in zip(batch, files, strict=True):
+            with naming(shown(task.source, "input")):
+                extras.append(from_container(file))
         with naming(shown(batch[0].source, "input")):
             read = time.perf_counter()
             codec = self.models.to_decode(files[0][1].fingerprint)
@@ -256,19 +265,22 @@ class Decoder:
             seconds = (time.perf_counter() - start) / len(batch)
         begun += start - read
         results: list[FileResult] = []
-        for task, (data, file), pixels in zip(batch, files, pictures, strict=True):
-            write_pixels(task.target, pixels)
-            results.append(self._result(task, file, len(data), seconds, begun))
+        for task, (data, file), pixels, (extra, warnings) in zip(batch, files, pictures, extras, strict=True):
+            lost = write_picture(task.target, Picture(pixels, extra))
+            results.append(self._result(task, file, len(data), seconds, begun, warnings + lost))
         return results
 
-    def _result(self, task: Task, file: Container, size: int, seconds: float, begun: float) -> FileResult:
-        preview, damage, warnings = None, None, []
+    def _result(
+        self, task: Task, file: Container, size: int, seconds: float, begun: float, warnings: list[str]
+    ) -> FileResult:
+        preview, damage = None, None
         if self.levels is not None and self.levels < file.level_count:
             preview = f"{self.levels} of {file.level_count} levels"
         if file.damage and self.salvage:
-            damage = f"{file.damage}; the picture shows only {len(file.levels)} of {file.level_count} levels"
+            levels = f"only {len(file.levels)} of {file.level_count} levels" if file.missing else "all levels"
+            damage = f"{file.damage}; the picture shows {levels}{_without_chunks(file)}"
         elif file.damage:
-            warnings = [f"{file.damage}; the levels asked for are intact"]
+            warnings = [f"{file.damage}; the levels asked for are intact{_without_chunks(file)}", *warnings]
         return FileResult(
             task.source,
             task.target,
@@ -283,6 +295,11 @@ class Decoder:
             preview=preview,
             damage=damage,
         )
+
+
+def _without_chunks(file: Container) -> str:
+    """What the output of a damaged file lacks besides levels."""
+    return ", without the chunks (transparency, metadata)" if file.chunks_lost else ""
 
 
 Coder = Encoder | Decoder

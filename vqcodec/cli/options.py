@@ -8,18 +8,22 @@ import click
 from vqcodec.config import DEFAULT_EFFORT, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
 
 __all__ = [
+    "STRIPPABLE",
     "coding",
     "comma_list",
     "device",
     "effort",
     "force",
     "jobs",
+    "kinds",
     "max_pixels",
     "qualities",
     "quiet",
     "threads",
     "weights",
 ]
+
+STRIPPABLE = ("all", "alpha", "exif", "gps", "icc", "xmp")
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -57,6 +61,15 @@ def coding(command: _Command) -> _Command:
     for option in reversed([max_pixels, force, jobs, device, weights, threads, quiet]):
         command = option(command)
     return command
+
+
+def kinds(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Callback: ``exif,gps`` to kinds of extras."""
+    found = [word.strip() for word in text.split(",")] if text else []
+    for kind in found:
+        if kind not in STRIPPABLE:
+            raise click.BadParameter(f"{kind!r}, expected some of {','.join(STRIPPABLE)}")
+    return found
 
 
 def comma_list(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:

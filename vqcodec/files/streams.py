@@ -2,9 +2,9 @@
 
 ::
 
-    photo.png or - ──read_pixels──▶ pixels            photo.vq or - ──read_container──▶ bytes, and what they hold
+    photo.png or - ──read_source──▶ Picture           photo.vq or - ──read_container──▶ bytes, and what they hold
                                                       photo.vq ───────read_header─────▶ what the file says first
-    photo.png or - ◀─write_pixels── pixels            photo.vq or - ◀─write_bytes────── bytes
+    photo.png or - ◀─write_picture─ Picture           photo.vq or - ◀─write_bytes────── bytes
 
 A name that cannot be used is refused before any work. A file is never read without a limit, and never half written.
 """
@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,7 @@ from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import MAGIC, MAX_HEADER_BYTES, Container, Header, parse, parse_header
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from vqcodec.files.extras import Picture
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -32,10 +32,10 @@ __all__ = [
     "output_name",
     "read_container",
     "read_header",
-    "read_pixels",
+    "read_source",
     "shown",
     "write_bytes",
-    "write_pixels",
+    "write_picture",
 ]
 
 MAX_FILE_BYTES = 512 * 2**20  # of a .vq file, and of anything on standard input; more is refused unread
@@ -171,25 +171,27 @@ def _read_stream() -> bytes:
     return b"".join(pieces)
 
 
-def read_pixels(source: str, *, max_pixels: int | None = None) -> tuple["NDArray[np.uint8]", list[str]]:
-    """The pixels of the image ``source``, and warnings; see :func:`vqcodec.files.images.read_image`."""
-    from vqcodec.files.images import read_image
+def read_source(
+    source: str, *, strip: Collection[str] = (), max_pixels: int | None = None
+) -> tuple["Picture", list[str]]:
+    """The picture in the image ``source``, and warnings; see :func:`vqcodec.files.images.read_picture`."""
+    from vqcodec.files.images import read_picture
 
     if source != STREAM:
         check_input(source)
-        return read_image(source, max_pixels=max_pixels)
+        return read_picture(source, strip=strip, max_pixels=max_pixels)
     with naming(shown(STREAM, "input")):
-        return read_image(_read_stream(), max_pixels=max_pixels)
+        return read_picture(_read_stream(), strip=strip, max_pixels=max_pixels)
 
 
-def write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
-    """Write an image, as PNG to standard output, to a file in the format that its extension names."""
-    from vqcodec.files.images import encode_image, write_image
+def write_picture(target: str, picture: "Picture") -> list[str]:
+    """Write an image, as PNG to standard output, to a file in the format that its extension names; warnings."""
+    from vqcodec.files.images import encode_picture
 
-    if target == STREAM:
-        write_bytes(STREAM, encode_image(pixels))
-    else:
-        write_image(target, pixels)
+    with naming(shown(target, "output")):
+        data, warnings = encode_picture(picture, ".png" if target == STREAM else Path(target).suffix)
+    write_bytes(target, data)
+    return warnings
 
 
 def write_bytes(target: str, data: bytes) -> None:
