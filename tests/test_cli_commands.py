@@ -352,8 +352,8 @@ def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], 
     assert [line.split(" bytes, ")[0] for line in lines] == [
         f"{name}: 12×{height}, quality 40, {size}" for name, height, size in zip(files, (8, 4, 4), sizes, strict=True)
     ]
-    rates = [8 * size / (12 * height) for size, height in zip(sizes, (8, 4, 4), strict=True)]
-    assert re.fullmatch(rf"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, 0\.\d s, \d\.\d\d Mpixel/s", summary)
+    rate = 8 * sum(sizes) / (12 * 16)
+    assert re.fullmatch(rf"3 files, {sum(sizes)} bytes, {rate:.3f} bpp, 0\.\d s, \d\.\d\d Mpixel/s", summary)
 
     result = vq("decode", "out", "-o", "back/")
     *lines, summary = result.stdout.splitlines()
@@ -362,7 +362,7 @@ def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], 
         "back/more/b.png: 12×4, quality 40",
         "back/photo.png: 12×8, quality 40",
     ]
-    assert summary.startswith(f"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, ")
+    assert summary.startswith(f"3 files, {sum(sizes)} bytes, {rate:.3f} bpp, ")
     np.testing.assert_array_equal(np.asarray(Image.open("back/photo.png")), picture)
     assert fake.calls == [("load", None, "auto"), ("load named", None, "auto"), ("together", 2)]
 
@@ -456,9 +456,11 @@ def test_a_full_disk_is_told_of_for_each_file(
 
 
 def test_many_files_are_refused_before_the_work(fake: type[FakeCodec], pictures: list[str]) -> None:
-    Image.open("photo.png").save("in/photo.jpg")
+    Image.open("photo.png").save("in/photo.png")
     result = vq("encode", *pictures, "-o", "out")
-    fails(result, "photo.png and in/photo.jpg would both be written to out/photo.vq")
+    fails(result, "photo.png and in/photo.png would both be written to out/photo.png.vq")
+    result = vq("encode", "in", "-o", "out.vq")
+    assert (result.exit_code, "-o out.vq names a file, expected a folder for several" in result.stderr) == (2, True)
     Path("in/more/b.vq").write_bytes(b"mine")
     fails(vq("encode", "in"), "in/more/b.vq: exists already (-f overwrites)")
     result = vq("encode", "in", "-o", "photo.png")
@@ -468,6 +470,69 @@ def test_many_files_are_refused_before_the_work(fake: type[FakeCodec], pictures:
     assert not Path("in/a.vq").exists()
     assert vq("encode", "in", "-f").exit_code == 0
     assert Path("in/more/b.vq").read_bytes() != b"mine"
+
+
+def test_skip_existing(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Path("in/a.vq").write_bytes(b"mine")
+    result = vq("encode", "in", "--skip-existing")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0].startswith("in/more/b.vq: ")
+    assert result.stdout.splitlines()[1].startswith("1 file, ")
+    assert result.stdout.splitlines()[2] == "1 file skipped, since the outputs exist"
+    again = vq("encode", "in", "--skip-existing")
+    assert (again.exit_code, again.stdout) == (0, "2 files skipped, since the outputs exist\n")
+    assert vq("encode", "in/a.png", "--skip-existing").stdout == "in/a.vq: exists already, skipped\n"
+    assert Path("in/a.vq").read_bytes() == b"mine"
+    assert vq("encode", "photo.png", "--skip-existing").stdout.startswith("photo.vq: 12×8")
+    assert "choose one" in vq("encode", "in", "-f", "--skip-existing").stderr
+
+
+def test_what_is_passed_over_in_folders(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Path("in/notes.txt").touch()
+    said = "vqcodec: warning: passed over in folders, since they are no images: 1 .txt\n"
+    assert vq("encode", "in").stderr == said
+    assert vq("encode", "in", "-f", "--quiet").stderr == ""
+
+
+def test_the_format_of_decoded_images(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes) -> None:
+    assert vq("decode", "photo.vq", "--format", "webp").stdout.startswith("photo.webp: 12×8")
+    assert vq("decode", "photo.vq", "-o", "out/", "--format", "tiff").stdout.startswith("out/photo.tiff: 12×8")
+    streamed = vq("decode", "photo.vq", "-o", "-", "--format", "bmp").stdout_bytes
+    for data in ("photo.webp", "out/photo.tiff", io.BytesIO(streamed)):
+        assert np.array_equal(np.asarray(Image.open(data)), picture)
+    result = vq("decode", "photo.vq", "-o", "x.png", "--format", "jpg")
+    assert (result.exit_code, "-o x.png and --format jpg name two formats" in result.stderr) == (2, True)
+    assert vq("decode", "photo.vq", "-o", "x.jpeg", "--format", "jpg").exit_code == 0
+
+
+def test_results_as_json(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Path("in/broken.png").write_bytes(b"no image")
+    result = vq("encode", *pictures, "-o", "out", "--json", "--psnr")
+    first, second, broken, third = map(json.loads, result.stdout.splitlines())
+    assert result.exit_code == 1
+    assert broken == {"error": "in/broken.png: not an image that Pillow can read"}
+    assert [item["output"] for item in (first, second, third)] == ["out/photo.vq", "out/a.vq", "out/more/b.vq"]
+    assert {key: first[key] for key in ("input", "width", "height", "quality", "bytes", "psnr", "warnings")} == {
+        "input": "photo.png", "width": 12, "height": 8, "quality": 75,
+        "bytes": os.path.getsize("out/photo.vq"), "psnr": 33.118, "warnings": [],
+    }  # fmt: skip
+    decoded = json.loads(vq("decode", "out/photo.vq", "--json", "-o", "x.png").stdout)
+    assert (decoded["output"], decoded["preview"], decoded["damage"]) == ("x.png", None, None)
+    assert "choose one" in vq("encode", "in", "--json", "--quiet").stderr
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_an_empty_name_of_the_output(fake: type[FakeCodec], picture: NDArray[np.uint8], command: str) -> None:
+    result = vq(command, "photo.png", "-o", "")
+    assert (result.exit_code, "-o is empty, expected the name of a file or folder" in result.stderr) == (2, True)
+
+
+def test_files_without_permission_fail_like_others(
+    fake: type[FakeCodec], pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # what click would ask, for one
+    assert vq("encode", "photo.png", "in").exit_code == 0
+    assert vq("info", "in/a.vq").exit_code == 0
 
 
 def test_each_model_is_loaded_once(fake: type[FakeCodec], packed: bytes) -> None:
@@ -895,5 +960,7 @@ def test_standard_output_by_another_name(codec: "Codec", photograph: NDArray[np.
 
 
 def test_help_lists_the_images_that_are_looked_for_in_folders() -> None:
-    words = set(re.findall(r"\.[a-z]+(?=[,. ])", " ".join(vq("encode", "--help").stdout.split("Options:")[0].split())))
+    words = set(
+        re.findall(r"\.[a-z0-9]+(?=[,;. ])", " ".join(vq("encode", "--help").stdout.split("Options:")[0].split()))
+    )
     assert words == images._SUFFIXES | {".vq"}

@@ -30,8 +30,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def test_public_names() -> None:
     assert set(images.__all__) == {
-        "encode_image", "encode_picture", "has_image_extension", "image_files", "output_format", "read_image",
-        "read_picture", "write_image",
+        "encode_image", "encode_picture", "has_image_extension", "image_files", "is_image_name", "opaque",
+        "output_format", "read_image", "read_picture", "write_image",
     }  # fmt: skip
 
 

@@ -41,6 +41,7 @@ LIGHT = [
     "cli.jobs",
     "cli.batch",
     "cli.commands",
+    "cli.looking",
     "cli.main",
     "cli.messages",
     "cli.options",

@@ -122,6 +122,7 @@ class Encoder:
 
     suffix: ClassVar[str] = ".vq"
     verb: ClassVar[str] = "encoding"
+    wanted: ClassVar[str] = "images; expected files such as .png, .jpg or .avif"
     models: Models
     quality: int
     effort: int
@@ -131,11 +132,11 @@ class Encoder:
     progress: Callable[[float], None] | None = None
     strip: Sequence[str] = ()
 
-    def inputs(self, folder: Path) -> list[Path]:
-        """Every image file under ``folder``, in sorted order; raises ImageError when there is none."""
-        from vqcodec.files.images import image_files
+    def takes(self, file: Path) -> bool:
+        """Whether a file in a folder is an input."""
+        from vqcodec.files.images import is_image_name
 
-        return image_files(folder)
+        return is_image_name(file)
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
         """One by one: the encoder knows all codes, so one picture keeps the processor busy already."""
@@ -199,21 +200,20 @@ class Decoder:
         levels: decode only this many levels, coarsest first, and accept damage after them; None for all.
         salvage: accept damage after level 0, and decode the levels before it.
         max_pixels: limit for a picture; see :func:`vqcodec.files.container.parse`.
+        suffix: extension of the outputs that are not named, and format of standard output.
     """
 
-    suffix: ClassVar[str] = ".png"
     verb: ClassVar[str] = "decoding"
+    wanted: ClassVar[str] = ".vq files"
     models: Models
     levels: int | None = None
     salvage: bool = False
     max_pixels: int | None = None
+    suffix: str = ".png"
 
-    def inputs(self, folder: Path) -> list[Path]:
-        """Every ``.vq`` file under ``folder``, in sorted order; raises VqcodecError when there is none."""
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".vq" and path.is_file())
-        if not files:
-            raise VqcodecError(f"{folder}: holds no .vq files")
-        return files
+    def takes(self, file: Path) -> bool:
+        """Whether a file in a folder is an input."""
+        return file.suffix.lower() == ".vq"
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
         """``tasks`` in their order; consecutive files of one model and size form a batch.
@@ -266,7 +266,7 @@ class Decoder:
         begun += start - read
         results: list[FileResult] = []
         for task, (data, file), pixels, (extra, warnings) in zip(batch, files, pictures, extras, strict=True):
-            lost = write_picture(task.target, Picture(pixels, extra))
+            lost = write_picture(task.target, Picture(pixels, extra), self.suffix)
             results.append(self._result(task, file, len(data), seconds, begun, warnings + lost))
         return results
 

@@ -8,6 +8,7 @@
     anything ──────say──▶ vqcodec: error: photo.vq: level 1 is damaged
 """
 
+import json
 import os
 from collections.abc import Sequence
 
@@ -19,7 +20,7 @@ from vqcodec.files.container import Container
 from vqcodec.files.streams import STREAM, shown
 from vqcodec.metrics import bpp
 
-__all__ = ["count", "describe", "facts", "report", "say", "summary", "warn_of_damage"]
+__all__ = ["count", "describe", "facts", "record", "report", "say", "summary", "warn_of_damage"]
 
 
 def say(kind: str, message: str) -> None:
@@ -48,19 +49,42 @@ def report(coder: Coder, result: FileResult) -> None:
     click.echo(printable(line), err=_is_standard_output(result.target))
 
 
+def record(coder: Coder, result: FileResult) -> None:
+    """Print the result of a file as a JSON object; on stderr if the file itself goes to stdout."""
+    facts: dict[str, object] = {
+        "input": result.source,
+        "output": result.target,
+        "width": result.width,
+        "height": result.height,
+        "quality": result.quality,
+        "bytes": result.size,
+        "bpp": result.bpp,
+        "seconds": round(result.seconds, 4),
+        "warnings": [*result.warnings],
+    }
+    if isinstance(coder, Encoder):
+        facts["psnr"] = result.psnr
+    else:
+        facts |= {"preview": result.preview, "damage": result.damage}
+    click.echo(json.dumps(facts), err=_is_standard_output(result.target))
+
+
 def warn_of_damage(result: FileResult) -> None:
     """Print why a picture is made of only some of its levels."""
     say("warning", f"{shown(result.source, 'input')}: {result.damage}")
 
 
 def summary(done: Sequence[FileResult]) -> str:
-    """Totals over at least one file, and means of what every file has; the time is from the first file to the last."""
+    """Totals over at least one file, and the mean PSNR; the time is from the first file to the last.
+
+    The rate is all bits over all pixels.
+    """
     seconds = max(result.end for result in done) - min(result.start for result in done)
     pixels = sum(result.width * result.height for result in done)
     parts = [
         count(len(done)),
         f"{sum(result.size for result in done):,} bytes",
-        f"{sum(result.bpp for result in done) / len(done):.3f} bpp",
+        f"{8 * sum(result.size for result in done) / pixels:.3f} bpp",
         f"{seconds:.1f} s",
         f"{pixels / seconds / 1e6:.2f} Mpixel/s",
     ]

@@ -8,7 +8,9 @@ import click
 from vqcodec.config import DEFAULT_EFFORT, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
 
 __all__ = [
+    "PATH",
     "STRIPPABLE",
+    "as_json",
     "coding",
     "comma_list",
     "device",
@@ -19,11 +21,14 @@ __all__ = [
     "max_pixels",
     "qualities",
     "quiet",
+    "skip_existing",
     "threads",
     "weights",
 ]
 
 STRIPPABLE = ("all", "alpha", "exif", "gps", "icc", "xmp")
+
+PATH = click.Path(readable=False)  # a file that cannot be read is an error of that file, not wrong usage
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -42,6 +47,9 @@ effort = click.option(
     help="How long to search for a smaller file of the same quality.",
 )
 force = click.option("-f", "--force", is_flag=True, help="Overwrite output files that exist.")
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON object for each file, on a line of its own."
+)
 jobs = click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")
 max_pixels = click.option(
     "--max-pixels",
@@ -50,15 +58,16 @@ max_pixels = click.option(
     help="Pixels that a picture may have.  [default: 134217728, fewer in a .vq file of a few bytes]",
 )
 quiet = click.option("--quiet", is_flag=True, help="Print nothing on success, not even warnings.")
+skip_existing = click.option("--skip-existing", is_flag=True, help="Leave out inputs whose output exists already.")
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
 )
-weights = click.option("--weights", type=click.Path(), metavar="FILE", help="A model's .decoder.safetensors file.")
+weights = click.option("--weights", type=PATH, metavar="FILE", help="A model's .decoder.safetensors file.")
 
 
 def coding(command: _Command) -> _Command:
     """Decorator: the options of commands that code files with a model."""
-    for option in reversed([max_pixels, force, jobs, device, weights, threads, quiet]):
+    for option in reversed([max_pixels, force, skip_existing, jobs, device, weights, threads, as_json, quiet]):
         command = option(command)
     return command
 

@@ -37,6 +37,8 @@ __all__ = [
     "encode_picture",
     "has_image_extension",
     "image_files",
+    "is_image_name",
+    "opaque",
     "output_format",
     "read_image",
     "read_picture",
@@ -63,17 +65,40 @@ _WITH_METADATA = {*_WITH_ALPHA, "JPEG"}
 
 _Source = str | os.PathLike[str] | BytesLike | BinaryIO
 
-_SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # looked for in folders
+_SUFFIXES = {  # looked for in folders
+    *(
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".ico",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pcx",
+    ),
+    *(".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
+}
 
 
 def image_files(folder: Path) -> list[Path]:
     """Every image file under ``folder``, in sorted order; raises ImageError if there are none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: not a folder; expected a folder of images")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if is_image_name(path) and path.is_file())
     if not files:
         raise ImageError(f"{folder}: holds no images; expected files such as .png, .jpg or .avif")
     return files
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file in a folder is taken for an image, by its extension."""
+    return path.suffix.lower() in _SUFFIXES
 
 
 def read_image(source: _Source, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], list[str]]:
@@ -96,7 +121,7 @@ def read_image(source: _Source, *, max_pixels: int | None = None) -> tuple[NDArr
     kinds = [kind.upper() for kind in ("exif", "xmp") if getattr(picture.extras, kind) is not None]
     if kinds:
         warnings.append(f"{' and '.join(kinds)} metadata dropped")
-    return _opaque(picture), warnings
+    return opaque(picture), warnings
 
 
 def read_picture(
@@ -112,7 +137,7 @@ def read_picture(
     if alpha is None:
         return Picture(picture.pixels, extras), warnings
     if "alpha" in strip or "all" in strip:
-        return Picture(_opaque(picture), replace(extras, alpha=None)), warnings
+        return Picture(opaque(picture), replace(extras, alpha=None)), warnings
     filled = _array(fill(_image(picture.pixels), Image.fromarray(alpha)))
     return Picture(filled, extras), warnings
 
@@ -194,7 +219,7 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _opaque(picture: Picture) -> NDArray[np.uint8]:
+def opaque(picture: Picture) -> NDArray[np.uint8]:
     """The pixels of ``picture``, over white where it is transparent."""
     if picture.extras.alpha is None:
         return picture.pixels

@@ -28,6 +28,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "STREAM",
     "check_input",
+    "is_vq",
     "mistaken",
     "output_name",
     "read_container",
@@ -87,14 +88,23 @@ def output_name(source: str, output: str | None, suffix: str, force: bool) -> st
 
 def mistaken(name: str, suffix: str) -> str | None:
     """What the input ``name`` is instead of what can be converted to ``suffix``; None if that is not certain."""
+    if suffix == ".vq":
+        return "is a .vq file, expected an image" if is_vq(name) else None
     try:
         with open(name, "rb") as file:
             start = file.read(_START_BYTES)
     except OSError:
         return None
-    if suffix == ".vq":
-        return "is a .vq file, expected an image" if start.startswith(MAGIC) else None
     return _image_not_vq(start)
+
+
+def is_vq(name: str) -> bool:
+    """Whether the file ``name`` begins as a .vq file does; False for standard input and for what cannot be read."""
+    try:
+        with open(name, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _image_not_vq(data: bytes) -> str | None:
@@ -184,12 +194,15 @@ def read_source(
         return read_picture(_read_stream(), strip=strip, max_pixels=max_pixels)
 
 
-def write_picture(target: str, picture: "Picture") -> list[str]:
-    """Write an image, as PNG to standard output, to a file in the format that its extension names; warnings."""
+def write_picture(target: str, picture: "Picture", stream_suffix: str) -> list[str]:
+    """Write an image in the format that the extension of ``target`` names, to standard output as ``stream_suffix``.
+
+    Returns warnings about what the format cannot hold.
+    """
     from vqcodec.files.images import encode_picture
 
     with naming(shown(target, "output")):
-        data, warnings = encode_picture(picture, ".png" if target == STREAM else Path(target).suffix)
+        data, warnings = encode_picture(picture, stream_suffix if target == STREAM else Path(target).suffix)
     write_bytes(target, data)
     return warnings
 
