@@ -123,15 +123,27 @@ def test_transparency_and_metadata_come_back(fake: type[FakeCodec], picture: NDA
     assert vq("encode", "photo.png").stderr == ""
     assert [tag for tag, _ in parse(Path("photo.vq").read_bytes()).chunks] == [b"Alph", b"exif"]
     assert vq("decode", "photo.vq", "-o", "again.png").stderr == ""
-    again = Image.open("again.png")
-    assert np.array_equal(np.asarray(again)[:, :, 3], picture[:, :, 0])
-    assert again.info["exif"] == b"Exif\0\0" + EXIF
+    with Image.open("again.png") as again:
+        assert np.array_equal(np.asarray(again)[:, :, 3], picture[:, :, 0])
+        assert again.info["exif"] == b"Exif\0\0" + EXIF
     said = "warning: photo.vq: transparency laid over white, JPEG has none\n"
     assert vq("decode", "photo.vq", "-o", "again.jpg").stderr.endswith(said)
     assert vq("encode", "photo.png", "-f", "--strip", "exif, alpha").stderr == ""
     assert parse(Path("photo.vq").read_bytes()).chunks == ()
     result = vq("encode", "photo.png", "-f", "--strip", "exif,all,x")
     assert (result.exit_code, "'x', expected some of all,alpha,exif,gps,icc,xmp" in result.stderr) == (2, True)
+
+
+def test_salvage_loses_the_opacity_and_says_so(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    Image.fromarray(np.dstack([picture, picture[:, :, 0]])).save("photo.png")
+    assert vq("encode", "photo.png").exit_code == 0
+    data = Path("photo.vq").read_bytes()
+    Path("photo.vq").write_bytes(data[:-1])
+    fails(vq("decode", "photo.vq", "-o", "x.png"), "photo.vq: truncated")
+    result = vq("decode", "photo.vq", "-o", "x.png", "--salvage")
+    assert (result.exit_code, result.stderr.endswith(f"; the picture shows all levels{CHUNKS}\n")) == (1, True)
+    with Image.open("x.png") as image:
+        assert image.mode == "RGB"
 
 
 def test_a_malformed_opacity_is_refused_before_the_work(fake: type[FakeCodec], packed: bytes) -> None:
@@ -519,6 +531,18 @@ def test_results_as_json(fake: type[FakeCodec], pictures: list[str]) -> None:
     decoded = json.loads(vq("decode", "out/photo.vq", "--json", "-o", "x.png").stdout)
     assert (decoded["output"], decoded["preview"], decoded["damage"]) == ("x.png", None, None)
     assert "choose one" in vq("encode", "in", "--json", "--quiet").stderr
+
+
+def test_verbose_lists_the_parts(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    Image.fromarray(np.dstack([picture, picture[:, :, 0]])).save("photo.png")
+    encoded, decoded = vq("encode", "photo.png", "-v"), vq("decode", "photo.vq", "-o", "x.png", "-v")
+    shown = vq("info", "photo.vq").stdout.splitlines()
+    assert [line.split()[:2] for line in shown[1:]] == [
+        ["weights", "c0dec001"], ["level", "0"], ["level", "1"], ["chunk", "Alph"], ["framing", shown[-1].split()[1]],
+    ]  # fmt: skip
+    for result in (encoded, decoded):
+        assert result.stdout.splitlines()[1:] == shown[1:]
+    assert vq("encode", "photo.png", "-v", "--json").exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["encode", "decode"])

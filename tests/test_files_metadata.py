@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
-from tests.pictures import RANDOM
-from tests.test_files_colour import BLACK_INK_ONLY, LINEAR_GREY, LINEAR_RGB, SRGB
+from tests.pictures import RANDOM, png
+from tests.test_files_colour import BLACK_INK_ONLY, LINEAR_GREY, LINEAR_RGB, SRGB, palette
 from tests.test_files_images import UPRIGHT, XMP, exif
 from vqcodec.files.container import Container, pack, parse
 from vqcodec.files.exif import PREFIX
@@ -62,6 +62,22 @@ def test_formats_without_opacity_say_so(extension: str, kept: bool) -> None:
     with Image.open(io.BytesIO(data)) as image:
         assert image.has_transparency_data == kept
     assert [warning.split(",")[0] for warning in warnings] == ([] if kept else ["transparency laid over white"])
+
+
+@pytest.mark.parametrize(
+    ("data", "alpha"),
+    [
+        (saved(palette(255, 0, 51), "PNG"), [255, 0, 51]),
+        (saved(palette(), "GIF", transparency=1), [255, 0, 255]),
+        (png(2, 1, depth=2, data=b"\x60", trns=b"\0\1"), [0, 255]),
+        (png(2, 1, depth=16, data=b"\x12\x34\x12\x35", trns=b"\x12\x34"), [0, 255]),
+        (png(1, 1, depth=16, colour=4, data=b"\x12\x34\x80\x80"), [0x80]),
+    ],
+)
+def test_opacity_of_all_kinds(data: bytes, alpha: list[int]) -> None:
+    found = read_picture(data)[0].extras.alpha
+    assert found is not None
+    assert found.tolist() == [alpha]
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)

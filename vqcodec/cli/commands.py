@@ -37,6 +37,7 @@ class _How:
     skip_existing: bool
     jobs: int
     as_json: bool
+    verbose: bool
     quiet: bool
 
 
@@ -84,6 +85,7 @@ def encode(
     weights: str | None,
     threads: int | None,
     as_json: bool,
+    verbose: bool,
     quiet: bool,
 ) -> None:
     """Compress the image INPUT to a .vq file.
@@ -106,7 +108,7 @@ def encode(
     coder = Encoder(
         models, quality, effort, psnr=psnr and not quiet, check=check, max_pixels=max_pixels, strip=strip
     )
-    _code(coder, sources, _How(output, force, skip_existing, jobs, as_json, quiet))
+    _code(coder, sources, _How(output, force, skip_existing, jobs, as_json, verbose, quiet))
 
 
 @click.command()
@@ -148,6 +150,7 @@ def decode(
     weights: str | None,
     threads: int | None,
     as_json: bool,
+    verbose: bool,
     quiet: bool,
 ) -> None:
     """Decompress the .vq file INPUT to an image.
@@ -170,7 +173,7 @@ def decode(
         raise click.UsageError("--salvage decodes every whole level and cannot be combined with --levels or --preview")
     suffix = _suffix(output, extension, one=len(sources) == 1 and not os.path.isdir(sources[0]))
     coder = Decoder(Models(weights, device, threads), 1 if preview else levels, salvage, max_pixels, suffix)
-    _code(coder, sources, _How(output, force, skip_existing, jobs, as_json, quiet))
+    _code(coder, sources, _How(output, force, skip_existing, jobs, as_json, verbose, quiet))
 
 
 def _suffix(output: str | None, extension: str | None, *, one: bool) -> str:
@@ -251,7 +254,7 @@ def _tell(coder: Coder, result: FileResult, how: _How) -> None:
     if how.as_json:
         record(coder, result)
     elif not how.quiet:
-        report(coder, result)
+        report(coder, result, verbose=how.verbose)
     if result.damage:
         warn_of_damage(result)
 
@@ -268,6 +271,8 @@ def _check_options(how: _How) -> None:
         raise click.UsageError("-o is empty, expected the name of a file or folder")
     if how.force and how.skip_existing:
         raise click.UsageError("-f overwrites outputs that exist, --skip-existing leaves them alone: choose one")
+    if how.verbose and (how.quiet or how.as_json):
+        raise click.UsageError("-v adds to what is printed for people, and cannot be combined with --json or --quiet")
     if how.as_json and how.quiet:
         raise click.UsageError("--json prints results, --quiet prints none: choose one")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from vqcodec.errors import VqcodecError, naming
-from vqcodec.files.container import Container
+from vqcodec.files.container import MAX_SIDE, Container, parse
 from vqcodec.files.streams import STREAM, read_container, read_header, read_source, shown, write_bytes, write_picture
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
@@ -27,7 +27,7 @@ from vqcodec.metrics import bpp
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
-__all__ = ["Coder", "Decoder", "Encoder", "FileResult", "Models", "Task"]
+__all__ = ["Coder", "Decoder", "Encoder", "FileResult", "Models", "Task", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class FileResult:
         warnings: one line each, about what reading the image dropped or converted, or damage that does not matter.
         preview: how many of how many levels the picture shows, if fewer were asked for.
         damage: what is wrong with the ``.vq`` file, if only some of its levels could be used.
+        fingerprint: of the model, in hexadecimal digits.
+        parts: names and bytes of the levels and chunks of the ``.vq`` file.
     """
 
     source: str
@@ -69,6 +71,8 @@ class FileResult:
     warnings: Sequence[str] = ()
     preview: str | None = None
     damage: str | None = None
+    fingerprint: str = ""
+    parts: Sequence[tuple[str, int]] = ()
 
     @property
     def bpp(self) -> float:
@@ -174,6 +178,7 @@ class Encoder:
                 from vqcodec.metrics import psnr
 
                 decibels = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
+        file = parse(data, max_pixels=MAX_SIDE**2)
         write_bytes(task.target, data)
         height, width = pixels.shape[:2]
         begun += start - read
@@ -189,6 +194,8 @@ class Encoder:
             time.perf_counter(),
             decibels,
             tuple(warnings),
+            fingerprint=file.fingerprint.hex(),
+            parts=parts_of(file),
         )
 
 
@@ -294,7 +301,15 @@ class Decoder:
             warnings=warnings,
             preview=preview,
             damage=damage,
+            fingerprint=file.fingerprint.hex(),
+            parts=parts_of(file),
         )
+
+
+def parts_of(container: Container) -> list[tuple[str, int]]:
+    """Names and bytes of the levels and chunks of a file."""
+    levels = [(f"level {number}", len(level)) for number, level in enumerate(container.levels)]
+    return levels + [(f"chunk {tag.decode('ascii')}", len(payload)) for tag, payload in container.chunks]
 
 
 def _without_chunks(file: Container) -> str:

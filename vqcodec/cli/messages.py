@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-from vqcodec.cli.jobs import Coder, Encoder, FileResult
+from vqcodec.cli.jobs import Coder, Encoder, FileResult, parts_of
 from vqcodec.errors import printable
 from vqcodec.files.container import Container
 from vqcodec.files.streams import STREAM, shown
@@ -33,8 +33,11 @@ def count(files: int) -> str:
     return f"{files:,} file" if files == 1 else f"{files:,} files"
 
 
-def report(coder: Coder, result: FileResult) -> None:
-    """Print the warnings and the result line of a file; on stderr if the file itself goes to stdout."""
+def report(coder: Coder, result: FileResult, *, verbose: bool) -> None:
+    """Print the warnings and the result line of a file; on stderr if the file itself goes to stdout.
+
+    If ``verbose``, a table of the parts of the .vq file follows.
+    """
     for warning in result.warnings:
         say("warning", f"{shown(result.source, 'input')}: {warning}")
     parts = [f"{result.width}×{result.height}", f"quality {result.quality}"]
@@ -46,7 +49,8 @@ def report(coder: Coder, result: FileResult) -> None:
     if result.preview:
         parts.append(result.preview)
     line = f"{shown(result.target, 'output')}: {', '.join(parts)}"
-    click.echo(printable(line), err=_is_standard_output(result.target))
+    table = _table(result.size, result.fingerprint, result.parts) if verbose else []
+    click.echo("\n".join([printable(line), *table]), err=_is_standard_output(result.target))
 
 
 def record(coder: Coder, result: FileResult) -> None:
@@ -112,16 +116,20 @@ def facts(source: str, size: int, container: Container) -> dict[str, object]:
 
 def describe(source: str, size: int, container: Container) -> str:
     """What ``info`` prints of a file of ``size`` bytes: a line on the picture, and one for each part of the file."""
-    rows = [(f"level {number}", len(level)) for number, level in enumerate(container.levels)]
-    rows += [(f"chunk {tag.decode('ascii')}", len(payload)) for tag, payload in container.chunks]
-    rows.append(("framing", size - sum(length for _, length in rows)))
-    lines = [
+    head = (
         f"{printable(shown(source, 'input'))}: {container.width}×{container.height}, {_colours(container)}, "
-        f"quality {container.quality}, {size:,} bytes, {bpp(size, container.width, container.height):.3f} bpp",
-        f"  {'weights':<12} {container.fingerprint.hex():>12}",
+        f"quality {container.quality}, {size:,} bytes, {bpp(size, container.width, container.height):.3f} bpp"
+    )
+    return "\n".join([head, *_table(size, container.fingerprint.hex(), parts_of(container))])
+
+
+def _table(size: int, fingerprint: str, parts: Sequence[tuple[str, int]]) -> list[str]:
+    """A line for the weights and for each part of a file of ``size`` bytes; what is in no part is framing."""
+    rows = [*parts, ("framing", size - sum(length for _, length in parts))]
+    return [
+        f"  {'weights':<12} {fingerprint:>12}",
         *(f"  {name:<12} {length:>12,} bytes {100 * length / size:5.1f} %" for name, length in rows),
     ]
-    return "\n".join(lines)
 
 
 def _colours(container: Container) -> str:

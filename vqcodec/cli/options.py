@@ -23,6 +23,7 @@ __all__ = [
     "quiet",
     "skip_existing",
     "threads",
+    "verbose",
     "weights",
 ]
 
@@ -62,12 +63,15 @@ skip_existing = click.option("--skip-existing", is_flag=True, help="Leave out in
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
 )
+verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="Also print the model and the bytes of each part of a file."
+)
 weights = click.option("--weights", type=PATH, metavar="FILE", help="A model's .decoder.safetensors file.")
 
 
 def coding(command: _Command) -> _Command:
     """Decorator: the options of commands that code files with a model."""
-    for option in reversed([max_pixels, force, skip_existing, jobs, device, weights, threads, as_json, quiet]):
+    for option in reversed([max_pixels, force, skip_existing, jobs, device, weights, threads, as_json, verbose, quiet]):
         command = option(command)
     return command
 
