@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin
 
 from tests.pictures import RANDOM, png
@@ -184,3 +186,35 @@ def test_a_damaged_profile_in_a_file_costs_a_warning() -> None:
     data, warnings = encode_picture(Picture(RANDOM, Extras(icc=b"nonsense")))
     assert warnings == ["ICC profile cannot be applied, the colours are in sRGB"]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), RANDOM)
+
+
+def test_nested_exif_survives_every_format() -> None:
+    tags = exif(Make="Maker", Orientation=6)
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = "Lens"
+    tags.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    data = saved(Image.fromarray(RANDOM), "JPEG", exif=tags)
+    for strip, gps in (([], {ExifTags.GPS.GPSLatitudeRef: "N"}), (["gps"], {})):
+        picture, _ = read_picture(data, strip=strip)
+        for extension in (".png", ".jpg", ".webp", ".tif", ".avif"):
+            written, warnings = encode_picture(through(picture), extension)
+            assert warnings == []
+            with Image.open(io.BytesIO(written)) as image:
+                found = image.getexif()
+                assert found[ExifTags.Base.Make] == "Maker"
+                assert found.get(ExifTags.Base.Orientation, 1) == 1
+                assert found.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] == "Lens"
+                assert found.get_ifd(ExifTags.IFD.GPSInfo) == gps
+
+
+@given(
+    st.none() | st.binary(max_size=40).map(lambda noise: LINEAR_RGB[: 400 - len(noise)] + noise),
+    st.none() | st.binary(max_size=40).map(lambda noise: b"II*\0\x08\0\0\0\2\0" + noise),
+    st.none() | st.binary(max_size=20),
+    st.sampled_from([".png", ".jpg", ".webp", ".tif", ".avif", ".bmp"]),
+)
+def test_hostile_metadata_cost_a_warning_at_most(
+    icc: bytes | None, block: bytes | None, xmp: bytes | None, extension: str
+) -> None:
+    data, warnings = encode_picture(Picture(RANDOM, Extras(ALPHA, icc, block, xmp)), extension)
+    assert read_picture(data)[0].pixels.shape == RANDOM.shape
+    assert all(warning.isprintable() for warning in warnings)

@@ -166,7 +166,8 @@ def encode_image(pixels: NDArray[np.uint8], extension: str = ".png") -> bytes:
 def encode_picture(picture: Picture, extension: str = ".png") -> tuple[bytes, list[str]]:
     """The bytes of an image file with opacity and metadata, and warnings about what the format cannot hold.
 
-    Colours are converted to the picture's ICC profile. Raises as :func:`encode_image` does.
+    Colours are converted to the picture's ICC profile. A TIFF with EXIF is not compressed. Raises as
+    :func:`encode_image` does.
     """
     name = _check_pixels(picture.pixels, extension)
     image, metadata, warnings = _with_extras(picture, name)
@@ -269,6 +270,8 @@ def _metadata_options(extras: Extras, name: str) -> dict[str, object]:
     metadata: dict[str, object] = {}
     if extras.exif is not None:
         metadata["exif"] = PREFIX + extras.exif
+        if name == "TIFF":  # libtiff, which compresses, cannot write the parts of EXIF that tags point to
+            metadata["compression"] = None
     if extras.xmp is None:
         return metadata
     if name == "PNG":
@@ -290,7 +293,7 @@ def _save(image: Image.Image, extension: str, metadata: dict[str, object]) -> by
     name, options = _format(extension)
     encoded = io.BytesIO()
     try:
-        image.save(encoded, name, **options, **metadata)
+        image.save(encoded, name, **(options | metadata))
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SystemError and others
         raise ImageError(f"cannot be written as {name}: {one_line(error, 100)}") from error
     return encoded.getvalue()
