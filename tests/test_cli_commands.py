@@ -24,6 +24,7 @@ from PIL import Image
 import vqcodec
 from tests.command import FINGERPRINT, fails, run_module, vq
 from vqcodec import metrics
+from vqcodec.cli.progress import Progress
 from vqcodec.config import DEFAULT_EFFORT
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.files import images
@@ -497,6 +498,15 @@ def test_skip_existing(fake: type[FakeCodec], pictures: list[str]) -> None:
     assert Path("in/a.vq").read_bytes() == b"mine"
     assert vq("encode", "photo.png", "--skip-existing").stdout.startswith("photo.vq: 12×8")
     assert "choose one" in vq("encode", "in", "-f", "--skip-existing").stderr
+
+
+def test_the_share_of_files_done_is_shown(
+    fake: type[FakeCodec], pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(Progress, "share", lambda _, done: shares.append(done))
+    assert vq("encode", *pictures).exit_code == 0
+    assert shares == [0, 1 / 3, 2 / 3]
 
 
 def test_what_is_passed_over_in_folders(fake: type[FakeCodec], pictures: list[str]) -> None:

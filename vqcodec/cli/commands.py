@@ -105,9 +105,7 @@ def encode(
     files gives the time from the first to the last, with reading and writing.
     """
     models = Models(weights, device, threads)
-    coder = Encoder(
-        models, quality, effort, psnr=psnr and not quiet, check=check, max_pixels=max_pixels, strip=strip
-    )
+    coder = Encoder(models, quality, effort, psnr=psnr and not quiet, check=check, max_pixels=max_pixels, strip=strip)
     _code(coder, sources, _How(output, force, skip_existing, jobs, as_json, verbose, quiet))
 
 
@@ -230,6 +228,7 @@ def _code_many(coder: Coder, sources: Sequence[str], how: _How) -> None:
     ):
         for number in range(1, len(tasks) + 1):
             progress.describe(f"{coder.verb} {number} of {len(tasks)}")
+            progress.share((number - 1) / len(tasks))
             outcome = next(outcomes)
             with progress.aside():
                 if isinstance(outcome, FileResult):
