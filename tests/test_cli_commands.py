@@ -123,6 +123,8 @@ def test_transparency_and_metadata_come_back(fake: type[FakeCodec], picture: NDA
     image.save("photo.png", exif=b"Exif\0\0" + EXIF)
     assert vq("encode", "photo.png").stderr == ""
     assert [tag for tag, _ in parse(Path("photo.vq").read_bytes()).chunks] == [b"Alph", b"exif"]
+    assert vq("info", "photo.vq").stdout.startswith("photo.vq: 12×8, RGB with transparency, quality 75, ")
+    assert json.loads(vq("info", "photo.vq", "--json").stdout)["alpha"] is True
     assert vq("decode", "photo.vq", "-o", "again.png").stderr == ""
     with Image.open("again.png") as again:
         assert np.array_equal(np.asarray(again)[:, :, 3], picture[:, :, 0])
@@ -785,6 +787,7 @@ def test_info_as_json(packed: bytes) -> None:
         "width": 12,
         "height": 8,
         "colours": "RGB",
+        "alpha": False,
         "quality": 60,
         "fingerprint": "c0dec001",
         "bytes": len(packed),

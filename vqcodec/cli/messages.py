@@ -16,7 +16,7 @@ import click
 
 from vqcodec.cli.jobs import Coder, Encoder, FileResult, parts_of
 from vqcodec.errors import printable
-from vqcodec.files.container import Container
+from vqcodec.files.container import ALPHA_TAG, Container
 from vqcodec.files.streams import STREAM, shown
 from vqcodec.metrics import bpp
 
@@ -105,6 +105,7 @@ def facts(source: str, size: int, container: Container) -> dict[str, object]:
         "width": container.width,
         "height": container.height,
         "colours": _colours(container),
+        "alpha": _has_alpha(container),
         "quality": container.quality,
         "fingerprint": container.fingerprint.hex(),
         "bytes": size,
@@ -117,7 +118,8 @@ def facts(source: str, size: int, container: Container) -> dict[str, object]:
 def describe(source: str, size: int, container: Container) -> str:
     """What ``info`` prints of a file of ``size`` bytes: a line on the picture, and one for each part of the file."""
     head = (
-        f"{printable(shown(source, 'input'))}: {container.width}×{container.height}, {_colours(container)}, "
+        f"{printable(shown(source, 'input'))}: {container.width}×{container.height}, {_colours(container)}"
+        f"{' with transparency' if _has_alpha(container) else ''}, "
         f"quality {container.quality}, {size:,} bytes, {bpp(size, container.width, container.height):.3f} bpp"
     )
     return "\n".join([head, *_table(size, container.fingerprint.hex(), parts_of(container))])
@@ -130,6 +132,10 @@ def _table(size: int, fingerprint: str, parts: Sequence[tuple[str, int]]) -> lis
         f"  {'weights':<12} {fingerprint:>12}",
         *(f"  {name:<12} {length:>12,} bytes {100 * length / size:5.1f} %" for name, length in rows),
     ]
+
+
+def _has_alpha(container: Container) -> bool:
+    return any(tag == ALPHA_TAG for tag, _ in container.chunks)
 
 
 def _colours(container: Container) -> str:

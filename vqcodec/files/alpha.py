@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from vqcodec.errors import FormatError
 
-__all__ = ["ALPHA_TAG", "pack_alpha", "unpack_alpha"]
-
-ALPHA_TAG = b"Alph"  # critical: without its opacity, the picture is wrong
+__all__ = ["pack_alpha", "unpack_alpha"]
 
 _Alpha = NDArray[np.uint8]
 _AXES: tuple[tuple[int, ...], ...] = ((), (1,), (0,), (0, 1))  # by predictor: none, left, up, plane

@@ -19,6 +19,7 @@ from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import FormatError, LimitError
 
 __all__ = [
+    "ALPHA_TAG",
     "CRITICAL_TAGS",
     "FINGERPRINT_BYTES",
     "MAGIC",
@@ -43,7 +44,8 @@ __all__ = [
 MAGIC = b"\x8fVQ\n"  # 8f opens no UTF-8 text and is no cp1252 letter; \n does not survive a change of line ends
 VERSION = 1
 FINGERPRINT_BYTES = 4
-CRITICAL_TAGS = {b"Alph"}  # those of this version; vqcodec.files.extras reads them
+ALPHA_TAG = b"Alph"  # opacity: without it, the picture is wrong
+CRITICAL_TAGS = {ALPHA_TAG}  # those of this version; vqcodec.files.extras reads them
 MAX_LEVELS = 15
 MAX_HEADER_BYTES = 105  # the fixed fields, 18 numbers of at most 5 bytes, and the CRC-32
 MAX_SIDE = 65_535  # pixels

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.errors import FormatError, ImageError
-from vqcodec.files.alpha import ALPHA_TAG, pack_alpha, unpack_alpha
-from vqcodec.files.container import MAX_CHUNK_BYTES, Container, pack, parse
+from vqcodec.files.alpha import pack_alpha, unpack_alpha
+from vqcodec.files.container import ALPHA_TAG, MAX_CHUNK_BYTES, Container, pack, parse
 from vqcodec.files.exif import without_gps, without_gps_xmp
 
 __all__ = ["METADATA_TAGS", "Extras", "Picture", "attach", "from_container", "to_chunks"]
