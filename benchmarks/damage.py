@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, LimitError, UnknownModelError
 from vqcodec.files.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse
+from vqcodec.files.extras import from_container
 
 __all__ = ["CLASSES", "Class", "Good", "Kind", "Outcome", "examine", "forged_mutations", "reseal"]
 
@@ -74,6 +75,7 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
         refusal = _clear(str(error))
     else:
         assert pixels.shape == (contents.height, contents.width, 1 if contents.grey else 3), "the size is wrong"
+        _read_extras(contents)
         same = good is not None and np.array_equal(pixels, good.previews[-1])
         return Outcome("same" if same else "decoded")
     try:
@@ -87,6 +89,20 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
         preview = good.previews[len(left.levels) - 1]
         assert np.array_equal(pixels, preview), "the salvaged pixels are not those of the levels before the damage"
     return Outcome("salvaged", refusal)
+
+
+def _read_extras(contents: Container) -> None:
+    """Opacity and metadata are read, or a malformed opacity is refused in a clear line."""
+    try:
+        extras, warnings = from_container(contents)
+    except FormatError as error:
+        _clear(str(error))
+        return
+    assert extras.alpha is None or extras.alpha.shape == (contents.height, contents.width), (
+        "the opacity's size is wrong"
+    )
+    for warning in warnings:
+        _clear(warning)
 
 
 def _clear(line: str) -> str:

@@ -9,6 +9,7 @@ a model's two files it reads only the decoder side.
 
 import hashlib
 import json
+import lzma
 import math
 import zlib
 from bisect import bisect_right
@@ -112,8 +113,35 @@ def read_chunk(fields: Fields) -> tuple[bytes, bytes]:
     check(tag.isalpha(), f"the chunk tag {tag!r} has more than ASCII letters")
     payload = fields.take(fields.number(0, 2**24, "the length of a chunk"))
     fields.crc(start, f"the chunk {tag!r}")
-    check(tag[:1].islower(), f"the critical chunk {tag!r} is unknown")
+    check(tag[:1].islower() or tag == b"Alph", f"the critical chunk {tag!r} is unknown")
     return tag, payload
+
+
+def read_alpha(payload: bytes, height: int, width: int) -> Ints:
+    """The opacities [height, width] of a chunk ``Alph``."""
+    if len(payload) == 1:
+        return np.full((height, width), payload[0], np.int64)
+    check(payload[:1] in (b"\0", b"\1", b"\2", b"\3"), "an unknown predictor of opacities")
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 2**20}])
+    try:
+        r = decoder.decompress(payload[1:], height * width + 1)
+    except lzma.LZMAError:
+        raise FormatError("opacities that are no LZMA2") from None
+    check(decoder.eof and not decoder.unused_data and len(r) == height * width, "opacities of another length")
+    alpha = np.zeros((height + 1, width + 1), np.int64)  # with a row and a column of zeros before it
+    for y in range(1, height + 1):
+        for x in range(1, width + 1):
+            left, up, corner = alpha[y, x - 1], alpha[y - 1, x], alpha[y - 1, x - 1]
+            prediction = [0, left, up, left + up - corner][payload[0]]
+            alpha[y, x] = (r[(y - 1) * width + x - 1] + prediction) % 256
+    return alpha[1:, 1:]
+
+
+def picture_alpha(file: Container) -> Ints | None:
+    """The opacities of a file, or None for an opaque picture."""
+    payloads = [payload for tag, payload in file.chunks if tag == b"Alph"]
+    check(len(payloads) < 2, "two chunks Alph")
+    return read_alpha(payloads[0], file.height, file.width) if payloads else None
 
 
 @dataclass(frozen=True)

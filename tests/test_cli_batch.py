@@ -26,7 +26,7 @@ def touch(*names: str) -> None:
 
 
 def names(*sources: str, output: str | None = None, force: bool = False) -> list[tuple[str, str]]:
-    return [(task.source, task.target) for task in plan(sources, output, ENCODER, force=force)]
+    return [(task.source, task.target) for task in plan(sources, output, ENCODER, force=force).tasks]
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def test_outputs_lie_below_the_folder_or_next_to_their_inputs(folder: Path) -> N
 def test_only_vq_files_are_decoded(folder: Path) -> None:
     touch("in/a.vq", "in/b.png", "in/more/c.VQ")
     Path("in/folder.vq").mkdir()
-    assert plan(["in"], "out", DECODER, force=False) == [
+    assert plan(["in"], "out", DECODER, force=False).tasks == [
         Task("in/a.vq", "out/a.png"),
         Task("in/more/c.VQ", "out/more/c.png"),
     ]
@@ -73,20 +73,59 @@ def test_what_is_missing_is_left_to_the_work(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "output", "first", "second"),
     [
-        (["a.png", "a.jpg"], None, "a.png", "a.jpg"),
-        (["in"], "out", "in/a.jpg", "in/a.png"),
+        (["in", "b"], "out", "in/a.png", "b/a.png"),
         (["in/a.png", "b/a.png"], "out", "in/a.png", "b/a.png"),
         (["in/more", "b"], "out", "in/more/a.png", "b/a.png"),
-        (["in/a.jpg", "in/more/../a.png"], None, "in/a.jpg", "in/more/../a.png"),
+        (["a.png", "b/a.png", "a.jpg"], "out", "a.png", "b/a.png"),
     ],
 )
 def test_two_files_for_one_name_are_refused(
     folder: Path, sources: list[str], output: str | None, first: str, second: str
 ) -> None:
     touch("a.png", "a.jpg", "in/a.png", "in/a.jpg", "in/more/a.png", "b/a.png")
-    with pytest.raises(VqcodecError, match=rf"^{first} and {second} would both be written to \S*a\.vq$"):
+    with pytest.raises(VqcodecError, match=rf"^{first} and {second} would both be written to \S*a\.png\.vq$"):
         plan(sources, output, ENCODER, force=True)
     assert not Path("out").exists()
+
+
+def test_files_that_differ_in_their_extension_keep_it(folder: Path) -> None:
+    touch("in/a.jpg", "in/a.png", "in/b.png", "in/more/a.gif")
+    assert names("in", output="out") == [
+        ("in/a.jpg", "out/a.jpg.vq"),
+        ("in/a.png", "out/a.png.vq"),
+        ("in/b.png", "out/b.vq"),
+        ("in/more/a.gif", "out/more/a.vq"),
+    ]
+    assert names("in/a.jpg", "in/more/../a.png") == [
+        ("in/a.jpg", "in/a.jpg.vq"),
+        ("in/more/../a.png", "in/more/../a.png.vq"),
+    ]
+    touch("vq/a.jpg.vq", "vq/a.png.vq")
+    back = [task.target for task in plan(["vq"], None, DECODER, force=False).tasks]
+    assert back == ["vq/a.jpg.png", "vq/a.png.png"]
+
+
+def test_what_is_passed_over_is_counted(folder: Path) -> None:
+    touch("in/a.png", "in/old.vq", "in/notes.txt", "in/more/b.TXT", "in/more/README")
+    assert plan(["in"], None, ENCODER, force=False).passed_over == {".txt": 2, "no extension": 1}
+
+
+def test_folders_that_cannot_be_read_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("in/a.png", "in/shut/b.png")
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = plan(["in"], None, ENCODER, force=False)
+    assert ([task.source for task in found.tasks], found.unreadable) == (
+        ["in/a.png"],
+        ["in/shut: cannot be read: Permission denied"],
+    )
+    assert plan(["in/shut"], None, ENCODER, force=False).unreadable == found.unreadable
 
 
 def test_existing_outputs_need_force(folder: Path) -> None:
@@ -97,7 +136,9 @@ def test_existing_outputs_need_force(folder: Path) -> None:
     touch("out/c.vq")
     with pytest.raises(VqcodecError, match=r"^out/b\.vq: exists already, and 1 more \(-f overwrites\)$"):
         plan(sources, "out", ENCODER, force=False)
-    assert len(plan(sources, "out", ENCODER, force=True)) == 3
+    assert len(plan(sources, "out", ENCODER, force=True).tasks) == 3
+    skipping = plan(sources, "out", ENCODER, force=False, skip=True)
+    assert ([task.source for task in skipping.tasks], skipping.skipped) == (["a.png"], 2)
 
 
 def test_outputs_that_cannot_be(folder: Path) -> None:

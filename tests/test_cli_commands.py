@@ -24,6 +24,7 @@ from PIL import Image
 import vqcodec
 from tests.command import FINGERPRINT, fails, run_module, vq
 from vqcodec import metrics, targets
+from vqcodec.cli.progress import Progress
 from vqcodec.config import DEFAULT_EFFORT
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.files import images
@@ -31,6 +32,9 @@ from vqcodec.files.container import Container, pack, parse
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
+
+EXIF = b"MM\0*\0\0\0\x08\0\1\1\x0f\0\2\0\0\0\4Me!\0\0\0\0\0"  # the maker is Me!
+CHUNKS = ", without the chunks (transparency, metadata)"
 
 
 class FakeCodec:
@@ -112,6 +116,43 @@ def test_encode_checks_its_bytes_when_asked(fake: type[FakeCodec], picture: NDAr
     assert ("check",) not in fake.calls
     vq("encode", "photo.png", "-f", "--check")
     assert ("check",) in fake.calls
+
+
+def test_transparency_and_metadata_come_back(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    image = Image.fromarray(np.dstack([picture, picture[:, :, 0]]))
+    image.save("photo.png", exif=b"Exif\0\0" + EXIF)
+    assert vq("encode", "photo.png").stderr == ""
+    assert [tag for tag, _ in parse(Path("photo.vq").read_bytes()).chunks] == [b"Alph", b"exif"]
+    assert vq("info", "photo.vq").stdout.startswith("photo.vq: 12×8, RGB with transparency, quality 75, ")
+    assert json.loads(vq("info", "photo.vq", "--json").stdout)["alpha"] is True
+    assert vq("decode", "photo.vq", "-o", "again.png").stderr == ""
+    with Image.open("again.png") as again:
+        assert np.array_equal(np.asarray(again)[:, :, 3], picture[:, :, 0])
+        assert again.info["exif"] == b"Exif\0\0" + EXIF
+    said = "warning: photo.vq: transparency laid over white, JPEG has none\n"
+    assert vq("decode", "photo.vq", "-o", "again.jpg").stderr.endswith(said)
+    assert vq("encode", "photo.png", "-f", "--strip", "exif, alpha").stderr == ""
+    assert parse(Path("photo.vq").read_bytes()).chunks == ()
+    result = vq("encode", "photo.png", "-f", "--strip", "exif,all,x")
+    assert (result.exit_code, "'x', expected some of all,alpha,exif,gps,icc,xmp" in result.stderr) == (2, True)
+
+
+def test_salvage_loses_the_opacity_and_says_so(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    Image.fromarray(np.dstack([picture, picture[:, :, 0]])).save("photo.png")
+    assert vq("encode", "photo.png").exit_code == 0
+    data = Path("photo.vq").read_bytes()
+    Path("photo.vq").write_bytes(data[:-1])
+    fails(vq("decode", "photo.vq", "-o", "x.png"), "photo.vq: truncated")
+    result = vq("decode", "photo.vq", "-o", "x.png", "--salvage")
+    assert (result.exit_code, result.stderr.endswith(f"; the picture shows all levels{CHUNKS}\n")) == (1, True)
+    with Image.open("x.png") as image:
+        assert image.mode == "RGB"
+
+
+def test_a_malformed_opacity_is_refused_before_the_work(fake: type[FakeCodec], packed: bytes) -> None:
+    Path("photo.vq").write_bytes(pack(replace(parse(packed), chunks=((b"Alph", b"\1nonsense"),))))
+    fails(vq("decode", "photo.vq", "-o", "x.png"), "photo.vq: the opacity cannot be decompressed")
+    assert not fake.calls
 
 
 def test_large_numbers_are_grouped(fake: type[FakeCodec], folder: Path) -> None:
@@ -212,7 +253,7 @@ def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(
 
 
 def test_quiet_says_nothing(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
-    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("photo.png")
+    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save("photo.png")
     assert "warning" in vq("encode", "photo.png").stderr
     for command in (["encode", "photo.png", "--psnr"], ["decode", "photo.vq"]):
         result = vq(*command, "-f", "--quiet")
@@ -220,7 +261,7 @@ def test_quiet_says_nothing(fake: type[FakeCodec], picture: NDArray[np.uint8]) -
 
 
 def test_warnings_name_the_image_once_and_do_not_fail(fake: type[FakeCodec], folder: Path) -> None:
-    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("clear.png")
+    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save("clear.png")
     result = vq("encode", "clear.png", "-o", "out.vq")
     assert result.exit_code == 0
     assert result.stderr.startswith("vqcodec: warning: clear.png: ")
@@ -366,8 +407,8 @@ def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], 
     assert [line.split(" bytes, ")[0] for line in lines] == [
         f"{name}: 12×{height}, quality 40, {size}" for name, height, size in zip(files, (8, 4, 4), sizes, strict=True)
     ]
-    rates = [8 * size / (12 * height) for size, height in zip(sizes, (8, 4, 4), strict=True)]
-    assert re.fullmatch(rf"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, 0\.\d s, \d\.\d\d Mpixel/s", summary)
+    rate = 8 * sum(sizes) / (12 * 16)
+    assert re.fullmatch(rf"3 files, {sum(sizes)} bytes, {rate:.3f} bpp, 0\.\d s, \d\.\d\d Mpixel/s", summary)
 
     result = vq("decode", "out", "-o", "back/")
     *lines, summary = result.stdout.splitlines()
@@ -376,7 +417,7 @@ def test_many_files_and_back(fake: type[FakeCodec], picture: NDArray[np.uint8], 
         "back/more/b.png: 12×4, quality 40",
         "back/photo.png: 12×8, quality 40",
     ]
-    assert summary.startswith(f"3 files, {sum(sizes)} bytes, {sum(rates) / 3:.3f} bpp, ")
+    assert summary.startswith(f"3 files, {sum(sizes)} bytes, {rate:.3f} bpp, ")
     np.testing.assert_array_equal(np.asarray(Image.open("back/photo.png")), picture)
     assert fake.calls == [("load", None, "auto"), ("load named", None, "auto"), ("together", 2)]
 
@@ -400,11 +441,11 @@ def test_a_folder_makes_it_many(fake: type[FakeCodec], pictures: list[str], argu
 
 
 def test_many_files_quietly(fake: type[FakeCodec], pictures: list[str]) -> None:
-    Image.fromarray(np.full((4, 4, 4), 99, np.uint8), "RGBA").save("in/clear.png")
+    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save("in/clear.png")
     result = vq("encode", *pictures, "--quiet", "--psnr")
     assert (result.exit_code, result.output) == (0, "")
     result = vq("encode", *pictures, "-f")
-    assert result.stderr == "vqcodec: warning: in/clear.png: transparency dropped, laid over white\n"
+    assert result.stderr == "vqcodec: warning: in/clear.png: 16 bits per sample reduced to 8\n"
 
 
 def test_files_that_fail_among_others(fake: type[FakeCodec], pictures: list[str]) -> None:
@@ -470,9 +511,11 @@ def test_a_full_disk_is_told_of_for_each_file(
 
 
 def test_many_files_are_refused_before_the_work(fake: type[FakeCodec], pictures: list[str]) -> None:
-    Image.open("photo.png").save("in/photo.jpg")
+    Image.open("photo.png").save("in/photo.png")
     result = vq("encode", *pictures, "-o", "out")
-    fails(result, "photo.png and in/photo.jpg would both be written to out/photo.vq")
+    fails(result, "photo.png and in/photo.png would both be written to out/photo.png.vq")
+    result = vq("encode", "in", "-o", "out.vq")
+    assert (result.exit_code, "-o out.vq names a file, expected a folder for several" in result.stderr) == (2, True)
     Path("in/more/b.vq").write_bytes(b"mine")
     fails(vq("encode", "in"), "in/more/b.vq: exists already (-f overwrites)")
     result = vq("encode", "in", "-o", "photo.png")
@@ -482,6 +525,90 @@ def test_many_files_are_refused_before_the_work(fake: type[FakeCodec], pictures:
     assert not Path("in/a.vq").exists()
     assert vq("encode", "in", "-f").exit_code == 0
     assert Path("in/more/b.vq").read_bytes() != b"mine"
+
+
+def test_skip_existing(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Path("in/a.vq").write_bytes(b"mine")
+    result = vq("encode", "in", "--skip-existing")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0].startswith("in/more/b.vq: ")
+    assert result.stdout.splitlines()[1].startswith("1 file, ")
+    assert result.stdout.splitlines()[2] == "1 file skipped, since the outputs exist"
+    again = vq("encode", "in", "--skip-existing")
+    assert (again.exit_code, again.stdout) == (0, "2 files skipped, since the outputs exist\n")
+    assert vq("encode", "in/a.png", "--skip-existing").stdout == "in/a.vq: exists already, skipped\n"
+    assert Path("in/a.vq").read_bytes() == b"mine"
+    assert vq("encode", "photo.png", "--skip-existing").stdout.startswith("photo.vq: 12×8")
+    assert "choose one" in vq("encode", "in", "-f", "--skip-existing").stderr
+
+
+def test_the_share_of_files_done_is_shown(
+    fake: type[FakeCodec], pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(Progress, "share", lambda _, done: shares.append(done))
+    assert vq("encode", *pictures).exit_code == 0
+    assert shares == [0, 1 / 3, 2 / 3]
+
+
+def test_what_is_passed_over_in_folders(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Path("in/notes.txt").touch()
+    said = "vqcodec: warning: passed over in folders, since they are no images: 1 .txt\n"
+    assert vq("encode", "in").stderr == said
+    assert vq("encode", "in", "-f", "--quiet").stderr == ""
+
+
+def test_the_format_of_decoded_images(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: bytes) -> None:
+    assert vq("decode", "photo.vq", "--format", "webp").stdout.startswith("photo.webp: 12×8")
+    assert vq("decode", "photo.vq", "-o", "out/", "--format", "tiff").stdout.startswith("out/photo.tiff: 12×8")
+    streamed = vq("decode", "photo.vq", "-o", "-", "--format", "bmp").stdout_bytes
+    for data in ("photo.webp", "out/photo.tiff", io.BytesIO(streamed)):
+        assert np.array_equal(np.asarray(Image.open(data)), picture)
+    result = vq("decode", "photo.vq", "-o", "x.png", "--format", "jpg")
+    assert (result.exit_code, "-o x.png and --format jpg name two formats" in result.stderr) == (2, True)
+    assert vq("decode", "photo.vq", "-o", "x.jpeg", "--format", "jpg").exit_code == 0
+
+
+def test_results_as_json(fake: type[FakeCodec], pictures: list[str]) -> None:
+    Path("in/broken.png").write_bytes(b"no image")
+    result = vq("encode", *pictures, "-o", "out", "--json", "--psnr")
+    first, second, broken, third = map(json.loads, result.stdout.splitlines())
+    assert result.exit_code == 1
+    assert broken == {"error": "in/broken.png: not an image that Pillow can read"}
+    assert [item["output"] for item in (first, second, third)] == ["out/photo.vq", "out/a.vq", "out/more/b.vq"]
+    assert {key: first[key] for key in ("input", "width", "height", "quality", "bytes", "psnr", "warnings")} == {
+        "input": "photo.png", "width": 12, "height": 8, "quality": 75,
+        "bytes": os.path.getsize("out/photo.vq"), "psnr": 33.118, "warnings": [],
+    }  # fmt: skip
+    decoded = json.loads(vq("decode", "out/photo.vq", "--json", "-o", "x.png").stdout)
+    assert (decoded["output"], decoded["preview"], decoded["damage"]) == ("x.png", None, None)
+    assert "choose one" in vq("encode", "in", "--json", "--quiet").stderr
+
+
+def test_verbose_lists_the_parts(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:
+    Image.fromarray(np.dstack([picture, picture[:, :, 0]])).save("photo.png")
+    encoded, decoded = vq("encode", "photo.png", "-v"), vq("decode", "photo.vq", "-o", "x.png", "-v")
+    shown = vq("info", "photo.vq").stdout.splitlines()
+    assert [line.split()[:2] for line in shown[1:]] == [
+        ["weights", "c0dec001"], ["level", "0"], ["level", "1"], ["chunk", "Alph"], ["framing", shown[-1].split()[1]],
+    ]  # fmt: skip
+    for result in (encoded, decoded):
+        assert result.stdout.splitlines()[1:] == shown[1:]
+    assert vq("encode", "photo.png", "-v", "--json").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_an_empty_name_of_the_output(fake: type[FakeCodec], picture: NDArray[np.uint8], command: str) -> None:
+    result = vq(command, "photo.png", "-o", "")
+    assert (result.exit_code, "-o is empty, expected the name of a file or folder" in result.stderr) == (2, True)
+
+
+def test_files_without_permission_fail_like_others(
+    fake: type[FakeCodec], pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # what click would ask, for one
+    assert vq("encode", "photo.png", "in").exit_code == 0
+    assert vq("info", "in/a.vq").exit_code == 0
 
 
 def test_each_model_is_loaded_once(fake: type[FakeCodec], packed: bytes) -> None:
@@ -524,7 +651,7 @@ def test_fewer_levels_of_a_file_that_has_not_arrived(fake: type[FakeCodec], pack
     Path("cut.vq").write_bytes(packed[:-25])
     result = vq("decode", "cut.vq", "-o", "out.png", "--preview")
     damage = f"truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}"
-    assert result.stderr == f"vqcodec: warning: cut.vq: {damage}; the levels asked for are intact\n"
+    assert result.stderr == f"vqcodec: warning: cut.vq: {damage}; the levels asked for are intact{CHUNKS}\n"
     assert (result.exit_code, result.stdout[-17:]) == (0, "s, 1 of 2 levels\n")
     assert fake.calls[1:] == [("levels", 1)]
     assert vq("decode", "cut.vq", "-o", "out.png", "-f", "--preview", "--quiet").output == ""
@@ -545,7 +672,7 @@ def test_salvage(fake: type[FakeCodec], picture: NDArray[np.uint8], packed: byte
     assert result.stdout.startswith("cut.png: 12×8")
     assert result.stderr == (
         f"vqcodec: warning: cut.vq: truncated: the file has {len(packed) - 25} bytes, its header says {len(packed)}; "
-        "the picture shows only 1 of 2 levels\n"
+        f"the picture shows only 1 of 2 levels{CHUNKS}\n"
     )
     np.testing.assert_array_equal(np.asarray(Image.open("cut.png")), picture)
     # If the coarsest level is damaged, nothing can be salvaged.
@@ -579,7 +706,7 @@ def test_salvage_among_others(fake: type[FakeCodec], packed: bytes) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"a.png", "b.png"}
     warning, error, total = result.stderr.splitlines()
     assert warning.startswith("vqcodec: warning: in/b.vq: truncated: the file has")
-    assert warning.endswith("; the picture shows only 2 of 2 levels")
+    assert warning.endswith(f"; the picture shows all levels{CHUNKS}")
     assert error.startswith("vqcodec: error: in/c.vq: truncated")
     assert total == "vqcodec: error: 1 of 3 files failed"
 
@@ -597,10 +724,10 @@ def test_damage_within_a_batch(fake: type[FakeCodec], packed: bytes) -> None:
     preview = vq("decode", "in", "-o", "preview", "--preview")
     assert (preview.exit_code, len(list(Path("preview").iterdir()))) == (0, 3)
     assert preview.stderr.startswith("vqcodec: warning: in/b.vq: level 1 damaged: ")
-    assert preview.stderr.endswith("; the levels asked for are intact\n")
+    assert preview.stderr.endswith(f"; the levels asked for are intact{CHUNKS}\n")
     salvaged = vq("decode", "in", "-o", "salvaged", "--salvage")
     assert (salvaged.exit_code, len(list(Path("salvaged").iterdir()))) == (1, 3)
-    assert salvaged.stderr.endswith("; the picture shows only 1 of 2 levels\n")
+    assert salvaged.stderr.endswith(f"; the picture shows only 1 of 2 levels{CHUNKS}\n")
     assert fake.calls.count(("together", 3)) == 2
 
 
@@ -700,6 +827,7 @@ def test_info_as_json(packed: bytes) -> None:
         "width": 12,
         "height": 8,
         "colours": "RGB",
+        "alpha": False,
         "quality": 60,
         "fingerprint": "c0dec001",
         "bytes": len(packed),
@@ -909,5 +1037,7 @@ def test_standard_output_by_another_name(codec: "Codec", photograph: NDArray[np.
 
 
 def test_help_lists_the_images_that_are_looked_for_in_folders() -> None:
-    words = set(re.findall(r"\.[a-z]+(?=[,. ])", " ".join(vq("encode", "--help").stdout.split("Options:")[0].split())))
+    words = set(
+        re.findall(r"\.[a-z0-9]+(?=[,;. ])", " ".join(vq("encode", "--help").stdout.split("Options:")[0].split()))
+    )
     assert words == images._SUFFIXES | {".vq"}

@@ -35,6 +35,9 @@ from vqcodec.config import DEFAULT_QUALITY
         ["verify"],
         ["explode"],
         ["info"],
+        ["compare", "x"],
+        ["encode", "x", "--strip", "pixels"],
+        ["decode", "x", "--format", "exe"],
     ],
 )
 def test_wrong_usage_exits_with_2(folder: Path, arguments: list[str]) -> None:
@@ -68,6 +71,16 @@ def test_a_reader_that_went_away_is_no_error(packed: bytes) -> None:
     result = run_module("-m", "vqcodec", "info", "photo.vq", stdout=writing)
     os.close(writing)
     assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+@pytest.mark.parametrize("arguments", [["--help"], ["encode", "--help"], ["--version"], ["info", "photo.vq"]])
+def test_an_output_that_is_full_is_one_line(packed: bytes, arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = run_module("-m", "vqcodec", *arguments, stdout=full)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("vqcodec: error: ")
+    assert result.stderr.endswith("No space left on device\n")
 
 
 def test_an_interrupt_after_the_work_is_quiet(packed: bytes) -> None:

@@ -1,5 +1,6 @@
 """The commands ``train`` and ``rd-curve``; the functions that they start have their own tests."""
 
+import json
 import math
 import sys
 import types
@@ -40,6 +41,14 @@ def test_train(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
     defaults = {"validation_dir": None, "init": None, "stop_after": math.inf}
     assert trainer[0] == (data, run, Config(), "auto", False, False, defaults)
     assert trainer[1] == (data, run, Config.from_dict({"train": {"seed": 7}}), "cpu", True, True, defaults)
+
+
+def test_train_as_json(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
+    result = vq("train", ".", "-o", "run", "--json")
+    assert json.loads(result.stdout) == {
+        "run": "run", "weights": str(Path("run/compact.decoder.safetensors")), "paused": None,
+    }  # fmt: skip
+    assert trainer[0][5] is True  # quiet
 
 
 def test_train_refuses_before_it_starts(folder: Path, trainer: list[tuple[Any, ...]]) -> None:

@@ -14,6 +14,7 @@ from benchmarks.damage import CLASSES, Class, Good, examine, forged_mutations, r
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, LimitError
 from vqcodec.files.container import MAX_SIDE, pack, parse
+from vqcodec.files.extras import Extras, from_container, to_chunks
 
 CORPUS = Path(__file__).parent / "corpus.zip"  # inputs that benchmarks.fuzz found
 LIMIT = 2**13  # pixels
@@ -47,6 +48,29 @@ def test_chunks_and_damaged_levels_earn_no_pixels(tiny_codec: Codec, good: Good)
         outcome = examine(tiny_codec, data)
         assert outcome.kind == "refused"
         assert outcome.message.endswith("the limit for 1 bytes of levels is 4194304")
+
+
+def test_mutations_of_opacity_and_metadata(tiny_codec: Codec, good: Good) -> None:
+    whole, rng = parse(good.data), random.Random(9)
+    alpha = np.tile(np.arange(whole.width, dtype=np.uint8), (whole.height, 1))
+    chunks = to_chunks(Extras(alpha, b"icc" * 30, b"exif" * 30, b"xmp" * 30))
+    refused = 0
+    for _ in range(60):
+        number = rng.randrange(len(chunks))
+        tag, payload = chunks[number]
+        changed = bytearray(payload)
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+        forged = replace(whole, chunks=(*chunks[:number], (tag, bytes(changed)), *chunks[number + 1 :]))
+        assert examine(tiny_codec, pack(forged), good, max_pixels=LIMIT).kind == "same"
+        if tag == b"Alph":
+            try:
+                from_container(forged)
+            except FormatError:
+                refused += 1
+        else:  # the checksum of zlib finds all changes but those of padding
+            found, warnings = from_container(forged)
+            assert warnings or (found.icc, found.exif, found.xmp) == (b"icc" * 30, b"exif" * 30, b"xmp" * 30)
+    assert refused
 
 
 def test_a_truncated_file_is_salvaged_level_by_level(tiny_codec: Codec, good: Good) -> None:

@@ -21,6 +21,7 @@ from tests.pictures import RANDOM, Pixels, png, read, refuse
 from vqcodec.errors import ImageError, LimitError, VqcodecError
 from vqcodec.files import images
 from vqcodec.files.container import Container, pack
+from vqcodec.files.extras import Picture
 from vqcodec.files.images import encode_image, output_format, read_image, write_image
 from vqcodec.metrics import psnr
 
@@ -29,7 +30,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def test_public_names() -> None:
     assert set(images.__all__) == {
-        "encode_image", "has_image_extension", "image_files", "output_format", "read_image", "write_image",
+        "encode_image", "encode_picture", "has_image_extension", "image_files", "is_image_name", "opaque",
+        "output_format", "read_image", "read_picture", "write_image",
     }  # fmt: skip
 
 
@@ -296,7 +298,7 @@ def test_threads_that_read_together_leave_the_warnings_as_they_were(
         path.write_bytes(png(12_000, 12_000))  # Pillow warns
     both_inside, first_left, decode = threading.Barrier(2), threading.Event(), images._decode
 
-    def interleaved(file: BinaryIO, max_pixels: int) -> tuple[Pixels, list[str]]:
+    def interleaved(file: BinaryIO, max_pixels: int) -> tuple[Picture, list[str]]:
         both_inside.wait(5)
         if file.name == str(paths[1]):
             assert first_left.wait(5)

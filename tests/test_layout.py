@@ -26,10 +26,14 @@ LIGHT = [
     "forks",
     "geometry",
     "files",
+    "files.alpha",
     "files.atomic",
     "files.container",
     "files.colour",
+    "files.exif",
+    "files.extras",
     "files.images",
+    "files.metadata",
     "files.streams",
     "workers",
     "metrics",
@@ -37,6 +41,7 @@ LIGHT = [
     "cli.jobs",
     "cli.batch",
     "cli.commands",
+    "cli.looking",
     "cli.main",
     "cli.messages",
     "cli.options",
@@ -45,7 +50,7 @@ LIGHT = [
     "__main__",
 ]
 WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]
-WITH_PILLOW = {"vqcodec.files.colour", "vqcodec.files.images"}
+WITH_PILLOW = {f"vqcodec.files.{name}" for name in ("alpha", "colour", "extras", "images", "metadata")}
 
 
 def _name(path: Path) -> str:

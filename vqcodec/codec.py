@@ -166,7 +166,7 @@ class Codec:
     def decompress(
         self, file: _File, *, levels: int | None = None, max_pixels: int | None = None, cancelled: _Cancelled = None
     ) -> _Pixels:
-        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of a ``.vq`` file."""
+        """Pixels ``[H, W, 3]``, or ``[H, W, 1]`` for grey, of a ``.vq`` file, without its opacity and metadata."""
         return self.decompress_many([file], levels=levels, max_pixels=max_pixels, cancelled=cancelled)[0]
 
     @fork_safe

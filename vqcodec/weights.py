@@ -42,6 +42,7 @@ __all__ = [
     "DEFAULT_NAME",
     "ENCODER_SUFFIX",
     "Weights",
+    "decoder_paths",
     "encoder_fingerprint",
     "encoder_path",
     "fill_decoder",
@@ -95,12 +96,17 @@ def folders() -> list[Path]:
     return [*([Path(own)] if own else []), package / "models", package.parent / "weights"]
 
 
+def decoder_paths() -> list[Path]:
+    """The files of all installed decoder sides, in the order in which they are looked for."""
+    return [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{DECODER_SUFFIX}"))]
+
+
 def find_weights(fingerprint: bytes | None = None) -> Path:
     """The file of the decoder side of the default model, or of the model with ``fingerprint``.
 
     Raises WeightsError if no folder has the default model, UnknownModelError if no model has the fingerprint.
     """
-    files = [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{DECODER_SUFFIX}"))]
+    files = decoder_paths()
     if fingerprint is None:
         for path in files:
             if path.name == DEFAULT_NAME + DECODER_SUFFIX:

@@ -13,6 +13,7 @@ The outcome of a task is what the work on it returned, or a :class:`Failure`, wh
 import contextlib
 import os
 import traceback
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, Weights
 from vqcodec.files.streams import mistaken
 from vqcodec.workers import at_work
 
-__all__ = ["Failure", "plan", "run_batches"]
+__all__ = ["Failure", "Plan", "plan", "run_batches"]
 
 _T = TypeVar("_T")
 
@@ -36,28 +37,48 @@ class Failure:
     reason: str
 
 
-def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: bool) -> list[Task]:
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for the sources of a command.
+
+    Attributes:
+        tasks: one for each file to code.
+        skipped: how many files have their output already.
+        passed_over: how many files in folders are no inputs, by extension.
+        unreadable: one line for each subfolder that cannot be read.
+    """
+
+    tasks: list[Task]
+    skipped: int
+    passed_over: dict[str, int]
+    unreadable: list[str]
+
+
+def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: bool, skip: bool = False) -> Plan:
     """The tasks for ``sources``, files and folders, in their order; creates the folders of the outputs.
 
     An output lies in the folder ``output``, in the same subfolder as its input has inside a source, or next to its
-    input if ``output`` is None. A file that is given twice makes one task.
+    input if ``output`` is None. Inputs that differ only in their extension keep it: ``a.jpg.vq``, ``a.png.vq``. A file
+    that is given twice makes one task. With ``skip``, inputs whose outputs exist make none.
 
     Raises VqcodecError, before it creates a folder, if a folder holds no inputs, two inputs map to the same output, or
-    an output is an input, a folder or, without ``force``, an existing file.
+    an output is an input, a folder or, without ``force`` and ``skip``, an existing file.
     """
-    tasks: dict[str, Task] = {}
-    for task in _tasks(sources, output, coder):
-        first = tasks.setdefault(os.path.realpath(task.target), task)
-        if os.path.realpath(first.source) != os.path.realpath(task.source):
-            raise VqcodecError(f"{first.source} and {task.source} would both be written to {task.target}")
-    _check_outputs(list(tasks.values()), force)
+    found = _Found()
+    for source in sources:
+        found.add(source, output, coder)
+    tasks = _distinct(found.tasks, coder.suffix)
+    existing = [] if force else [task for task in tasks if os.path.isfile(task.target)]
+    if skip:
+        tasks = [task for task in tasks if task not in existing]
+    _check_outputs(tasks, force)
     if output is not None:  # otherwise a missing folder is that of a missing input
-        for folder in dict.fromkeys(os.path.dirname(task.target) for task in tasks.values()):
+        for folder in dict.fromkeys(os.path.dirname(task.target) for task in tasks):
             try:
                 os.makedirs(folder or ".", exist_ok=True)
             except OSError as error:
                 raise VqcodecError(f"{folder}: cannot be made: {error.strerror}") from None
-    return list(tasks.values())
+    return Plan(tasks, len(existing) if skip else 0, found.passed_over, found.unreadable)
 
 
 def run_batches(
@@ -80,14 +101,51 @@ def run_batches(
             yield from outcome.result()
 
 
-def _tasks(sources: Sequence[str], output: str | None, coder: Coder) -> Iterator[Task]:
-    for source in sources:
+class _Found:
+    """The files that the sources of a command name or hold."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.passed_over: dict[str, int] = {}
+        self.unreadable: list[str] = []
+
+    def add(self, source: str, output: str | None, coder: Coder) -> None:
+        """Add a file, or the inputs in a folder; raises VqcodecError for a folder without any."""
         path = Path(source)
-        if os.path.isdir(source):
-            for file in coder.inputs(path):
-                yield Task(str(file), _target(path, file, output, coder.suffix))
-        else:
-            yield Task(source, _target(path.parent, path, output, coder.suffix))
+        if not os.path.isdir(source):
+            self.tasks.append(Task(source, _target(path.parent, path, output, coder.suffix)))
+            return
+        taken, unreadable = 0, len(self.unreadable)
+        for file in sorted(self._files(path)):
+            if coder.takes(file):
+                taken += 1
+                self.tasks.append(Task(str(file), _target(path, file, output, coder.suffix)))
+            elif file.suffix.lower() != ".vq":
+                kind = file.suffix.lower() or "no extension"
+                self.passed_over[kind] = self.passed_over.get(kind, 0) + 1
+        if not taken and len(self.unreadable) == unreadable:
+            raise VqcodecError(f"{source.rstrip('/') or source}: holds no {coder.wanted}")
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        for parent, _, names in os.walk(folder, onerror=self._note):
+            yield from (path for name in names if (path := Path(parent, name)).is_file())
+
+    def _note(self, error: OSError) -> None:
+        self.unreadable.append(f"{error.filename}: cannot be read: {error.strerror}")
+
+
+def _distinct(tasks: Sequence[Task], suffix: str) -> list[Task]:
+    """One task for each file, each with a target of its own; raises VqcodecError where names leave no way."""
+    unique = list({os.path.realpath(task.source): task for task in reversed(tasks)}.values())[::-1]
+    shared = Counter(os.path.realpath(task.target) for task in unique)
+    named: dict[str, Task] = {}
+    for task in unique:
+        if shared[os.path.realpath(task.target)] > 1:
+            task = Task(task.source, str(Path(task.target).with_name(Path(task.source).name + suffix)))
+        first = named.setdefault(os.path.realpath(task.target), task)
+        if first is not task:
+            raise VqcodecError(f"{first.source} and {task.source} would both be written to {task.target}")
+    return list(named.values())
 
 
 def _target(folder: Path, file: Path, output: str | None, suffix: str) -> str:

@@ -2,8 +2,8 @@
 
 ::
 
-    Encoder   photo.png ──read_pixels──▶ pixels ──Codec.compress──▶ bytes ──write_bytes──▶ photo.vq
-    Decoder   photo.vq ──read_container──▶ Container ──Codec.decompress_many──▶ pixels ──write_pixels──▶ photo.png
+    Encoder   photo.png ──read_source──▶ Picture ──Codec.compress──▶ bytes ──write_bytes──▶ photo.vq
+    Decoder   photo.vq ──read_container──▶ Container ──Codec.decompress_many──▶ Picture ──write_picture──▶ photo.png
                                                         ▲
     Models    weights ──loaded once──▶ Codec ───────────┘
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from vqcodec.errors import VqcodecError, naming
-from vqcodec.files.container import Container, parse
-from vqcodec.files.streams import STREAM, read_container, read_header, read_pixels, shown, write_bytes, write_pixels
+from vqcodec.files.container import MAX_SIDE, Container, parse
+from vqcodec.files.streams import STREAM, read_container, read_header, read_source, shown, write_bytes, write_picture
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from vqcodec.codec import Codec
 
-__all__ = ["Coder", "Decoder", "Encoder", "FileResult", "Models", "Task"]
+__all__ = ["Coder", "Decoder", "Encoder", "FileResult", "Models", "Task", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class FileResult:
         warnings: one line each, about what reading the image dropped or converted, or damage that does not matter.
         preview: how many of how many levels the picture shows, if fewer were asked for.
         damage: what is wrong with the ``.vq`` file, if only some of its levels could be used.
+        fingerprint: of the model, in hexadecimal digits.
+        parts: names and bytes of the levels and chunks of the ``.vq`` file.
     """
 
     source: str
@@ -72,6 +74,8 @@ class FileResult:
     warnings: Sequence[str] = ()
     preview: str | None = None
     damage: str | None = None
+    fingerprint: str = ""
+    parts: Sequence[tuple[str, int]] = ()
 
     @property
     def bpp(self) -> float:
@@ -131,6 +135,7 @@ class Encoder:
 
     suffix: ClassVar[str] = ".vq"
     verb: ClassVar[str] = "encoding"
+    wanted: ClassVar[str] = "images; expected files such as .png, .jpg or .avif"
     models: Models
     quality: int
     effort: int
@@ -139,12 +144,13 @@ class Encoder:
     max_pixels: int | None = None
     target: tuple[str, float] | None = None
     progress: Callable[[float], None] | None = None
+    strip: Sequence[str] = ()
 
-    def inputs(self, folder: Path) -> list[Path]:
-        """Every image file under ``folder``, in sorted order; raises ImageError when there is none."""
-        from vqcodec.files.images import image_files
+    def takes(self, file: Path) -> bool:
+        """Whether a file in a folder is an input."""
+        from vqcodec.files.images import is_image_name
 
-        return image_files(folder)
+        return is_image_name(file)
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
         """One by one: the encoder knows all codes, so one picture keeps the processor busy already."""
@@ -155,23 +161,27 @@ class Encoder:
         return [self._encode(task) for task in batch]
 
     def _encode(self, task: Task) -> FileResult:
+        from vqcodec.files.extras import attach, to_chunks
         from vqcodec.files.images import has_image_extension
 
         if has_image_extension(task.target):
             raise VqcodecError(f"{task.target}: has the extension of an image, expected {self.suffix}")
         begun = time.perf_counter()
-        pixels, warnings = read_pixels(task.source, max_pixels=self.max_pixels)
+        picture, warnings = read_source(task.source, strip=self.strip, max_pixels=self.max_pixels)
+        pixels = picture.pixels
         with naming(shown(task.source, "input")):
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
             data = self._compress(codec, pixels)
+            data = attach(data, to_chunks(picture.extras))
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:
                 from vqcodec.metrics import psnr
 
                 decibels = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
+        file = parse(data, max_pixels=MAX_SIDE**2)
         write_bytes(task.target, data)
         height, width = pixels.shape[:2]
         begun += start - read
@@ -180,13 +190,15 @@ class Encoder:
             task.target,
             width,
             height,
-            parse(data).quality,
+            file.quality,
             len(data),
             seconds,
             begun,
             time.perf_counter(),
             decibels,
             tuple(warnings),
+            fingerprint=file.fingerprint.hex(),
+            parts=parts_of(file),
         )
 
     def _compress(self, codec: "Codec", pixels: "NDArray[np.uint8]") -> bytes:
@@ -213,21 +225,20 @@ class Decoder:
         levels: decode only this many levels, coarsest first, and accept damage after them; None for all.
         salvage: accept damage after level 0, and decode the levels before it.
         max_pixels: limit for a picture; see :func:`vqcodec.files.container.parse`.
+        suffix: extension of the outputs that are not named, and format of standard output.
     """
 
-    suffix: ClassVar[str] = ".png"
     verb: ClassVar[str] = "decoding"
+    wanted: ClassVar[str] = ".vq files"
     models: Models
     levels: int | None = None
     salvage: bool = False
     max_pixels: int | None = None
+    suffix: str = ".png"
 
-    def inputs(self, folder: Path) -> list[Path]:
-        """Every ``.vq`` file under ``folder``, in sorted order; raises VqcodecError when there is none."""
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".vq" and path.is_file())
-        if not files:
-            raise VqcodecError(f"{folder}: holds no .vq files")
-        return files
+    def takes(self, file: Path) -> bool:
+        """Whether a file in a folder is an input."""
+        return file.suffix.lower() == ".vq"
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
         """``tasks`` in their order; consecutive files of one model and size form a batch.
@@ -258,6 +269,7 @@ class Decoder:
         Raises VqcodecError for the first that cannot be decoded, and writes nothing then. An error of the codec names
         the first file of the batch, so the caller must try the files of a failed batch one by one.
         """
+        from vqcodec.files.extras import Picture, from_container
         from vqcodec.files.images import output_format
 
         for task in batch:
@@ -266,6 +278,10 @@ class Decoder:
         begun = time.perf_counter()
         intact = 1 if self.salvage else self.levels
         files = [read_container(task.source, intact=intact, max_pixels=self.max_pixels) for task in batch]
+        extras = []
+        for task, (_, file) in zip(batch, files, strict=True):
+            with naming(shown(task.source, "input")):
+                extras.append(from_container(file))
         with naming(shown(batch[0].source, "input")):
             read = time.perf_counter()
             codec = self.models.to_decode(files[0][1].fingerprint)
@@ -274,19 +290,22 @@ class Decoder:
             seconds = (time.perf_counter() - start) / len(batch)
         begun += start - read
         results: list[FileResult] = []
-        for task, (data, file), pixels in zip(batch, files, pictures, strict=True):
-            write_pixels(task.target, pixels)
-            results.append(self._result(task, file, len(data), seconds, begun))
+        for task, (data, file), pixels, (extra, warnings) in zip(batch, files, pictures, extras, strict=True):
+            lost = write_picture(task.target, Picture(pixels, extra), self.suffix)
+            results.append(self._result(task, file, len(data), seconds, begun, warnings + lost))
         return results
 
-    def _result(self, task: Task, file: Container, size: int, seconds: float, begun: float) -> FileResult:
-        preview, damage, warnings = None, None, []
+    def _result(
+        self, task: Task, file: Container, size: int, seconds: float, begun: float, warnings: list[str]
+    ) -> FileResult:
+        preview, damage = None, None
         if self.levels is not None and self.levels < file.level_count:
             preview = f"{self.levels} of {file.level_count} levels"
         if file.damage and self.salvage:
-            damage = f"{file.damage}; the picture shows only {len(file.levels)} of {file.level_count} levels"
+            levels = f"only {len(file.levels)} of {file.level_count} levels" if file.missing else "all levels"
+            damage = f"{file.damage}; the picture shows {levels}{_without_chunks(file)}"
         elif file.damage:
-            warnings = [f"{file.damage}; the levels asked for are intact"]
+            warnings = [f"{file.damage}; the levels asked for are intact{_without_chunks(file)}", *warnings]
         return FileResult(
             task.source,
             task.target,
@@ -300,7 +319,20 @@ class Decoder:
             warnings=warnings,
             preview=preview,
             damage=damage,
+            fingerprint=file.fingerprint.hex(),
+            parts=parts_of(file),
         )
+
+
+def parts_of(container: Container) -> list[tuple[str, int]]:
+    """Names and bytes of the levels and chunks of a file."""
+    levels = [(f"level {number}", len(level)) for number, level in enumerate(container.levels)]
+    return levels + [(f"chunk {tag.decode('ascii')}", len(payload)) for tag, payload in container.chunks]
+
+
+def _without_chunks(file: Container) -> str:
+    """What the output of a damaged file lacks besides levels."""
+    return ", without the chunks (transparency, metadata)" if file.chunks_lost else ""
 
 
 Coder = Encoder | Decoder

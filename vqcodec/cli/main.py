@@ -2,25 +2,29 @@
 
 ::
 
-    vqcodec ┬ encode, decode, info, verify   vqcodec.cli.commands
-            └ train, rd-curve                vqcodec.cli.tools
+    vqcodec ┬ encode, decode                   vqcodec.cli.commands
+            ├ info, verify, compare, models    vqcodec.cli.looking
+            └ train, rd-curve                  vqcodec.cli.tools
 
 Results go to stdout, one line per file; everything else goes to stderr. Exit codes: 0 done; 1 failed, with a line
 for each file that says why; 2 wrong usage; 130 interrupted. With VQCODEC_DEBUG set, errors show their tracebacks.
 """
 
 import atexit
+import contextlib
 import gc
 import io
 import os
 import signal
 import sys
 import traceback
+from typing import Any
 
 import click
 
 from vqcodec import __version__
-from vqcodec.cli.commands import decode, encode, info, verify
+from vqcodec.cli.commands import decode, encode
+from vqcodec.cli.looking import compare, info, models, verify
 from vqcodec.cli.messages import say
 from vqcodec.cli.tools import rd_curve, train
 from vqcodec.errors import explain
@@ -32,6 +36,14 @@ SPINS = "10000"  # rounds of waiting, some ten microseconds
 
 class _Main(click.Group):
     """Turns every exception into one line on stderr and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # --help and messages about wrong usage are printed outside of invoke
+            _discard_output()
+            say("error", f"standard output: cannot be written: {error.strerror}")
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> object:
         for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal's encoding lacks
@@ -53,6 +65,14 @@ class _Main(click.Group):
             atexit.register(gc.freeze)
 
 
+def _discard_output() -> None:
+    """Send what is still to be written to nowhere, for Python would fail again when it ends."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+
+
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vqcodec", message="%(prog)s %(version)s")
 def main() -> None:
@@ -66,5 +86,5 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-for _command in (encode, decode, info, verify, train, rd_curve):
+for _command in (encode, decode, info, verify, compare, models, train, rd_curve):
     main.add_command(_command)

@@ -8,18 +8,19 @@
     anything ──────say──▶ vqcodec: error: photo.vq: level 1 is damaged
 """
 
+import json
 import os
 from collections.abc import Sequence
 
 import click
 
-from vqcodec.cli.jobs import Coder, Encoder, FileResult
+from vqcodec.cli.jobs import Coder, Encoder, FileResult, parts_of
 from vqcodec.errors import printable
-from vqcodec.files.container import Container
+from vqcodec.files.container import ALPHA_TAG, Container
 from vqcodec.files.streams import STREAM, shown
 from vqcodec.metrics import bpp
 
-__all__ = ["count", "describe", "facts", "report", "say", "summary", "warn_of_damage"]
+__all__ = ["count", "describe", "facts", "record", "report", "say", "summary", "warn_of_damage"]
 
 
 def say(kind: str, message: str) -> None:
@@ -32,8 +33,11 @@ def count(files: int) -> str:
     return f"{files:,} file" if files == 1 else f"{files:,} files"
 
 
-def report(coder: Coder, result: FileResult) -> None:
-    """Print the warnings and the result line of a file; on stderr if the file itself goes to stdout."""
+def report(coder: Coder, result: FileResult, *, verbose: bool) -> None:
+    """Print the warnings and the result line of a file; on stderr if the file itself goes to stdout.
+
+    If ``verbose``, a table of the parts of the .vq file follows.
+    """
     for warning in result.warnings:
         say("warning", f"{shown(result.source, 'input')}: {warning}")
     parts = [f"{result.width}×{result.height}", f"quality {result.quality}"]
@@ -45,7 +49,28 @@ def report(coder: Coder, result: FileResult) -> None:
     if result.preview:
         parts.append(result.preview)
     line = f"{shown(result.target, 'output')}: {', '.join(parts)}"
-    click.echo(printable(line), err=_is_standard_output(result.target))
+    table = _table(result.size, result.fingerprint, result.parts) if verbose else []
+    click.echo("\n".join([printable(line), *table]), err=_is_standard_output(result.target))
+
+
+def record(coder: Coder, result: FileResult) -> None:
+    """Print the result of a file as a JSON object; on stderr if the file itself goes to stdout."""
+    facts: dict[str, object] = {
+        "input": result.source,
+        "output": result.target,
+        "width": result.width,
+        "height": result.height,
+        "quality": result.quality,
+        "bytes": result.size,
+        "bpp": result.bpp,
+        "seconds": round(result.seconds, 4),
+        "warnings": [*result.warnings],
+    }
+    if isinstance(coder, Encoder):
+        facts["psnr"] = result.psnr
+    else:
+        facts |= {"preview": result.preview, "damage": result.damage}
+    click.echo(json.dumps(facts), err=_is_standard_output(result.target))
 
 
 def warn_of_damage(result: FileResult) -> None:
@@ -54,13 +79,16 @@ def warn_of_damage(result: FileResult) -> None:
 
 
 def summary(done: Sequence[FileResult]) -> str:
-    """Totals over at least one file, and means of what every file has; the time is from the first file to the last."""
+    """Totals over at least one file, and the mean PSNR; the time is from the first file to the last.
+
+    The rate is all bits over all pixels.
+    """
     seconds = max(result.end for result in done) - min(result.start for result in done)
     pixels = sum(result.width * result.height for result in done)
     parts = [
         count(len(done)),
         f"{sum(result.size for result in done):,} bytes",
-        f"{sum(result.bpp for result in done) / len(done):.3f} bpp",
+        f"{8 * sum(result.size for result in done) / pixels:.3f} bpp",
         f"{seconds:.1f} s",
         f"{pixels / seconds / 1e6:.2f} Mpixel/s",
     ]
@@ -77,6 +105,7 @@ def facts(source: str, size: int, container: Container) -> dict[str, object]:
         "width": container.width,
         "height": container.height,
         "colours": _colours(container),
+        "alpha": _has_alpha(container),
         "quality": container.quality,
         "fingerprint": container.fingerprint.hex(),
         "bytes": size,
@@ -88,16 +117,25 @@ def facts(source: str, size: int, container: Container) -> dict[str, object]:
 
 def describe(source: str, size: int, container: Container) -> str:
     """What ``info`` prints of a file of ``size`` bytes: a line on the picture, and one for each part of the file."""
-    rows = [(f"level {number}", len(level)) for number, level in enumerate(container.levels)]
-    rows += [(f"chunk {tag.decode('ascii')}", len(payload)) for tag, payload in container.chunks]
-    rows.append(("framing", size - sum(length for _, length in rows)))
-    lines = [
-        f"{printable(shown(source, 'input'))}: {container.width}×{container.height}, {_colours(container)}, "
-        f"quality {container.quality}, {size:,} bytes, {bpp(size, container.width, container.height):.3f} bpp",
-        f"  {'weights':<12} {container.fingerprint.hex():>12}",
+    head = (
+        f"{printable(shown(source, 'input'))}: {container.width}×{container.height}, {_colours(container)}"
+        f"{' with transparency' if _has_alpha(container) else ''}, "
+        f"quality {container.quality}, {size:,} bytes, {bpp(size, container.width, container.height):.3f} bpp"
+    )
+    return "\n".join([head, *_table(size, container.fingerprint.hex(), parts_of(container))])
+
+
+def _table(size: int, fingerprint: str, parts: Sequence[tuple[str, int]]) -> list[str]:
+    """A line for the weights and for each part of a file of ``size`` bytes; what is in no part is framing."""
+    rows = [*parts, ("framing", size - sum(length for _, length in parts))]
+    return [
+        f"  {'weights':<12} {fingerprint:>12}",
         *(f"  {name:<12} {length:>12,} bytes {100 * length / size:5.1f} %" for name, length in rows),
     ]
-    return "\n".join(lines)
+
+
+def _has_alpha(container: Container) -> bool:
+    return any(tag == ALPHA_TAG for tag, _ in container.chunks)
 
 
 def _colours(container: Container) -> str:

@@ -9,19 +9,29 @@ import click
 from vqcodec.config import DEFAULT_EFFORT, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
 
 __all__ = [
+    "PATH",
+    "STRIPPABLE",
+    "as_json",
     "coding",
     "comma_list",
     "device",
     "effort",
     "force",
     "jobs",
+    "kinds",
     "max_pixels",
     "qualities",
     "quiet",
+    "skip_existing",
     "targets",
     "threads",
+    "verbose",
     "weights",
 ]
+
+STRIPPABLE = ("all", "alpha", "exif", "gps", "icc", "xmp")
+
+PATH = click.Path(readable=False)  # a file that cannot be read is an error of that file, not wrong usage
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -40,6 +50,9 @@ effort = click.option(
     help="How long to search for a smaller file of the same quality.",
 )
 force = click.option("-f", "--force", is_flag=True, help="Overwrite output files that exist.")
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON object for each file, on a line of its own."
+)
 jobs = click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")
 max_pixels = click.option(
     "--max-pixels",
@@ -81,17 +94,30 @@ def targets(command: _Command) -> _Command:
     return command
 
 
+skip_existing = click.option("--skip-existing", is_flag=True, help="Leave out inputs whose output exists already.")
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
 )
-weights = click.option("--weights", type=click.Path(), metavar="FILE", help="A model's .decoder.safetensors file.")
+verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="Also print the model and the bytes of each part of a file."
+)
+weights = click.option("--weights", type=PATH, metavar="FILE", help="A model's .decoder.safetensors file.")
 
 
 def coding(command: _Command) -> _Command:
     """Decorator: the options of commands that code files with a model."""
-    for option in reversed([max_pixels, force, jobs, device, weights, threads, quiet]):
+    for option in reversed([max_pixels, force, skip_existing, jobs, device, weights, threads, as_json, verbose, quiet]):
         command = option(command)
     return command
+
+
+def kinds(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Callback: ``exif,gps`` to kinds of extras."""
+    found = [word.strip() for word in text.split(",")] if text else []
+    for kind in found:
+        if kind not in STRIPPABLE:
+            raise click.BadParameter(f"{kind!r}, expected some of {','.join(STRIPPABLE)}")
+    return found
 
 
 def comma_list(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:

@@ -58,6 +58,7 @@ __all__ = ["rd_curve", "train"]
     help="Pause after M minutes, with a checkpoint from which --resume continues.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in RUN_DIR.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object, and nothing else.")
 @options.quiet
 def train(
     data_dir: Path,
@@ -70,6 +71,7 @@ def train(
     minutes: float | None,
     stop_after: float,
     resume: bool,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Train a model on the images under DATA_DIR and export its weights to RUN_DIR."""
@@ -87,17 +89,21 @@ def train(
             config,
             device=device,
             resume=resume,
-            quiet=quiet,
+            quiet=quiet or as_json,
             validation_dir=validation_dir,
             init=init,
             stop_after=stop_after,
             **({} if name is None else {"name": name}),
         )
     except TrainingPaused as pause:
-        if not quiet:
+        if as_json:
+            click.echo(json.dumps({"run": str(run_dir), "weights": None, "paused": str(pause)}))
+        elif not quiet:
             click.echo(f"{printable(str(run_dir))}: paused: {pause}")
         return
-    if not quiet:
+    if as_json:
+        click.echo(json.dumps({"run": str(run_dir), "weights": str(exported), "paused": None}))
+    elif not quiet:
         click.echo(f"{printable(str(exported))}: weights of a finished run")
 
 

@@ -1,26 +1,48 @@
-"""The pixels of any image that Pillow reads, as a viewer would show them: 8 bits, sRGB, opaque.
+"""The pixels of any image that Pillow reads, as a viewer would show them: 8 bits, sRGB, and opacity.
 
 ::
 
-    I;16, PPM … ──to the nearest level──▶ 8 bits ──▶ colours ──ICC profile──▶ sRGB ─┐
-                                                └──▶ opacity ───────────────────────┴──over white──▶ L or RGB
+    I;16, PPM … ──to the nearest level──▶ 8 bits ──▶ colours ──ICC profile──▶ sRGB, L or RGB ──over_white─▶ opaque
+                                                │                              ▲        └──fill──▶ smooth where
+                                                │                              │                   nothing shows
+                                                └──▶ opacity               from_srgb: back to the profile
 
 What is lost on the way comes back as a list of one-line warnings.
 """
 
 import io
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vqcodec.errors import ImageError, one_line
 
-__all__ = ["raw_mode", "to_srgb"]
+if TYPE_CHECKING:
+    from PIL import ImageCms
+
+__all__ = ["Converted", "fill", "from_srgb", "over_white", "raw_mode", "to_srgb"]
 
 _GREY_MODES = {"1", "L", "LA"}
 _GREY_TOPS = {"L;2": 3, "L;4": 15, "L": 255}  # raw mode of grey ──▶ largest sample that the file can hold
 _PROBE = (255 * np.linspace(0, 1, 9) ** 2).astype(np.uint8)  # levels of each channel, denser where curves differ
 _SRGB_TOLERANCE = 3  # grey levels; sRGB profiles of different makers differ by as much, other spaces by far more
+
+
+class Converted(NamedTuple):
+    """An image in 8-bit sRGB.
+
+    Attributes:
+        colours: of mode L if the image is grey, else RGB.
+        alpha: opacity, of mode L; None for an opaque image.
+        icc: the profile that the colours were converted from, if :func:`from_srgb` can undo it; else None.
+        warnings: what was lost or changed, one line each.
+    """
+
+    colours: Image.Image
+    alpha: Image.Image | None
+    icc: bytes | None
+    warnings: list[str]
 
 
 def raw_mode(image: Image.Image) -> str:
@@ -39,8 +61,8 @@ def raw_mode(image: Image.Image) -> str:
     return str(arguments[0])
 
 
-def to_srgb(image: Image.Image, stored_as: str) -> tuple[Image.Image, list[str]]:
-    """A loaded ``image`` in 8-bit sRGB over white, of mode L if it is grey, else RGB, and what was lost.
+def to_srgb(image: Image.Image, stored_as: str) -> Converted:
+    """A loaded ``image`` in 8-bit sRGB.
 
     ``stored_as`` is its :func:`raw_mode`. Raises ImageError for a palette image without a palette, and for samples
     with no agreed range.
@@ -55,12 +77,48 @@ def to_srgb(image: Image.Image, stored_as: str) -> tuple[Image.Image, list[str]]
         warnings.append("16 bits per sample reduced to 8")
     grey = eight_bit.mode in _GREY_MODES or stored_as.startswith("LA;")  # Pillow reads 16-bit grey with alpha as RGBA
     colours, alpha = _split_alpha(eight_bit, grey)
-    colours, conversions = _convert(colours, image.info.get("icc_profile"))
-    warnings += conversions
-    if alpha is not None:
-        colours = Image.composite(colours, Image.new(colours.mode, colours.size, "white"), alpha)
-        warnings.append("transparency dropped, laid over white")
-    return colours, warnings
+    colours, icc, conversions = _convert(colours, image.info.get("icc_profile"))
+    return Converted(colours, alpha, icc, warnings + conversions)
+
+
+def from_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+    """``image``, in sRGB of mode L or RGB, converted to the profile ``icc`` for the same mode.
+
+    Raises ValueError for a profile of another mode, and an error of Pillow for one that cannot be converted to.
+    """
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    if _profile_mode(profile) != image.mode:
+        raise ValueError(f"a profile for {_profile_mode(profile)} on an image of mode {image.mode}")
+    # As in _apply_profile, what littlecms precomputes is too coarse in the shadows.
+    flags = ImageCms.Flags.NOOPTIMIZE
+    convert = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), profile, "RGB", image.mode, flags=flags)
+    return convert.apply(image.convert("RGB"))
+
+
+def over_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
+    """``colours`` laid over white."""
+    return Image.composite(colours, Image.new(colours.mode, colours.size, "white"), alpha)
+
+
+def fill(colours: Image.Image, alpha: Image.Image) -> Image.Image:
+    """``colours`` with a smooth continuation where ``alpha`` is 0, which takes few bits and shows nowhere.
+
+    Each coarser picture averages the visible ones of four pixels, until all of its pixels are visible; on the way back
+    it fills the gaps of the finer one.
+    """
+    visible = alpha.point(lambda opacity: 255 if opacity else 0)
+    least, most = visible.getextrema()
+    if least == 255:
+        return colours
+    if most == 0:
+        return Image.new(colours.mode, colours.size, (128,) * len(colours.mode) if colours.mode == "RGB" else 128)
+    coarse = colours.copy()
+    coarse.putalpha(visible)
+    coarse = coarse.reduce(2)
+    below = fill(coarse.convert(colours.mode), coarse.getchannel("A"))
+    return Image.composite(colours, below.resize(colours.size, Image.Resampling.BILINEAR), visible)
 
 
 def _scale_transparency(image: Image.Image, stored_as: str) -> None:
@@ -105,8 +163,8 @@ def _split_alpha(image: Image.Image, grey: bool) -> tuple[Image.Image, Image.Ima
     return image.convert("L" if grey else "RGB"), alpha
 
 
-def _convert(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, list[str]]:
-    """``image``, of mode L, RGB or CMYK, as sRGB of mode L or RGB, and warnings."""
+def _convert(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None, list[str]]:
+    """``image``, of mode L, RGB or CMYK, as sRGB of mode L or RGB; the profile that was undone; and warnings."""
     warnings = []
     if icc:
         try:
@@ -114,11 +172,27 @@ def _convert(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, list[s
         except Exception:  # a damaged profile must not cost the picture
             warnings.append("ICC profile cannot be applied and is dropped")
         else:
-            return converted, [f"converted from {name} to sRGB"] if name else []
+            if not name:
+                return converted, None, []
+            return converted, icc if _can_undo(converted.mode, icc) else None, [f"converted from {name} to sRGB"]
     if image.mode == "CMYK":
         warnings.append("converted from CMYK to RGB without a profile, colours are approximate")
         image = image.convert("RGB")
-    return image, warnings
+    return image, None, warnings
+
+
+def _can_undo(mode: str, icc: bytes) -> bool:
+    """Whether :func:`from_srgb` accepts ``icc`` for images of ``mode``; a scanner's profile may go one way only."""
+    try:
+        from_srgb(Image.new(mode, (1, 1)), icc)
+    except Exception:
+        return False
+    return True
+
+
+def _profile_mode(profile: "ImageCms.ImageCmsProfile") -> str:
+    """The mode of the images that ``profile`` describes; KeyError for any but L, RGB and CMYK."""
+    return {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[profile.profile.xcolor_space.strip()]
 
 
 def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
@@ -126,8 +200,7 @@ def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
     from PIL import ImageCms  # littlecms, which most images do not need
 
     profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    space = profile.profile.xcolor_space.strip()
-    mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[space]
+    mode = _profile_mode(profile)
     if mode != image.mode and (image.mode, mode) != ("L", "RGB"):
         raise ValueError(f"a profile for {mode} on an image of mode {image.mode}")
     # What littlecms precomputes for grey is too coarse in the shadows, by up to ten levels for a linear profile.

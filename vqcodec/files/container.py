@@ -19,6 +19,8 @@ from vqcodec.config import QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import FormatError, LimitError
 
 __all__ = [
+    "ALPHA_TAG",
+    "CRITICAL_TAGS",
     "FINGERPRINT_BYTES",
     "MAGIC",
     "MAX_CHUNKS",
@@ -42,6 +44,8 @@ __all__ = [
 MAGIC = b"\x8fVQ\n"  # 8f opens no UTF-8 text and is no cp1252 letter; \n does not survive a change of line ends
 VERSION = 1
 FINGERPRINT_BYTES = 4
+ALPHA_TAG = b"Alph"  # opacity: without it, the picture is wrong
+CRITICAL_TAGS = {ALPHA_TAG}  # those of this version; vqcodec.files.extras reads them
 MAX_LEVELS = 15
 MAX_HEADER_BYTES = 105  # the fixed fields, 18 numbers of at most 5 bytes, and the CRC-32
 MAX_SIDE = 65_535  # pixels
@@ -65,7 +69,7 @@ _VARINT_MAX = 2**32 - 1
 class Container:
     """The contents of a ``.vq`` file.
 
-    A container may hold anything; ``pack`` and ``parse`` check the limits. The last two fields describe damage that
+    A container may hold anything; ``pack`` and ``parse`` check the limits. The last three fields describe damage that
     ``parse`` was asked to accept, and are left alone by everyone who makes a container in order to pack it.
     """
 
@@ -78,6 +82,7 @@ class Container:
     chunks: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)  # (tag, payload), in file order
     missing: int = 0  # levels that the header states after those in ``levels``, but that are damaged or absent
     damage: str | None = None  # one line about the first damage, None if the file is intact
+    chunks_lost: bool = False  # the header states chunks, which are left out because of the damage
 
     @property
     def level_count(self) -> int:
@@ -173,6 +178,7 @@ def parse(data: BytesLike, *, intact: int | None = None, max_pixels: int | None 
         () if damage else tuple(chunks),
         missing=len(header.lengths) - len(levels),
         damage=damage,
+        chunks_lost=damage is not None and header.chunks_length > 0,
     )
 
 
@@ -278,7 +284,7 @@ def _length_problem(name: str, length: int, limit: int) -> str | None:
 def _tag_problem(number: int, tag: bytes) -> str | None:
     if len(tag) != _TAG_BYTES or not tag.isalpha():  # bytes.isalpha knows only the ASCII letters
         return f"chunk {number} has the tag {tag.hex(' ')}, expected {_TAG_BYTES} ASCII letters"
-    if tag[:1].isupper():  # version 1 defines no chunk, so none that a reader would have to understand
+    if tag[:1].isupper() and tag not in CRITICAL_TAGS:
         return f"chunk {number} is a critical chunk that this vqcodec does not know: '{tag.decode()}'"
     return None
 

@@ -2,9 +2,9 @@
 
 ::
 
-    photo.png or - ──read_pixels──▶ pixels            photo.vq or - ──read_container──▶ bytes, and what they hold
+    photo.png or - ──read_source──▶ Picture           photo.vq or - ──read_container──▶ bytes, and what they hold
                                                       photo.vq ───────read_header─────▶ what the file says first
-    photo.png or - ◀─write_pixels── pixels            photo.vq or - ◀─write_bytes────── bytes
+    photo.png or - ◀─write_picture─ Picture           photo.vq or - ◀─write_bytes────── bytes
 
 A name that cannot be used is refused before any work. A file is never read without a limit, and never half written.
 """
@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,21 +22,21 @@ from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import MAGIC, MAX_HEADER_BYTES, Container, Header, parse, parse_header
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from vqcodec.files.extras import Picture
 
 __all__ = [
     "MAX_FILE_BYTES",
     "STREAM",
     "check_input",
+    "is_vq",
     "mistaken",
     "output_name",
     "read_container",
     "read_header",
-    "read_pixels",
+    "read_source",
     "shown",
     "write_bytes",
-    "write_pixels",
+    "write_picture",
 ]
 
 MAX_FILE_BYTES = 512 * 2**20  # of a .vq file, and of anything on standard input; more is refused unread
@@ -87,14 +88,23 @@ def output_name(source: str, output: str | None, suffix: str, force: bool) -> st
 
 def mistaken(name: str, suffix: str) -> str | None:
     """What the input ``name`` is instead of what can be converted to ``suffix``; None if that is not certain."""
+    if suffix == ".vq":
+        return "is a .vq file, expected an image" if is_vq(name) else None
     try:
         with open(name, "rb") as file:
             start = file.read(_START_BYTES)
     except OSError:
         return None
-    if suffix == ".vq":
-        return "is a .vq file, expected an image" if start.startswith(MAGIC) else None
     return _image_not_vq(start)
+
+
+def is_vq(name: str) -> bool:
+    """Whether the file ``name`` begins as a .vq file does; False for standard input and for what cannot be read."""
+    try:
+        with open(name, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _image_not_vq(data: bytes) -> str | None:
@@ -171,25 +181,30 @@ def _read_stream() -> bytes:
     return b"".join(pieces)
 
 
-def read_pixels(source: str, *, max_pixels: int | None = None) -> tuple["NDArray[np.uint8]", list[str]]:
-    """The pixels of the image ``source``, and warnings; see :func:`vqcodec.files.images.read_image`."""
-    from vqcodec.files.images import read_image
+def read_source(
+    source: str, *, strip: Collection[str] = (), max_pixels: int | None = None
+) -> tuple["Picture", list[str]]:
+    """The picture in the image ``source``, and warnings; see :func:`vqcodec.files.images.read_picture`."""
+    from vqcodec.files.images import read_picture
 
     if source != STREAM:
         check_input(source)
-        return read_image(source, max_pixels=max_pixels)
+        return read_picture(source, strip=strip, max_pixels=max_pixels)
     with naming(shown(STREAM, "input")):
-        return read_image(_read_stream(), max_pixels=max_pixels)
+        return read_picture(_read_stream(), strip=strip, max_pixels=max_pixels)
 
 
-def write_pixels(target: str, pixels: "NDArray[np.uint8]") -> None:
-    """Write an image, as PNG to standard output, to a file in the format that its extension names."""
-    from vqcodec.files.images import encode_image, write_image
+def write_picture(target: str, picture: "Picture", stream_suffix: str) -> list[str]:
+    """Write an image in the format that the extension of ``target`` names, to standard output as ``stream_suffix``.
 
-    if target == STREAM:
-        write_bytes(STREAM, encode_image(pixels))
-    else:
-        write_image(target, pixels)
+    Returns warnings about what the format cannot hold.
+    """
+    from vqcodec.files.images import encode_picture
+
+    with naming(shown(target, "output")):
+        data, warnings = encode_picture(picture, stream_suffix if target == STREAM else Path(target).suffix)
+    write_bytes(target, data)
+    return warnings
 
 
 def write_bytes(target: str, data: bytes) -> None:
