@@ -41,6 +41,7 @@ LIGHT = [
     "cli.messages",
     "cli.options",
     "cli.progress",
+    "cli.study",
     "cli.tools",
     "__main__",
 ]

@@ -1,0 +1,12 @@
+"""The study bench: look at the codes of the VQ-VAE.
+
+::
+
+    inspect ──────┬─ measure, symbols ── what codes cost, say and do
+                  ├─ paint ───────────── numbers as pictures
+                  └─ page, report ────── one HTML page, PNG files, JSON
+
+Only the codec's own classes compute here: there is no second quantiser and no second prior.
+"""
+
+__all__: list[str] = []
