@@ -40,3 +40,34 @@ def test_inspect_refuses(photo: Path, tiny_weights: Path, arguments: list[str], 
     Path("broken.png").write_bytes(b"no image")
     fails(vq("inspect", *arguments, "-o", "out", "--weights", str(tiny_weights)), said)
     assert not Path("out").exists()
+
+
+def test_sample(photo: Path, tiny_weights: Path) -> None:
+    options = ["--weights", str(tiny_weights), "--device", "cpu"]
+    result = vq("sample", "-o", "a.png", "-n", "3", "--size", "48x32", *options)
+    assert (result.exit_code, result.output) == (0, "a.png: 3 samples of 48×32\n")
+    assert vq("sample", "-o", "b.png", "-n", "3", "--size", "48x32", "--quiet", *options).output == ""
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    fails(vq("sample", "-o", "a.png", *options), "a.png: exists already")
+    kept = ["-n", "1", "--levels-from", "photo.png:1", "--temperature", "0.7"]
+    assert vq("sample", "-o", "c.png", *kept, *options).stdout == "c.png: 1 samples of 96×64\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--temperature", "-1"], "expected a number such as 0.8"),
+        (["--temperature", "nan"], "expected a number such as 0.8"),
+        (["--levels-from", "photo.png"], "expected an image and a number of levels"),
+        (["--levels-from", "photo.png:3"], "expected 1 to 2 of this model"),
+        (["--levels-from", "photo.png:1", "--size", "8x8"], "cannot be combined"),
+        (["--size", "0x8"], "expected a size such as 640x480"),
+        (["--size", "9999x8"], "at most 4096 pixels a side"),
+        (["--size", "big"], "expected a size such as 640x480"),
+    ],
+)
+def test_sample_explains_wrong_usage(photo: Path, tiny_weights: Path, arguments: list[str], said: str) -> None:
+    result = vq("sample", "-o", "a.png", "--weights", str(tiny_weights), *arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert not Path("a.png").exists()

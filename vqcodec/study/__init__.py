@@ -1,10 +1,11 @@
-"""The study bench: look at the codes of the VQ-VAE.
+"""The study bench: look at the codes of the VQ-VAE, and draw new ones.
 
 ::
 
     inspect ──────┬─ measure, symbols ── what codes cost, say and do
                   ├─ paint ───────────── numbers as pictures
                   └─ page, report ────── one HTML page, PNG files, JSON
+    sample ───────── sampling ────────── code grids drawn from the integer prior
 
 Only the codec's own classes compute here: there is no second quantiser and no second prior.
 """
