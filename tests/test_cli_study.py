@@ -71,3 +71,14 @@ def test_sample_explains_wrong_usage(photo: Path, tiny_weights: Path, arguments:
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.split())
     assert not Path("a.png").exists()
+
+
+def test_interpolate(photo: Path, photograph: NDArray[np.uint8], tiny_weights: Path) -> None:
+    write_image("other.png", photograph[64:100, :80])
+    options = ["--weights", str(tiny_weights), "--device", "cpu"]
+    result = vq("interpolate", "photo.png", "other.png", "-o", "strip.png", "--steps", "3", *options)
+    assert (result.exit_code, result.output) == (0, "strip.png: 3 steps of 80×36\n")
+    fails(vq("interpolate", "photo.png", "other.png", "-o", "strip.png", *options), "strip.png: exists already")
+    fails(vq("interpolate", "photo.png", "none.png", "-o", "new.png", *options), "none.png: cannot be read")
+    assert vq("interpolate", "photo.png", "other.png", "-o", "new.png", "--steps", "1").exit_code == 2
+    assert not Path("new.png").exists()

@@ -4,7 +4,7 @@
 
     vqcodec ┬ encode, decode, info, verify   vqcodec.cli.commands
             ├ train, rd-curve                vqcodec.cli.tools
-            └ inspect, sample                vqcodec.cli.study
+            └ inspect, sample, interpolate   vqcodec.cli.study
 
 Results go to stdout, one line per file; everything else goes to stderr. Exit codes: 0 done; 1 failed, with a line
 for each file that says why; 2 wrong usage; 130 interrupted. With VQCODEC_DEBUG set, errors show their tracebacks.
@@ -23,7 +23,7 @@ import click
 from vqcodec import __version__
 from vqcodec.cli.commands import decode, encode, info, verify
 from vqcodec.cli.messages import say
-from vqcodec.cli.study import inspect, sample
+from vqcodec.cli.study import inspect, interpolate, sample
 from vqcodec.cli.tools import rd_curve, train
 from vqcodec.errors import explain
 
@@ -68,5 +68,5 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-for _command in (encode, decode, info, verify, train, rd_curve, inspect, sample):
+for _command in (encode, decode, info, verify, train, rd_curve, inspect, sample, interpolate):
     main.add_command(_command)

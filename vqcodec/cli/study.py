@@ -1,9 +1,10 @@
-"""The commands of the study bench: ``inspect`` and ``sample``.
+"""The commands of the study bench: ``inspect``, ``sample`` and ``interpolate``.
 
 ::
 
-    inspect   images ──vqcodec.study.report──▶ a page and pictures of what is in their codes
-    sample    a seed ──vqcodec.study.sampling──▶ codes drawn from the prior ──▶ pictures
+    inspect       images ──vqcodec.study.report──▶ a page and pictures of what is in their codes
+    sample        a seed ──vqcodec.study.sampling──▶ codes drawn from the prior ──▶ pictures
+    interpolate   two images ──vqcodec.study.interpolation──▶ a strip of pictures between them
 
 ``vqcodec.study`` imports torch, so it is imported after the arguments were checked.
 """
@@ -22,7 +23,7 @@ from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import printable
 from vqcodec.files.streams import STREAM, check_input, output_name, read_pixels, shown, write_pixels
 
-__all__ = ["inspect", "sample"]
+__all__ = ["inspect", "interpolate", "sample"]
 
 LARGEST = 4096  # pixels a side of a sample, whose memory no input bounds
 
@@ -177,6 +178,51 @@ def sample(
         write_pixels(target, picture)
     if not quiet:
         click.echo(f"{printable(shown(target, 'output'))}: {count} samples of {width}×{height}", err=target == STREAM)
+
+
+@click.command()
+@click.argument("first", metavar="A", type=click.Path())
+@click.argument("second", metavar="B", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="FILE", help="Picture of the strip.")
+@click.option("--steps", type=click.IntRange(2, 32), default=5, show_default=True, help="Pictures from A to B.")
+@quality
+@options.force
+@options.device
+@options.weights
+@options.threads
+@options.quiet
+def interpolate(
+    first: str,
+    second: str,
+    output: str,
+    steps: int,
+    quality: int,
+    force: bool,
+    device: str,
+    weights: str | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Walk from the image A to the image B.
+
+    The strip has four rows: a cross-fade of the pixels; the decoder's pictures of residuals z_e
+    between the two; the same residuals quantised to codes, z_q; and the codes of B at more and more
+    places. Of both images the common middle is used, at most 384 pixels a side.
+    """
+    for source in (first, second):
+        check_input(source)
+    target = output_name(STREAM, output, ".png", force)
+    a, b = (read_pixels(source)[0] for source in (first, second))
+    with Progress("interpolating", quiet=quiet):
+        codec = Models(weights, device, threads).to_encode()
+        from vqcodec.study.interpolation import common_middle, strip
+
+        a, b = common_middle(a, b)
+        write_pixels(target, strip(codec, a, b, quality, steps))
+    if not quiet:
+        height, width, _ = a.shape
+        size = f"{steps} steps of {width}×{height}"
+        click.echo(f"{printable(shown(target, 'output'))}: {size}", err=target == STREAM)
 
 
 def _images(sources: Sequence[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The study bench: look at the codes of the VQ-VAE, and draw new ones.
+"""The study bench: look at the codes of the VQ-VAE, draw new ones, and walk between two pictures.
 
 ::
 
@@ -6,6 +6,7 @@
                   ├─ paint ───────────── numbers as pictures
                   └─ page, report ────── one HTML page, PNG files, JSON
     sample ───────── sampling ────────── code grids drawn from the integer prior
+    interpolate ──── interpolation ───── between residuals, and between codes
 
 Only the codec's own classes compute here: there is no second quantiser and no second prior.
 """
