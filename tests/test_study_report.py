@@ -64,6 +64,15 @@ def test_a_folder_in_use_is_refused(tiny_codec: Codec, images: list[Path], folde
     assert (folder / "index.html").exists()
 
 
+def test_names_that_are_no_text(tiny_codec: Codec, images: list[Path], folder: Path) -> None:
+    path = folder / "a\n\udcff<b>.png"
+    images[2].rename(path)
+    found = inspect(tiny_codec, [path], 60)
+    assert found.pictures[0].name == "a\\n\\udcff<b>.png"
+    write_report(tiny_codec, found, folder / "out")
+    assert "&lt;b&gt;" in (folder / "out" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits(browser: "Browser", tiny_codec: Codec, images: list[Path], folder: Path, width: int) -> None:

@@ -110,7 +110,15 @@ def symbol_sheet(
         shown = [colour, amplified(row.patch, gain), amplified(row.mean, mean_gain), *row.examples]
         shown += [blank] * (3 + EXAMPLES - len(shown))
         tiles += [enlarge(tile, factor) for tile in shown]
-        names += [f"code {row.code}", "alone", "mean", f"{100 * row.share:.1f} % of codes", "", "", ""]
+        names += [
+            f"code {row.code}",
+            "alone",
+            "mean",
+            f"{counts[row.code]:,} times ({100 * row.share:.1f} %)",
+            "",
+            "",
+            "",
+        ]
     return sheet(tiles, names, columns=3 + EXAMPLES), gain
 
 
