@@ -50,7 +50,7 @@ def test_sample(photo: Path, tiny_weights: Path) -> None:
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     fails(vq("sample", "-o", "a.png", *options), "a.png: exists already")
     kept = ["-n", "1", "--levels-from", "photo.png:1", "--temperature", "0.7"]
-    assert vq("sample", "-o", "c.png", *kept, *options).stdout == "c.png: 1 samples of 96×64\n"
+    assert vq("sample", "-o", "c.png", *kept, *options).stdout == "c.png: 1 sample of 96×64\n"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ def test_sample(photo: Path, tiny_weights: Path) -> None:
         (["--levels-from", "photo.png:1", "--size", "8x8"], "cannot be combined"),
         (["--size", "0x8"], "expected a size such as 640x480"),
         (["--size", "9999x8"], "at most 4096 pixels a side"),
+        (["--size", "4096x4096", "-n", "9"], "9 samples of 4096×4096 are more than 134,217,728 pixels"),
         (["--size", "big"], "expected a size such as 640x480"),
     ],
 )

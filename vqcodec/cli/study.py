@@ -21,6 +21,7 @@ from vqcodec.cli.jobs import Models
 from vqcodec.cli.progress import Progress
 from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import printable
+from vqcodec.files.container import MAX_PIXELS
 from vqcodec.files.streams import STREAM, check_input, output_name, read_pixels, shown, write_pixels
 
 __all__ = ["inspect", "interpolate", "sample"]
@@ -175,10 +176,13 @@ def sample(
         width, height = size or (256, 256)
         if pixels is not None:
             height, width, _ = pixels.shape
+        if count * width * height > MAX_PIXELS:
+            raise click.UsageError(f"{count} samples of {width}×{height} are more than {MAX_PIXELS:,} pixels")
         picture = sample_sheet(codec, count, quality, height, width, seed=seed, temperature=temperature, start=start)
         write_pixels(target, picture)
     if not quiet:
-        click.echo(f"{printable(shown(target, 'output'))}: {count} samples of {width}×{height}", err=target == STREAM)
+        samples = f"{count} {'sample' if count == 1 else 'samples'} of {width}×{height}"
+        click.echo(f"{printable(shown(target, 'output'))}: {samples}", err=target == STREAM)
 
 
 @click.command()
