@@ -1,6 +1,11 @@
 """Codes drawn from the prior: exact, the same everywhere, and with the right probabilities."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +79,22 @@ def test_kernels_and_company_change_no_code() -> None:
             assert not np.array_equal(three[0], three[1])
     for other in alone[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(alone[0], other, strict=True))
+
+
+def test_another_processor_draws_the_same_codes(tiny_codec: Codec, tiny_weights: Path) -> None:
+    """As far as one machine can pretend to be another: without vector units, and with two threads."""
+    code = f"""
+import hashlib
+from vqcodec.codec import Codec
+from vqcodec.study.sampling import Draw, draw_codes
+prior = Codec.load({str(tiny_weights)!r}, device="cpu").prior
+grids = draw_codes(prior, [(4, 6), (8, 12), (8, 12)], 50, Draw([(9, 0), (9, 1)]), 2)
+print(*(hashlib.sha256(grid.tobytes()).hexdigest() for grid in grids))
+"""
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "2"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    grids = draw_codes(tiny_codec.prior, [(4, 6), (8, 12), (8, 12)], 50, Draw([(9, 0), (9, 1)]), 2)
+    assert result.stdout.split() == [hashlib.sha256(grid.tobytes()).hexdigest() for grid in grids]
 
 
 def test_the_likeliest_codes_need_no_seed() -> None:
