@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from vqcodec.config import Config
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from vqcodec.codec import Codec
     from vqcodec.train.joint import Model
     from vqcodec.train.loop import Run
@@ -175,6 +177,14 @@ def tiny_codec(tiny_weights: Path) -> "Codec":
     codec = Codec.load(tiny_weights, device="cpu")
     codec.load_encoder()
     return codec
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A browser without a window; without one, the test is skipped, and fails where CI is true."""
+    from tests.browser import started
+
+    yield from started()
 
 
 @pytest.fixture

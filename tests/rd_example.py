@@ -35,6 +35,8 @@ def example() -> JsonObject:
             "uniform_bpp": [2.8] * 3,
             "static_bpp": [0.3, 0.6, 1.1],
             "level_bpp": [[0.05] * 3, [0.14, 0.34, 0.74]],
+            "uniform_level_bpp": [[0.3] * 3, [2.5] * 3],
+            "static_level_bpp": [[0.1, 0.15, 0.2], [0.2, 0.45, 0.9]],
         },
         "anchors": [
             {

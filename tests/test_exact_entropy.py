@@ -414,7 +414,9 @@ def test_payload_is_the_cross_entropy(model: ModelConfig, height: int, width: in
     levels = zip(encode(prior, codes, 50, measure=True), frequencies_seen(prior, codes, 50), codes, strict=True)
     for level, seen, grid in levels:
         shares = [seen[x, y, g][code] / sum(seen[x, y, g]) for (g, y, x), code in np.ndenumerate(grid)]
-        assert level.cross_entropy == pytest.approx(-np.log2(shares).sum())
+        assert level.bits is not None
+        assert level.bits == pytest.approx(-np.log2(shares).reshape(grid.shape))
+        assert level.cross_entropy == level.bits.sum()
         theory = level.cross_entropy / 8
         assert 100 < theory - 1 < len(level.bitstream) < theory * 1.005 + 8
 

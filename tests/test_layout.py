@@ -46,6 +46,7 @@ LIGHT = [
     "cli.messages",
     "cli.options",
     "cli.progress",
+    "cli.study",
     "cli.tools",
     "__main__",
 ]

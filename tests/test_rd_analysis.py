@@ -114,6 +114,12 @@ def test_rates_three_ways(parts: Parts) -> None:
     assert rates.static_bpp == pytest.approx([(a + b) / 2 + 1 / 64] * 4)
     assert rates.level_bpp[0] == pytest.approx([(8 * n / 512 + 8 * n / 256) / 2 for n in (20, 60, 100, 110)])
     assert rates.level_bpp[1] == pytest.approx([(160 / 512 + 160 / 256) / 2] * 4)
+    for found, expected in (
+        (rates.uniform_level_bpp, (2 / 256, 6 / 64)),
+        (rates.static_level_bpp, ((a + b) / 2, 1 / 64)),
+    ):
+        for level, rate in zip(found, expected, strict=True):
+            assert level == pytest.approx([rate] * 4)
 
 
 def test_comparisons(parts: Parts) -> None:

@@ -4,18 +4,17 @@ import base64
 import io
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import no_browser
 from tests.rd_example import HOSTILE, example
 from vqcodec.rd.page import Picture, render
 from vqcodec.rd.result import Rates, Result, Row
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 STORED = "Stored as they are."
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -118,36 +116,11 @@ def test_what_json_cannot_say_is_null(result: Result) -> None:
 # --- in a browser -----------------------------------------------------------------------------------------------
 
 
-def _no_browser(reason: str) -> NoReturn:
-    """Skip the test; where CI is true, fail it, since nobody reads what was skipped there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{reason}, and CI is true")
-    pytest.skip(reason)
-
-
 @pytest.mark.parametrize("outcome", [pytest.skip.Exception, pytest.fail.Exception])
 def test_without_a_browser_ci_fails(outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true" if outcome is pytest.fail.Exception else "")
     with pytest.raises(outcome, match=r"^no browser"):
-        _no_browser("no browser")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    try:
-        from playwright import sync_api
-    except ImportError:
-        _no_browser("the package playwright is not installed")
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        _no_browser(f"none of {', '.join(BROWSERS)} is installed")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
-        )
-        yield started
-        started.close()
+        no_browser("no browser")
 
 
 class _Opened:

@@ -106,3 +106,15 @@ def test_headline(result: Result) -> None:
     )
     with pytest.raises(ValueError, match="no BD-rate against any of vtm"):
         headline(result, ["vtm"])  # published, and without a figure
+
+
+def test_each_level_three_ways(result: Result) -> None:
+    rates = replace(
+        result.rates, uniform_level_bpp=[[0.34375] * 2, [2.5] * 2], static_level_bpp=[[0.1, 0.2], [0.2, 0.8]]
+    )
+    found = [line.split("|")[1:-1] for line in markdown(replace(result, rates=rates)).splitlines()]
+    heads = [f"level {level} {kind}" for level in (0, 1) for kind in ("uniform", "static", "real")]
+    place = next(i for i, cells in enumerate(found) if [cell.strip() for cell in cells] == ["quality", *heads])
+    assert " ".join(cell.strip() for cell in found[place + 2]) == "10 0.3438 0.1000 0.0500 2.5000 0.2000 0.1480"
+    assert " ".join(cell.strip() for cell in found[place + 3]) == "90 0.3438 0.2000 0.1000 2.5000 0.8000 0.6960"
+    assert "level 0 static" not in markdown(result)

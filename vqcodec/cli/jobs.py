@@ -106,8 +106,8 @@ class Models:
         codec.load_encoder()
         return codec
 
-    def to_decode(self, fingerprint: bytes) -> "Codec":
-        """The model for ``.vq`` files that name ``fingerprint``."""
+    def to_decode(self, fingerprint: bytes | None) -> "Codec":
+        """The model for ``.vq`` files that name ``fingerprint``; None for the default model, without its encoder."""
         return self._load(None if self.weights else fingerprint)
 
     def _load(self, fingerprint: bytes | None) -> "Codec":

@@ -4,7 +4,8 @@
 
     vqcodec ┬ encode, decode                   vqcodec.cli.commands
             ├ info, verify, compare, models    vqcodec.cli.looking
-            └ train, rd-curve                  vqcodec.cli.tools
+            ├ train, rd-curve                  vqcodec.cli.tools
+            └ inspect, sample, interpolate     vqcodec.cli.study
 
 Results go to stdout, one line per file; everything else goes to stderr. Exit codes: 0 done; 1 failed, with a line
 for each file that says why; 2 wrong usage; 130 interrupted. With VQCODEC_DEBUG set, errors show their tracebacks.
@@ -26,6 +27,7 @@ from vqcodec import __version__
 from vqcodec.cli.commands import decode, encode
 from vqcodec.cli.looking import compare, info, models, verify
 from vqcodec.cli.messages import say
+from vqcodec.cli.study import inspect, interpolate, sample
 from vqcodec.cli.tools import rd_curve, train
 from vqcodec.errors import explain
 
@@ -86,5 +88,5 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-for _command in (encode, decode, info, verify, compare, models, train, rd_curve):
+for _command in (encode, decode, info, verify, compare, models, train, rd_curve, inspect, sample, interpolate):
     main.add_command(_command)

@@ -41,12 +41,17 @@ class CodedLevel:
 
     Attributes:
         bitstream: the bytes.
-        cross_entropy: Σ −log2(frequency / sum of frequencies) over the level's codes, in bits. A frequency of 0,
-            for which the coder spends about 24 bits, counts as ½. NaN if it was not measured.
+        bits: −log2(frequency / sum of frequencies) of each code, ``[G, H, W]``. A frequency of 0, for which the coder
+            spends about 24 bits, counts as ½. None if it was not measured.
     """
 
     bitstream: bytes
-    cross_entropy: float
+    bits: NDArray[np.float64] | None = None
+
+    @property
+    def cross_entropy(self) -> float:
+        """Bits of all codes of the level; NaN if they were not measured."""
+        return math.nan if self.bits is None else float(self.bits.sum())
 
 
 def encode(
@@ -59,7 +64,7 @@ def encode(
 ) -> list[CodedLevel]:
     """The bitstream of each level of ``codes``, one ``[G_l, H_l, W_l]`` a level, coarsest first.
 
-    With ``measure``, cross-entropies are computed too. Raises Cancelled if ``cancelled``, which is called between
+    With ``measure``, the bits of each code are computed too. Raises Cancelled if ``cancelled``, which is called between
     steps of the prior, returns True.
     """
     coded: list[CodedLevel] = []
@@ -139,17 +144,15 @@ class SymbolWriter:
         grid: the codes ``[G, H, W]``.
         wavefront: of the grid.
         stages: S.
-        measure: whether to compute the cross-entropy.
+        measure: whether to compute the bits of each code.
     """
 
     def __init__(self, grid: CodeArray, wavefront: Wavefront, stages: int, *, measure: bool) -> None:
-        self._codes = wavefront.to_rows(grid[None])
-        self._spans = wavefront.spans
+        self._codes, self._wavefront = wavefront.to_rows(grid[None]), wavefront
         self._stages = stages
         self._written = 0  # spans
         self._encoder = constriction.stream.queue.RangeEncoder()
-        self._measure = measure
-        self._cross_entropy = 0.0 if measure else math.nan
+        self._bits = np.zeros(self._codes.shape) if measure else None
         self._pending: list[tuple[NDArray[np.int32], Frequencies]] = []
 
     def write(self, first: int, last: int, stage: int, frequencies: Frequencies) -> None:
@@ -160,16 +163,17 @@ class SymbolWriter:
         count = frequencies.shape[1]
         codes = self._codes[first:last, stage * count : (stage + 1) * count].astype(np.int32)
         self._pending.append((codes.reshape(-1), frequencies.reshape(-1, frequencies.shape[2])))
-        if self._measure:
+        if self._bits is not None:
             chosen = np.take_along_axis(frequencies, codes[:, :, None], 2)[:, :, 0]
-            self._cross_entropy -= float(np.log2(np.maximum(chosen, 0.5) / frequencies.sum(2)).sum())
+            share = np.maximum(chosen, 0.5) / frequencies.sum(2)
+            self._bits[first:last, stage * count : (stage + 1) * count] = -np.log2(share)
         if stage == self._stages - 1:
             self._flush(first, last, count)
 
     def _flush(self, first: int, last: int, count: int) -> None:
         """Write all stages of rows ``first..last − 1``, ``count`` codes a stage, one wavefront step after another."""
-        while self._written < len(self._spans) and self._spans[self._written][0] < last:
-            a, b = ((row - first) * count for row in self._spans[self._written])
+        while self._written < len(self._wavefront.spans) and self._wavefront.spans[self._written][0] < last:
+            a, b = ((row - first) * count for row in self._wavefront.spans[self._written])
             self._written += 1
             for codes, frequencies in self._pending:
                 self._encoder.encode(codes[a:b], _MODEL, frequencies[a:b])
@@ -179,7 +183,8 @@ class SymbolWriter:
         """The bitstream of all codes that were written."""
         words: NDArray[np.uint32] = self._encoder.get_compressed()
         # Most significant byte first puts the final word's padding at the end, where it can be left out.
-        return CodedLevel(words.astype(">u4").tobytes().rstrip(b"\0"), self._cross_entropy)
+        bitstream = words.astype(">u4").tobytes().rstrip(b"\0")
+        return CodedLevel(bitstream, None if self._bits is None else self._wavefront.to_grids(self._bits)[0])
 
 
 class SymbolReader:

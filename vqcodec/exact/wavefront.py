@@ -16,7 +16,7 @@ order.
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ CodeArray = NDArray[np.integer[Any]]
 
 Codes = NDArray[np.int16]
 """Codes, each below 4096."""
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 class Wavefront:
@@ -87,8 +89,8 @@ class Wavefront:
         """``[B, G, H, W] -> [B·N, G]``: the codes of each row."""
         return grids.astype(np.int16, copy=False).swapaxes(0, 1).reshape(grids.shape[1], -1).T[self.raster]
 
-    def to_grids(self, rows: Codes) -> Codes:
-        """The inverse of :meth:`to_rows`."""
+    def to_grids(self, rows: NDArray[_Number]) -> NDArray[_Number]:
+        """``[B·N, G] -> [B, G, H, W]``: the inverse of :meth:`to_rows`, for numbers of any type."""
         grids = np.empty_like(rows)
         grids[self.raster] = rows
         return grids.reshape(self.count, self.height, self.width, -1).transpose(0, 3, 1, 2)

@@ -7,7 +7,6 @@
                   └─ counts of codes ─▶ static entropy ──┴─▶ checks ────────────────┴─▶ Result
 """
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from vqcodec.config import LevelConfig
 from vqcodec.errors import MissingPackageError
 from vqcodec.metrics import METRICS, bpp, decibels
 from vqcodec.networks.codebooks import Usage
+from vqcodec.rates import static_bits, uniform_bits
 from vqcodec.rd.anchors import ANCHORS, OWN, Setting
 from vqcodec.rd.curves import BDResult, Point, bd, steps_that_fall
 from vqcodec.rd.provenance import ImageFacts
@@ -240,29 +240,22 @@ def _rates(images: Sequence[Image], levels: Sequence[LevelConfig], contents: Seq
     def mean(bits: Sequence[float]) -> float:
         return statistics.fmean(b / (image.width * image.height) for b, image in zip(bits, images, strict=True))
 
-    uniform: list[float] = []
-    static: list[float] = []
-    for column in contents:
-        pooled = [_counts(column, index) for index in range(len(levels))]
-        costs = [_code_lengths(counts) for counts in pooled]
-        own = [[np.asarray(counts) for counts in one.counts] for one in column]
-        fixed = [
-            sum(float(c.sum()) * math.log2(level.codebook_size) for c, level in zip(counts, levels, strict=True))
-            for counts in own
-        ]
-        uniform.append(mean(fixed))
-        static.append(mean([sum(float((c * k).sum()) for c, k in zip(counts, costs, strict=True)) for counts in own]))
-    by_level = [
-        [mean([8.0 * one.level_bytes[index] for one in column]) for column in contents] for index in range(len(levels))
-    ]
-    return Rates(uniform, static, by_level)
-
-
-def _code_lengths(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Bits ``[G, K]`` of each codeword under its frequency; 0 for one that never occurs, which costs nothing."""
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    lengths: NDArray[np.float64] = np.where(counts > 0, -np.log2(np.where(counts > 0, share, 1.0)), 0.0)
-    return lengths
+    uniform: list[list[float]] = []
+    static: list[list[float]] = []
+    by_level: list[list[float]] = []
+    for index in range(len(levels)):
+        pooled = [_counts(column, index) for column in contents]
+        own = [[np.asarray(one.counts[index]) for one in column] for column in contents]
+        uniform.append([mean([uniform_bits(counts) for counts in files]) for files in own])
+        static.append(
+            [
+                mean([float(static_bits(counts, together).sum()) for counts in files])
+                for files, together in zip(own, pooled, strict=True)
+            ]
+        )
+        by_level.append([mean([8.0 * one.level_bytes[index] for one in column]) for column in contents])
+    totals = [[sum(level) for level in zip(*rates, strict=True)] for rates in (uniform, static)]
+    return Rates(totals[0], totals[1], by_level, uniform, static)
 
 
 def _points(results: Columns, key: str) -> list[Point]:

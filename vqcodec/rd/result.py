@@ -112,11 +112,14 @@ class Rates:
         static_bpp: at the entropy of how often each codeword occurs over all images at this quality; this is what an
             ideal coder takes that knows these frequencies and nothing else. Its table is not counted.
         level_bpp: bytes of each level's bitstream, which the PixelCNN prior makes; ``[level][quality]``.
+        uniform_level_bpp, static_level_bpp: the same of each level alone; empty in a result from before they were kept.
     """
 
     uniform_bpp: Sequence[float]
     static_bpp: Sequence[float]
     level_bpp: Sequence[Sequence[float]]
+    uniform_level_bpp: Sequence[Sequence[float]] = ()
+    static_level_bpp: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,7 @@ class Result:
     def to_json(self) -> JsonObject:
         """As ``rd.json`` holds it."""
         return self.own.to_json() | {
-            "rates": asdict(self.rates),
+            "rates": {name: values for name, values in asdict(self.rates).items() if values},
             "anchors": [curve.to_json() for curve in self.anchors],
             "overlays": [curve.to_json() for curve in self.overlays],
             "bd": list(map(asdict, self.bd)),

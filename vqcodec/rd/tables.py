@@ -57,7 +57,8 @@ def markdown(result: Result) -> str:
         "and “static” are the bpp of the same codes at log2 K bits each and at the entropy of their frequencies; a "
         "level's column is its share of the file."
     )
-    return "\n\n".join([title, _table(heads, curve), *_bd_table(result.bd), usage, "\n".join(_checks(result))])
+    parts = [title, _table(heads, curve), *_level_rates(result), *_bd_table(result.bd), usage]
+    return "\n\n".join([*parts, "\n".join(_checks(result))])
 
 
 def headline(result: Result, anchors: Sequence[str]) -> str:
@@ -88,6 +89,20 @@ def headline(result: Result, anchors: Sequence[str]) -> str:
         raise ValueError(f"no BD-rate against any of {', '.join(anchors)}")
     sentence = "; ".join(clauses)
     return f"{sentence[0].upper()}{sentence[1:]} (BD-rates of the means over {len(result.images)} images)."
+
+
+def _level_rates(result: Result) -> list[str]:
+    """The rate of each level three ways, in bpp; nothing for a result from before this was kept."""
+    rates = result.rates
+    kinds = [rates.uniform_level_bpp, rates.static_level_bpp, rates.level_bpp]
+    if not rates.uniform_level_bpp:
+        return []
+    heads = ["quality", *(f"level {i} {kind}" for i in range(len(kinds[0])) for kind in ("uniform", "static", "real"))]
+    rows = [
+        [f"{setting.quality}", *(f"{kind[level][i]:.4f}" for level in range(len(kinds[0])) for kind in kinds)]
+        for i, setting in enumerate(result.own.settings)
+    ]
+    return [_table(heads, rows)]
 
 
 def _amount(bd: Comparison) -> str:

@@ -112,6 +112,26 @@ function ownTable() {
   );
 }
 
+/** The rate of each level three ways. */
+function levelTable() {
+  const { uniform_level_bpp, static_level_bpp, level_bpp } = result.rates;
+  const kinds = [
+    ["uniform", uniform_level_bpp],
+    ["static", static_level_bpp],
+    ["real", level_bpp],
+  ];
+  return table(
+    "Rate of each level",
+    [
+      { title: "quality", value: (i) => String(own.settings[i].quality) },
+      ...level_bpp.flatMap((_, n) =>
+        kinds.map(([title, rates]) => ({ title, group: `level ${n}, bpp`, value: (i) => number(rates[n][i], 4) })),
+      ),
+    ],
+    own.settings.map((_, i) => i),
+  );
+}
+
 const bdMetric = (bd) =>
   METRICS.find(({ key }) => key === bd.metric || key === `${bd.metric}-db`) ?? { label: bd.metric, unit: "", digits: 2 };
 
@@ -215,6 +235,7 @@ function writeTables() {
       ),
     );
   }
+  if (result.rates?.uniform_level_bpp?.length) add(details("Rate of each level, three ways", "", levelTable()));
   if (result.bd.length) {
     add(
       html("h3", {}, `${own.label} against other curves`),
