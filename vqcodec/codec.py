@@ -146,7 +146,7 @@ class Codec:
         pixels, quality = _picture(pixels, max_pixels), _whole("quality", quality, QUALITY_MIN, QUALITY_MAX)
         effort = _whole("effort", effort, 0, EFFORT_MAX)
         height, width, channels = pixels.shape
-        self._admit(height, width, effort)
+        _admit(self, height, width, effort)
         codes = self.codes(pixels, quality, cancelled=cancelled)
         levels = _bitstreams(self, codes, quality, cancelled)
         if effort > 0:
@@ -182,7 +182,7 @@ class Codec:
 
         The prior decodes pictures of the same size, upright or not, together, which takes less time.
         """
-        accepted = [self._accept(file, levels, max_pixels) for file in files]
+        accepted = [_accept(self, file, levels, max_pixels) for file in files]
         kinds = [(*self._tiled.geometry(f.height, f.width).padded, len(f.levels[:levels])) for f in accepted]
         pixels: dict[int, _Pixels] = {}
         for batch in _batches(kinds, self.memory, self.max_memory):
@@ -203,7 +203,7 @@ class Codec:
         self, file: _File, *, levels: int | None = None, max_pixels: int | None = None, cancelled: _Cancelled = None
     ) -> tuple[Container, list[Codes]]:
         """The contents of a ``.vq`` file, and its code grids ``[G_l, H_l, W_l]``."""
-        file = self._accept(file, levels, max_pixels)
+        file = _accept(self, file, levels, max_pixels)
         return file, _decode(self, [file], levels, cancelled)[0]
 
     @fork_safe
@@ -243,23 +243,6 @@ class Codec:
             networks += self._search.memory(height, width)
         return networks + rows * columns * _prior_bytes(self.prior)
 
-    def _accept(self, file: _File, levels: int | None, max_pixels: int | None) -> Container:
-        """The contents of ``file``, which this model can decode."""
-        if levels is not None and levels < 1:
-            raise ValueError(f"levels is {levels}, expected at least 1")
-        file = _parsed(file, max_pixels=max_pixels)
-        _check_model(file, self)
-        self._admit(file.height, file.width)
-        return file
-
-    def _admit(self, height: int, width: int, effort: int = 0) -> None:
-        """Raise LimitError or DeviceError if a picture of this size cannot be worked on here."""
-        if self.max_memory is not None and (needed := self.memory(height, width, effort)) > self.max_memory:
-            limit = f"the limit is {self.max_memory:,}"
-            raise LimitError(f"{width}×{height} pixels take {needed:,} bytes of memory, {limit}")
-        if self.device.type == "cuda" and self._process != os.getpid():
-            raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
-
 
 def compress(pixels: _Pixels, quality: int = DEFAULT_QUALITY, *, effort: int = DEFAULT_EFFORT) -> bytes:
     """The bytes of a ``.vq`` file of ``pixels``, by the shipped model; see :meth:`Codec.compress`.
@@ -285,6 +268,25 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device cuda was asked for, and this machine has none that torch can use")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _accept(codec: Codec, file: _File, levels: int | None, max_pixels: int | None) -> Container:
+    """The contents of ``file``, which this model can decode."""
+    if levels is not None and levels < 1:
+        raise ValueError(f"levels is {levels}, expected at least 1")
+    file = _parsed(file, max_pixels=max_pixels)
+    _check_model(file, codec)
+    _admit(codec, file.height, file.width)
+    return file
+
+
+def _admit(codec: Codec, height: int, width: int, effort: int = 0) -> None:
+    """Raise LimitError or DeviceError if a picture of this size cannot be worked on here."""
+    if codec.max_memory is not None and (needed := codec.memory(height, width, effort)) > codec.max_memory:
+        limit = f"the limit is {codec.max_memory:,}"
+        raise LimitError(f"{width}×{height} pixels take {needed:,} bytes of memory, {limit}")
+    if codec.device.type == "cuda" and codec._process != os.getpid():
+        raise DeviceError("a forked process cannot use the parent's CUDA: load the model in each process")
 
 
 def _batches(

@@ -114,12 +114,7 @@ def encode(
     files gives the time from the first to the last, with reading and writing.
     """
     models = Models(weights, device, threads)
-    stated = {"size": target_size, "bpp": target_bpp, "psnr": target_psnr, "ssimulacra2": target_ssimulacra2}
-    given = [(kind, value) for kind, value in stated.items() if value is not None]
-    by_user = click.get_current_context().get_parameter_source("quality") == click.core.ParameterSource.COMMANDLINE
-    if len(given) + by_user > 1:
-        names = [f"--target-{kind}" for kind, _ in given] + ["--quality"] * by_user
-        raise click.UsageError(f"{' and '.join(names)} cannot be combined: each decides the quality")
+    target = options.target(size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2)
     coder = Encoder(
         models,
         quality,
@@ -127,7 +122,7 @@ def encode(
         psnr=psnr and not quiet,
         check=check,
         max_pixels=max_pixels,
-        target=given[0] if given else None,
+        target=target,
         strip=strip,
     )
     _code(coder, sources, _How(output, force, skip_existing, jobs, as_json, verbose, quiet))

@@ -23,6 +23,7 @@ __all__ = [
     "qualities",
     "quiet",
     "skip_existing",
+    "target",
     "targets",
     "threads",
     "verbose",
@@ -85,6 +86,16 @@ _target_options = [
         "--target-ssimulacra2", type=click.FloatRange(max=100), metavar="SCORE", help="At least this SSIMULACRA2."
     ),
 ]
+
+
+def target(**values: float | None) -> tuple[str, float] | None:
+    """Kind and value of the one target that was given; raises UsageError for two, or for one beside a quality."""
+    given = [(kind, value) for kind, value in values.items() if value is not None]
+    by_user = click.get_current_context().get_parameter_source("quality") == click.core.ParameterSource.COMMANDLINE
+    if len(given) + by_user > 1:
+        names = [f"--target-{kind}" for kind, _ in given] + ["--quality"] * by_user
+        raise click.UsageError(f"{' and '.join(names)} cannot be combined: each decides the quality")
+    return given[0] if given else None
 
 
 def targets(command: _Command) -> _Command:

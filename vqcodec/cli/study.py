@@ -22,7 +22,7 @@ from vqcodec.cli.progress import Progress
 from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import printable
 from vqcodec.files.container import MAX_PIXELS
-from vqcodec.files.streams import STREAM, check_input, output_name, read_pixels, shown, write_pixels
+from vqcodec.files.streams import STREAM, check_input, output_name, read_source, shown, write_picture
 
 __all__ = ["inspect", "interpolate", "sample"]
 
@@ -163,10 +163,11 @@ def sample(
     if levels_from is not None and size is not None:
         raise click.UsageError("--size cannot be combined with --levels-from, whose image has a size")
     target = output_name(STREAM, output, ".png", force)
-    pixels = None if levels_from is None else read_pixels(levels_from[0])[0]
+    pixels = None if levels_from is None else read_source(levels_from[0], strip=["alpha"])[0].pixels
     models = Models(weights, device, threads)
     with Progress(f"drawing {count}", quiet=quiet):
         codec = models.to_decode(None) if pixels is None else models.to_encode()
+        from vqcodec.files.extras import Picture
         from vqcodec.study.sampling import Start, sample_sheet
 
         start = None if levels_from is None or pixels is None else Start(pixels, levels_from[1])
@@ -179,7 +180,7 @@ def sample(
         if count * width * height > MAX_PIXELS:
             raise click.UsageError(f"{count} samples of {width}×{height} are more than {MAX_PIXELS:,} pixels")
         picture = sample_sheet(codec, count, quality, height, width, seed=seed, temperature=temperature, start=start)
-        write_pixels(target, picture)
+        write_picture(target, Picture(picture), ".png")
     if not quiet:
         samples = f"{count} {'sample' if count == 1 else 'samples'} of {width}×{height}"
         click.echo(f"{printable(shown(target, 'output'))}: {samples}", err=target == STREAM)
@@ -217,13 +218,14 @@ def interpolate(
     for source in (first, second):
         check_input(source)
     target = output_name(STREAM, output, ".png", force)
-    a, b = (read_pixels(source)[0] for source in (first, second))
+    a, b = (read_source(source, strip=["alpha"])[0].pixels for source in (first, second))
     with Progress("interpolating", quiet=quiet):
         codec = Models(weights, device, threads).to_encode()
+        from vqcodec.files.extras import Picture
         from vqcodec.study.interpolation import common_middle, strip
 
         a, b = common_middle(a, b)
-        write_pixels(target, strip(codec, a, b, quality, steps))
+        write_picture(target, Picture(strip(codec, a, b, quality, steps)), ".png")
     if not quiet:
         height, width, _ = a.shape
         size = f"{steps} steps of {width}×{height}"
