@@ -12,7 +12,7 @@ from vqcodec.codec import Codec
 from vqcodec.config import EFFORT_MAX
 from vqcodec.errors import Cancelled
 from vqcodec.exact import entropy
-from vqcodec.search import STEPS, Search
+from vqcodec.search import ROUNDS, STEPS, Search
 from vqcodec.weights import find_weights
 
 Pixels = NDArray[np.uint8]
@@ -27,8 +27,9 @@ def cost(codec: Codec, pixels: Pixels, data: bytes) -> float:
 
 def test_steps_rise_with_effort() -> None:
     assert len(STEPS) == EFFORT_MAX + 1
-    assert list(STEPS) == sorted(set(STEPS))
-    assert STEPS[0] == 0
+    total = [rounds * steps for rounds, steps in zip(ROUNDS, STEPS, strict=True)]
+    assert total == sorted(set(total))
+    assert total[0] == 0
 
 
 @pytest.mark.parametrize("quality", [10, 75])

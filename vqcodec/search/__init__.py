@@ -26,9 +26,10 @@ from vqcodec.networks.vqvae import VQVAE
 from vqcodec.search.annealing import anneal
 from vqcodec.search.objective import Objective, to_rows
 
-__all__ = ["STEPS", "Search"]
+__all__ = ["ROUNDS", "STEPS", "Search"]
 
-STEPS = (0, 2, 3, 4, 6, 10, 16, 30, 60, 120)  # evaluations of J and its gradient, by effort
+STEPS = (0, 2, 3, 4, 6, 10, 16, 16, 16, 16)  # evaluations of J and its gradient in a round, by effort
+ROUNDS = (0, 1, 1, 1, 1, 1, 1, 2, 4, 8)  # of annealing; each starts at the codes of the one before
 WINDOW = 768  # pixels a side
 BYTES_PER_PIXEL = 1000  # of a window: activations that the gradient needs, and candidates
 HALO = 4  # positions of the coarsest grid around a window
@@ -84,7 +85,7 @@ class Search:
         def poll() -> None:
             stop_if(cancelled)
             if progress is not None:
-                progress(next(steps) / (STEPS[effort] * len(tiles)))
+                progress(next(steps) / (ROUNDS[effort] * STEPS[effort] * len(tiles)))
 
         for tile in tiles:
             rows, columns = tile.rows.computed(), tile.columns.computed()
@@ -93,15 +94,12 @@ class Search:
             places = [(tile.rows, tile.columns, stride) for stride in geometry.strides]
             grids = [grid[:, r.computed(s), c.computed(s)] for grid, (r, c, s) in zip(found, places, strict=True)]
             shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
-            present = [torch.from_numpy(grid.astype(np.int64))[None].to(self.device) for grid in grids]
-            better = anneal(
-                Objective(self.vqvae, prior, x, own, shapes, lmbda=lmbda, bfloat16=self.bfloat16),
-                [to_rows(grid) for grid in present],
-                [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)],
-                STEPS[effort],
-                poll=poll,
-            )
-            for whole, new, shape, (r, c, s) in zip(found, better, shapes, places, strict=True):
+            present = [to_rows(torch.from_numpy(grid.astype(np.int64))[None].to(self.device)) for grid in grids]
+            movable = [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)]
+            objective = Objective(self.vqvae, prior, x, own, shapes, lmbda=lmbda, bfloat16=self.bfloat16)
+            for _ in range(ROUNDS[effort]):
+                present = anneal(objective, present, movable, STEPS[effort], poll=poll)
+            for whole, new, shape, (r, c, s) in zip(found, present, shapes, places, strict=True):
                 inside = new.T.view(-1, *shape)[:, r.inside(s), c.inside(s)]
                 whole[:, r.kept(s), c.kept(s)] = inside.cpu().numpy()
         return found
