@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks import (
     busy,
     contexts,
+    effort,
     exactness,
     options,
     speed,
@@ -33,6 +34,7 @@ from benchmarks import (
     together,
     trials,
 )
+from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
 from vqcodec.networks.levels import Level
 from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
@@ -301,6 +303,19 @@ def test_busy_as_a_table() -> None:
     assert lines[0] == "| beside | direction | 2 threads, s | 1 thread, s | ratio |"
     assert lines[2:4] == [f"| nothing | {direction} | 0.250 | 0.200 | 1.25 |" for direction in busy.DIRECTIONS]
     assert lines[5] == "| 2 busy loops | decode | 0.250 | 0.200 | 1.25 |"
+
+
+@pytest.mark.slow
+def test_effort_saves_bits(codec: Codec, photograph: NDArray[np.uint8], tmp_path: Path) -> None:
+    Image.fromarray(photograph).save(tmp_path / "photo.png")
+    plain, searched = effort.measure(codec, [tmp_path / "photo.png"], [20, 45, 70, 95], [0, 2])
+    assert (plain.effort, plain.bd_rate, plain.ratio, plain.lost) == (0, None, 1.0, 0.0)
+    assert searched.bd_rate is not None
+    assert searched.bd_rate < -2
+    assert searched.lost == 0
+    lines = effort.table([plain, searched])
+    assert lines[0] == "| effort | bits at equal PSNR | seconds | times effort 0 |"
+    assert lines[3].startswith(f"| 2 | {searched.bd_rate:+.1f} % |")
 
 
 def test_speed_as_a_picture(folder: Path) -> None:
