@@ -4,7 +4,8 @@
 #   make quick   the tests without the slow ones
 #   make lint    ruff, mypy and import-linter
 #   make format  ruff's fixes and formatting
-#   make clean   remove .venv and demo/
+#   make web     the decoder for browsers: npm ci, lint, tests, and the page in web/dist/
+#   make clean   remove .venv, demo/ and what make web made
 
 PYTHON ?= python3
 # Extra arguments for pip, for example an index with CPU-only builds of torch.
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 NAME = demo/$(basename $(notdir $(PHOTO)))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick lint format clean
+.PHONY: demo test quick lint format web clean
 
 demo: .venv/run
 	@mkdir -p demo
@@ -43,8 +44,15 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+web: web/node_modules
+	cd web && npm run lint && npm test && npm run build
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo web/node_modules web/build web/dist
+
+web/node_modules: web/package.json web/package-lock.json
+	cd web && npm ci
+	@touch $@
 
 .venv/python:
 	$(PYTHON) -m venv .venv
