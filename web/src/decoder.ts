@@ -1,0 +1,46 @@
+// A decoder for the files of one model: both halves, and what joins them.
+
+import { type Container, hex } from "./container.ts";
+import { check } from "./errors.ts";
+import { Memory } from "./memory.ts";
+import { Network, type Part } from "./network.ts";
+import { type Codes, Prior } from "./prior.ts";
+import { Weights } from "./weights.ts";
+
+export const STRIP = 2 ** 19; // pixels of a picture whose features are in memory at a time
+
+/** The first 4 bytes of the SHA-256 of weights, in hexadecimal digits. */
+export async function fingerprintOf(weights: Uint8Array<ArrayBuffer>): Promise<string> {
+  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", weights)).subarray(0, 4));
+}
+
+/** A decoder; each half has memory of its own. */
+export class Decoder {
+  readonly levelCount: number;
+  readonly #prior: Prior;
+  readonly #network: Network;
+
+  constructor(
+    kernels: WebAssembly.Module,
+    weights: Uint8Array,
+    readonly fingerprint: string,
+  ) {
+    const contents = new Weights(weights);
+    this.levelCount = contents.model.levels.length;
+    this.#prior = new Prior(new Memory(kernels), contents);
+    this.#network = new Network(new Memory(kernels), contents);
+  }
+
+  /** The codes of the first `levels` intact levels of a file, coarsest first. */
+  codes({ header, levels }: Container, count = Number.POSITIVE_INFINITY): Generator<Codes> {
+    const { fingerprint, lengths, quality, width, height } = header;
+    check(fingerprint === this.fingerprint, `made with the weights ${fingerprint}, these are ${this.fingerprint}`);
+    check(lengths.length === this.levelCount, `${lengths.length} levels, the weights have ${this.levelCount}`);
+    return this.#prior.decode(levels.slice(0, count), quality, width, height);
+  }
+
+  /** The picture of the codes of some levels, in parts. */
+  *paint(codes: Codes[], { header }: Container): Generator<Part> {
+    for (const strip of this.#network.strips(header, STRIP)) yield this.#network.decode(codes, header, strip);
+  }
+}
