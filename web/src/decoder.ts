@@ -1,5 +1,6 @@
 // A decoder for the files of one model: both halves, and what joins them.
 
+import { sha256 } from "@noble/hashes/sha2.js"; // crypto.subtle is missing on pages that are not secure
 import { type Container, hex } from "./container.ts";
 import { check } from "./errors.ts";
 import { Memory } from "./memory.ts";
@@ -10,8 +11,8 @@ import { Weights } from "./weights.ts";
 export const STRIP = 2 ** 19; // pixels of a picture whose features are in memory at a time
 
 /** The first 4 bytes of the SHA-256 of weights, in hexadecimal digits. */
-export async function fingerprintOf(weights: Uint8Array<ArrayBuffer>): Promise<string> {
-  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", weights)).subarray(0, 4));
+export function fingerprintOf(weights: Uint8Array): string {
+  return hex(sha256(weights).subarray(0, 4));
 }
 
 /** A decoder; each half has memory of its own. */

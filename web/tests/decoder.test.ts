@@ -14,7 +14,7 @@ import { codesDigest, paste, read, readPng, text, worst } from "./files.ts";
 const FACTS: Record<string, { codes: string; picture: string }> = JSON.parse(text("tests/golden/facts.json"));
 const DATA = read("weights/compact.decoder.safetensors");
 const module = new WebAssembly.Module(kernels);
-const decoder = new Decoder(module, DATA, await fingerprintOf(DATA));
+const decoder = new Decoder(module, DATA, fingerprintOf(DATA));
 
 for (const [name, facts] of Object.entries(FACTS)) {
   test(`${name} gives its codes and its picture`, () => {

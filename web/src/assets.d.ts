@@ -3,3 +3,9 @@ declare module "*.wasm" {
   const bytes: Uint8Array<ArrayBuffer>;
   export default bytes;
 }
+
+/** A file as a string: esbuild's loader "text". */
+declare module "*.txt" {
+  const text: string;
+  export default text;
+}

@@ -1,0 +1,15 @@
+// What the page and its worker say to each other.
+
+import type { Part } from "./network.ts";
+
+/** To the worker: weights, once for each fingerprint; then files. `cancel` ends the work on a file. */
+export type Request =
+  | { type: "weights"; data: Uint8Array<ArrayBuffer> }
+  | { type: "decode"; id: number; data: Uint8Array; levels: number }
+  | { type: "cancel"; id: number };
+
+/** From the worker: parts of the picture of the first `levels` levels; then, once, `done` or `error`. */
+export type Answer =
+  | { type: "part"; id: number; levels: number; part: Part }
+  | { type: "done"; id: number; damage: string | null }
+  | { type: "error"; id: number; message: string };

@@ -1,0 +1,153 @@
+// The page and <vq-img> in headless Chromium, over http and from file://.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import type { Browser, Page } from "playwright-core";
+import { executable, launch, serve } from "./browser.ts";
+import { read, readPng, text, worst } from "./files.ts";
+
+const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
+const GOLDEN = fileURLToPath(new URL("../../../tests/golden/", import.meta.url));
+const FACTS: Record<string, { picture: string }> = JSON.parse(text("tests/golden/facts.json"));
+const chromium = executable();
+const options = { skip: chromium ? false : "no Chromium" };
+let browser: Browser;
+let server: Awaited<ReturnType<typeof serve>>[0];
+let address: string;
+const complaints: string[] = [];
+
+before(async () => {
+  if (!chromium) return;
+  [server, address] = await serve(DIST);
+  browser = await launch(chromium);
+});
+after(async () => {
+  await browser?.close();
+  server?.close();
+});
+
+/** The page at `url`; what it complains of goes to `complaints`. */
+async function visit(url: string, viewport = { width: 1280, height: 900 }): Promise<Page> {
+  const page = await browser.newPage({ viewport });
+  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  await page.goto(url);
+  return page;
+}
+
+/** The state of the last opened picture once it is decided, and what the page says of it. */
+async function outcome(page: Page): Promise<{ state: string; problem: string | null; about: string }> {
+  await page.waitForFunction(() => {
+    const image = document.querySelector("#opened vq-img") as (HTMLElement & { state: string }) | null;
+    return image?.state === "complete" || image?.state === "error";
+  });
+  return page.evaluate(() => {
+    const image = document.querySelector("#opened vq-img") as HTMLElement & { state: string; problem: string | null };
+    return { state: image.state, problem: image.problem, about: document.querySelector(".facts")?.textContent ?? "" };
+  });
+}
+
+/** The pixels [height][width][3] that the last opened picture shows. */
+async function pixels(page: Page): Promise<Uint8Array> {
+  const rgba = await page.evaluate(() => {
+    const { canvas } = document.querySelector("#opened vq-img") as HTMLElement & { canvas: HTMLCanvasElement };
+    return Array.from(canvas.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height).data ?? []);
+  });
+  return Uint8Array.from(rgba.filter((_, i) => i % 4 < 3));
+}
+
+test("every golden file is shown, within one grey level", options, async () => {
+  const page = await visit(address);
+  for (const [name, { picture }] of Object.entries(FACTS)) {
+    await page.setInputFiles("#files", GOLDEN + name);
+    const { state, problem, about } = await outcome(page);
+    assert.deepEqual([state, problem], ["complete", null]);
+    const expected = readPng(`tests/golden/${picture}`);
+    assert.match(
+      about,
+      new RegExp(`^${expected.width} × ${expected.height} · quality \\d+ · [\\d,]+ bytes · [\\d.]+ bpp$`),
+    );
+    assert.ok(worst(await pixels(page), expected.pixels) <= 1);
+    await page.click("text=Close");
+  }
+  assert.deepEqual(complaints.splice(0), []);
+});
+
+test("the page works from file://", options, async () => {
+  const page = await visit(pathToFileURL(`${DIST}index.html`).href);
+  await page.setInputFiles("#files", `${GOLDEN}v1-coffee-q95.vq`);
+  assert.deepEqual((await outcome(page)).state, "complete");
+  assert.deepEqual(complaints.splice(0), []);
+});
+
+test("the examples are shown, and a picture can be saved", options, async () => {
+  const page = await visit(address, { width: 390, height: 844 });
+  await page.locator("#gallery li").last().scrollIntoViewIfNeeded();
+  await page.waitForFunction(() => document.querySelectorAll("#gallery vq-img").length === 6);
+  await page.setInputFiles("#files", `${GOLDEN}v1-coffee-q95.vq`);
+  await outcome(page);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("text=Save PNG")]);
+  assert.equal(download.suggestedFilename(), "v1-coffee-q95.png");
+  assert.equal(
+    readFileSync(await download.path())
+      .subarray(1, 4)
+      .toString(),
+    "PNG",
+  );
+  assert.deepEqual(complaints.splice(0), []);
+});
+
+test("a damaged file shows its whole levels and the damage", options, async () => {
+  const page = await visit(address);
+  const data = read("tests/golden/v1-coffee-q95.vq");
+  const open = (name: string, bytes: Uint8Array): Promise<void> =>
+    page.setInputFiles("#files", { name, mimeType: "", buffer: Buffer.from(bytes) });
+  await open("cut.vq", data.subarray(0, -1));
+  assert.deepEqual(await outcome(page).then(({ state }) => state), "complete");
+  assert.match(
+    (await page.locator(".problem").textContent()) ?? "",
+    /truncated: the file has 2676 bytes, its header says 2677/,
+  );
+  await page.click("text=Close");
+  await open("other.vq", new TextEncoder().encode("GIF89a"));
+  assert.match((await outcome(page)).problem ?? "", /not a .vq file/);
+  await page.click("text=Close");
+  data[5] ^= 1;
+  await open("flipped.vq", data);
+  assert.match((await outcome(page)).problem ?? "", /header is damaged/);
+});
+
+test("<vq-img> takes its size from its attributes or the header, and tells its state", options, async () => {
+  const page = await visit(address);
+  await page.route("**/photo.vq", (route) => route.fulfill({ path: `${GOLDEN}v1-coffee-q95.vq` }));
+  const sizes = await page.evaluate(async () => {
+    const image = document.createElement("vq-img") as HTMLElement & { state: string; header: unknown };
+    for (const [name, value] of [
+      ["src", "photo.vq"],
+      ["alt", "A cup"],
+      ["width", "320"],
+      ["height", "320"],
+    ]) {
+      image.setAttribute(name, value);
+    }
+    document.body.prepend(image);
+    const before = image.getBoundingClientRect();
+    await new Promise((resolve) => image.addEventListener("load", resolve));
+    const after = image.getBoundingClientRect();
+    image.removeAttribute("width");
+    image.removeAttribute("height");
+    const own = image.getBoundingClientRect();
+    return [before.width, before.height, after.width, after.height, own.width, own.height, image.state];
+  });
+  assert.deepEqual(sizes, [320, 320, 320, 320, 160, 160, "complete"]);
+  const message = await page.evaluate(async () => {
+    const image = document.querySelector("vq-img") as HTMLElement;
+    image.setAttribute("src", "missing.vq");
+    await new Promise((resolve) => image.addEventListener("error", resolve));
+    return image.shadowRoot?.querySelector("p")?.textContent;
+  });
+  assert.equal(message, "A cup: /missing.vq cannot be loaded");
+});
