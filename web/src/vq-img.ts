@@ -27,6 +27,14 @@ export type State = "idle" | "loading" | "complete" | "error";
 export class VqImg extends HTMLElement {
   static readonly observedAttributes = ["src", "alt", "width", "height", "levels"];
 
+  /** One for all elements, so that they load in the order in which they came. */
+  static readonly #near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) if (isIntersecting) (target as VqImg).#load();
+    },
+    { rootMargin: MARGIN },
+  );
+
   /** The header of the file, once it is known. */
   header: Header | null = null;
   /** What is wrong with the file: the error, or the damage beside which some levels are whole. */
@@ -35,7 +43,6 @@ export class VqImg extends HTMLElement {
   readonly #canvas = document.createElement("canvas");
   readonly #size = new CSSStyleSheet();
   readonly #message = document.createElement("p");
-  readonly #near = new IntersectionObserver(([entry]) => entry.isIntersecting && this.#load(), { rootMargin: MARGIN });
   #state: State = "idle";
   #abort = new AbortController();
   #data: Uint8Array | null = null;
@@ -69,7 +76,7 @@ export class VqImg extends HTMLElement {
 
   disconnectedCallback(): void {
     this.#abort.abort();
-    this.#near.disconnect();
+    VqImg.#near.unobserve(this);
   }
 
   attributeChangedCallback(name: string): void {
@@ -91,13 +98,13 @@ export class VqImg extends HTMLElement {
   #restart(): void {
     this.#abort.abort();
     this.#abort = new AbortController();
-    this.#near.disconnect();
+    VqImg.#near.unobserve(this);
     [this.header, this.problem] = [null, null];
     this.#reserve();
     this.#message.hidden = true;
     this.#canvas.hidden = false;
     this.#change("idle");
-    if (this.isConnected && (this.#data || this.hasAttribute("src"))) this.#near.observe(this);
+    if (this.isConnected && (this.#data || this.hasAttribute("src"))) VqImg.#near.observe(this);
   }
 
   #change(state: State): void {
@@ -112,7 +119,7 @@ export class VqImg extends HTMLElement {
 
   async #load(): Promise<void> {
     const { signal } = this.#abort;
-    this.#near.disconnect();
+    VqImg.#near.unobserve(this);
     this.#change("loading");
     try {
       const data = this.#data ?? (await fetchFile(this.getAttribute("src") ?? "", signal));

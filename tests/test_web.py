@@ -1,0 +1,79 @@
+"""The decoder for browsers reads models of every shape: the same codes, and pixels within one grey level."""
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vqcodec.codec import Codec
+from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
+from vqcodec.exact import entropy
+from vqcodec.exact.prior import FixedPrior
+from vqcodec.files.container import Container, pack
+from vqcodec.geometry import Geometry
+from vqcodec.networks.pixelcnn import PixelCNN
+from vqcodec.networks.vqvae import VQVAE
+from vqcodec.train.fixed_point import fixed_point
+from vqcodec.weights import save_weights
+
+DECODE = Path(__file__).parents[1] / "web" / "build" / "decode.mjs"  # `make web` builds it
+NODE = shutil.which("node")
+MODELS = {
+    "pixels": ModelConfig(
+        levels=(
+            LevelConfig(stride=8, groups=4, dim=3, codebook_size=5, stages=2),
+            LevelConfig(stride=4, groups=3, dim=1, codebook_size=16, stages=3),
+            LevelConfig(stride=4, groups=4, dim=2, codebook_size=8, stages=1, pixels=True),
+        ),
+        patch=2,
+        widths=(6, 12, 9),
+        blocks=(1, 0, 2),
+    ),
+    "deep": ModelConfig(
+        levels=tuple(LevelConfig(stride=stride, groups=2, codebook_size=9, stages=2) for stride in (32, 16, 8)),
+        widths=(8, 16, 16, 20),
+        blocks=(1, 1, 1, 1),
+        second_kernel=1,
+        quality_scale=(0.0, 0.3, 1.0),
+    ),
+    "single": ModelConfig(
+        levels=(LevelConfig(stride=4, groups=1, dim=4, codebook_size=32, stages=1),),
+        widths=(16,),
+        blocks=(1,),
+        second_kernel=5,
+    ),
+}
+A = 1023  # the largest activation
+
+
+@pytest.mark.skipif(NODE is None or not DECODE.exists(), reason="no node, or `make web` has not been run")
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("height", "width", "grey"), [(50, 83, False), (130, 41, True), (1, 1, False)])
+def test_a_file_of_any_model(name: str, height: int, width: int, grey: bool, tmp_path: Path) -> None:
+    model, prior = MODELS[name], PriorConfig(channels=12, layers=2, context_layers=1)
+    torch.manual_seed(24)
+    rng = np.random.default_rng(24)
+    tensors = fixed_point(PixelCNN(model, prior))
+    for key, tensor in tensors.items():  # large entries, so that sums reach the clamps
+        if key.endswith(("embed", "inner", "quality")):
+            tensors[key] = torch.from_numpy(rng.choice([-1, 0, 1], tuple(tensor.shape)) * A).to(tensor.dtype)
+    weights = tmp_path / f"{name}.decoder.safetensors"
+    fingerprint = save_weights(weights, name, VQVAE(model), prior, tensors)[:4]
+    codec = Codec.load(weights, device="cpu")
+    grids = codec._tiled.geometry(height, width).grids
+    shapes = [(level.groups, *grid) for level, grid in zip(model.levels, grids, strict=True)]
+    codes = [rng.integers(0, level.codebook_size, shape) for level, shape in zip(model.levels, shapes, strict=True)]
+    levels = tuple(level.bitstream for level in entropy.encode(FixedPrior(tensors, model, prior), codes, 40))
+    data = pack(Container(width, height, grey, 40, fingerprint, levels=levels))
+    (tmp_path / "file.vq").write_bytes(data)
+    assert NODE is not None
+    command = [NODE, DECODE, weights, tmp_path / "file.vq", tmp_path / "pixels"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
+    pixels = np.frombuffer((tmp_path / "pixels").read_bytes(), np.uint8).reshape(height, width, 3)
+    assert np.abs(pixels.astype(int) - codec.decompress(data)).max() <= 1
