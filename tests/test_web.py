@@ -64,14 +64,16 @@ def test_a_file_of_any_model(name: str, height: int, width: int, grey: bool, tmp
     weights = tmp_path / f"{name}.decoder.safetensors"
     fingerprint = save_weights(weights, name, VQVAE(model), prior, tensors)[:4]
     codec = Codec.load(weights, device="cpu")
-    grids = codec._tiled.geometry(height, width).grids
-    shapes = [(level.groups, *grid) for level, grid in zip(model.levels, grids, strict=True)]
+    shapes = [
+        (level.groups, *grid)
+        for level, grid in zip(model.levels, Geometry(height, width, model.strides).grids, strict=True)
+    ]
     codes = [rng.integers(0, level.codebook_size, shape) for level, shape in zip(model.levels, shapes, strict=True)]
     levels = tuple(level.bitstream for level in entropy.encode(FixedPrior(tensors, model, prior), codes, 40))
     data = pack(Container(width, height, grey, 40, fingerprint, levels=levels))
     (tmp_path / "file.vq").write_bytes(data)
     assert NODE is not None
-    command = [NODE, DECODE, weights, tmp_path / "file.vq", tmp_path / "pixels"]
+    command = [NODE, str(DECODE), str(weights), str(tmp_path / "file.vq"), str(tmp_path / "pixels")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()

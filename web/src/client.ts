@@ -13,6 +13,8 @@ export interface Job {
   signal?: AbortSignal;
   /** Only so many levels, coarsest first. */
   levels?: number;
+  /** Before all files that are not. */
+  urgent?: boolean;
 }
 
 interface Waiting extends Job {
@@ -45,7 +47,7 @@ export class Client {
         if (this.#waiting.delete(id)) this.#post({ type: "cancel", id });
         reject(job.signal?.reason);
       });
-      this.#post({ type: "decode", id, data, levels: job.levels ?? 15 });
+      this.#post({ type: "decode", id, data, levels: job.levels ?? 15, urgent: job.urgent ?? false });
     });
   }
 
@@ -59,7 +61,7 @@ export class Client {
 
   async #send(fingerprint: string): Promise<void> {
     const data = await (this.weights.protocol === "file:" ? this.#read(fingerprint) : this.#fetch(fingerprint));
-    this.#post({ type: "weights", data }, [data.buffer]);
+    this.#post({ type: "weights", fingerprint, data }, [data.buffer]);
   }
 
   async #fetch(fingerprint: string): Promise<Uint8Array<ArrayBuffer>> {

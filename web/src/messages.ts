@@ -4,8 +4,8 @@ import type { Part } from "./network.ts";
 
 /** To the worker: weights, once for each fingerprint; then files. `cancel` ends the work on a file. */
 export type Request =
-  | { type: "weights"; data: Uint8Array<ArrayBuffer> }
-  | { type: "decode"; id: number; data: Uint8Array; levels: number }
+  | { type: "weights"; fingerprint: string; data: Uint8Array<ArrayBuffer> }
+  | { type: "decode"; id: number; data: Uint8Array; levels: number; urgent: boolean }
   | { type: "cancel"; id: number };
 
 /** From the worker: parts of the picture of the first `levels` levels; then, once, `done` or `error`. */

@@ -49,6 +49,7 @@ function facts(made: VqImg, bytes: number): string {
 function open(name: string, data: Uint8Array): void {
   const started = performance.now();
   const made = image(data, name);
+  made.setAttribute("fetchpriority", "high"); // before the examples
   const about = element("p", { className: "facts", textContent: facts(made, data.length) });
   const problem = element("p", { className: "problem", hidden: true });
   const save = element("button", { textContent: "Save PNG", disabled: true });

@@ -2,7 +2,8 @@
 //
 // It loads when it comes near the viewport, takes its size from the header, shows each level as it is decoded, and fires
 // `load` or `error`. Attributes: `src`, `alt`, `width` and `height` as an <img> has them, `levels` for a preview of the
-// first levels. `state` is "idle", "loading", "complete" or "error", and so is the CSS state, as in :state(error).
+// first levels, `fetchpriority="high"` to be decoded before others. `state` is "idle", "loading", "complete" or "error",
+// and so is the CSS state, as in :state(error).
 
 import { Client } from "./client.ts";
 import { type Header, parseHeader } from "./container.ts";
@@ -128,7 +129,9 @@ export class VqImg extends HTMLElement {
       this.#reserve();
       this.dispatchEvent(new Event("header"));
       const levels = Number(this.getAttribute("levels")) || 15;
-      this.problem = await client.decode(data, { levels, signal, onPart: (part, level) => this.#paint(part, level) });
+      const urgent = this.getAttribute("fetchpriority") === "high";
+      const onPart = (part: Part, count: number): void => this.#paint(part, count);
+      this.problem = await client.decode(data, { levels, urgent, signal, onPart });
       this.#change("complete");
       this.dispatchEvent(new Event("load"));
     } catch (error) {

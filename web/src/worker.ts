@@ -1,4 +1,4 @@
-// Decodes files one after the other, away from the page. Each level gives a finer picture of the whole.
+// Decodes files one after the other, urgent ones first, away from the page. Each level gives a finer picture of the whole.
 
 import kernels from "../build/kernels.wasm";
 import { parse } from "./container.ts";
@@ -7,10 +7,15 @@ import { check, FormatError } from "./errors.ts";
 import type { Answer, Request } from "./messages.ts";
 import type { Codes } from "./prior.ts";
 
+type Job = Extract<Request, { type: "decode" }>;
+
 const decoders = new Map<string, Decoder>();
 const cancelled = new Set<number>();
 const module = new WebAssembly.Module(kernels);
-let queue = Promise.resolve();
+const unusable = new Map<string, string>(); // weights that were refused, and why
+const urgent: Job[] = [];
+const waiting: Job[] = [];
+let busy = false;
 
 function answer(message: Answer, transfer: Transferable[] = []): void {
   self.postMessage(message, { transfer });
@@ -21,39 +26,64 @@ function pause(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve));
 }
 
-async function decode({ id, data, levels: most }: Extract<Request, { type: "decode" }>): Promise<void> {
+async function decode({ id, data, levels: most }: Job): Promise<void> {
+  if (cancelled.has(id)) return;
   const file = parse(data);
   const { fingerprint } = file.header;
   const decoder = decoders.get(fingerprint);
-  check(decoder, `the weights ${fingerprint} are not here`);
+  check(decoder, unusable.get(fingerprint) ?? `the weights ${fingerprint} are not here`);
   const codes: Codes[] = [];
   for (const level of decoder.codes(file, most)) {
     codes.push(level);
     for (const part of decoder.paint(codes, file)) {
       answer({ type: "part", id, levels: codes.length, part }, [part.rgba.buffer]);
       await pause();
+      await hurry();
       if (cancelled.has(id)) return;
     }
   }
   answer({ type: "done", id, damage: file.damage });
 }
 
+/** Decodes a file, or says why not. */
+async function finish(job: Job): Promise<void> {
+  try {
+    await decode(job);
+  } catch (error) {
+    const expected = error instanceof FormatError;
+    answer({ type: "error", id: job.id, message: expected ? error.message : `cannot be decoded: ${error}` });
+  }
+  cancelled.delete(job.id);
+}
+
+/** Decodes the urgent files that have arrived, also while another file is being decoded. */
+async function hurry(): Promise<void> {
+  for (let job = urgent.shift(); job; job = urgent.shift()) await finish(job);
+}
+
+async function work(): Promise<void> {
+  busy = true;
+  await hurry();
+  for (let job = waiting.shift(); job; job = waiting.shift()) {
+    await finish(job);
+    await hurry();
+  }
+  busy = false;
+}
+
 self.onmessage = ({ data: request }: MessageEvent<Request>): void => {
   if (request.type === "cancel") {
     cancelled.add(request.id);
-    return;
-  }
-  queue = queue.then(async () => {
+  } else if (request.type === "weights") {
+    const { fingerprint, data } = request;
     try {
-      if (request.type === "weights") {
-        const fingerprint = fingerprintOf(request.data);
-        if (!decoders.has(fingerprint)) decoders.set(fingerprint, new Decoder(module, request.data, fingerprint));
-      } else if (!cancelled.has(request.id)) await decode(request);
+      check(fingerprintOf(data) === fingerprint, `the weights ${fingerprint} are damaged`);
+      decoders.set(fingerprint, new Decoder(module, data, fingerprint));
     } catch (error) {
-      if (request.type === "weights") return; // the files that need them will say that they are not here
-      const expected = error instanceof FormatError;
-      answer({ type: "error", id: request.id, message: expected ? error.message : `cannot be decoded: ${error}` });
+      unusable.set(fingerprint, error instanceof Error ? error.message : String(error));
     }
-    if (request.type === "decode") cancelled.delete(request.id);
-  });
+  } else {
+    (request.urgent ? urgent : waiting).push(request);
+    if (!busy) work();
+  }
 };

@@ -2,11 +2,12 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { after, afterEach, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Browser, Page } from "playwright-core";
+import { parse } from "../src/container.ts";
 import { executable, launch, serve } from "./browser.ts";
-import { read, readPng, text, worst } from "./files.ts";
+import { join, read, readPng, sealed, text, worst } from "./files.ts";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const GOLDEN = fileURLToPath(new URL("../../../tests/golden/", import.meta.url));
@@ -22,6 +23,9 @@ before(async () => {
   if (!chromium) return;
   [server, address] = await serve(DIST);
   browser = await launch(chromium);
+});
+afterEach(async () => {
+  for (const context of browser?.contexts() ?? []) await context.close(); // or its pages would go on decoding
 });
 after(async () => {
   await browser?.close();
@@ -124,7 +128,8 @@ test("<vq-img> takes its size from its attributes or the header, and tells its s
   const page = await visit(address);
   await page.route("**/photo.vq", (route) => route.fulfill({ path: `${GOLDEN}v1-coffee-q95.vq` }));
   const sizes = await page.evaluate(async () => {
-    const image = document.createElement("vq-img") as HTMLElement & { state: string; header: unknown };
+    const image = document.createElement("vq-img") as HTMLElement & { state: string };
+    image.setAttribute("fetchpriority", "high");
     for (const [name, value] of [
       ["src", "photo.vq"],
       ["alt", "A cup"],
@@ -150,4 +155,66 @@ test("<vq-img> takes its size from its attributes or the header, and tells its s
     return image.shadowRoot?.querySelector("p")?.textContent;
   });
   assert.equal(message, "A cup: /missing.vq cannot be loaded");
+});
+
+/** Numbers 0 … below − 1 that look random (Park and Miller's generator). */
+function random(seed: number): (below: number) => number {
+  return (below) => {
+    seed = (seed * 48271) % 0x7fffffff;
+    return seed % below;
+  };
+}
+
+/** `data` cut, with a flipped bit, or with wrong bytes and right checksums; its size in pixels stays. */
+function damaged(data: Uint8Array, pick: (below: number) => number): Uint8Array {
+  const bad = data.slice();
+  const kind = pick(5);
+  if (kind === 0) return bad.subarray(0, pick(bad.length));
+  if (kind === 1) {
+    bad[pick(bad.length)] ^= 1 << pick(8);
+    return bad;
+  }
+  const { header, levels } = parse(data);
+  const start = bad.subarray(0, header.bytes - 4);
+  for (const changed of [start.subarray(9, 11), ...levels.map((level) => level.slice())]) {
+    if (changed.length && pick(2)) changed[pick(changed.length)] = pick(256);
+  }
+  const forged = levels.map((level) => (pick(2) ? level : Uint8Array.from(level, () => pick(256))));
+  return join(sealed(start), ...forged.map(sealed));
+}
+
+test("500 damaged and forged files give a picture or a message", options, async () => {
+  const page = await visit(address);
+  const pick = random(24);
+  const good = read("tests/golden/v1-portrait-grey-q70.vq");
+  const files = Array.from({ length: 500 }, () => [...damaged(good, pick)]);
+  const outcomes = await page.evaluate(
+    async (all) => {
+      const found: [string, string | null][] = [];
+      const image = document.createElement("vq-img") as HTMLElement & {
+        data: Uint8Array;
+        state: string;
+        problem: string | null;
+      };
+      document.body.prepend(image);
+      for (const data of all) {
+        image.data = Uint8Array.from(data);
+        await new Promise<void>((resolve) => {
+          image.onload = image.onerror = () => resolve();
+        });
+        found.push([image.state, image.problem]);
+      }
+      return found;
+    },
+    [...files, [...good]],
+  );
+  assert.deepEqual(outcomes.pop(), ["complete", null]);
+  const kinds = new Map<string, number>();
+  for (const [state, problem] of outcomes) {
+    const kind = problem ? state : "forged";
+    kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+    if (problem) assert.match(problem, /^[\x20-\x7e×^]{5,200}$/);
+    assert.doesNotMatch(problem ?? "", /cannot be decoded|failed/);
+  }
+  for (const kind of ["complete", "error", "forged"]) assert.ok((kinds.get(kind) ?? 0) > 5, `${kind}: ${[...kinds]}`);
 });
