@@ -1,6 +1,6 @@
 // <vq-img src="photo.vq" alt="…">: an image in the .vq format.
 //
-// It loads when it comes near the viewport, takes its size from the header, shows each level as it is decoded, and fires
+// It loads when it comes near the viewport, takes its size from the header, shows a preview of level 0 first, and fires
 // `load` or `error`. Attributes: `src`, `alt`, `width` and `height` as an <img> has them, `levels` for a preview of the
 // first levels, `fetchpriority="high"` to be decoded before others. `state` is "idle", "loading", "complete" or "error",
 // and so is the CSS state, as in :state(error).

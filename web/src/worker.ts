@@ -1,4 +1,4 @@
-// Decodes files one after the other, urgent ones first, away from the page. Each level gives a finer picture of the whole.
+// Decodes files one after the other, urgent ones first, away from the page: a preview of level 0, then the picture.
 
 import kernels from "../build/kernels.wasm";
 import { parse } from "./container.ts";
@@ -33,8 +33,10 @@ async function decode({ id, data, levels: most }: Job): Promise<void> {
   const decoder = decoders.get(fingerprint);
   check(decoder, unusable.get(fingerprint) ?? `the weights ${fingerprint} are not here`);
   const codes: Codes[] = [];
+  const last = Math.min(most, file.levels.length);
   for (const level of decoder.codes(file, most)) {
     codes.push(level);
+    if (codes.length > 1 && codes.length < last) continue; // a picture in between would cost as much as the last
     for (const part of decoder.paint(codes, file)) {
       answer({ type: "part", id, levels: codes.length, part }, [part.rgba.buffer]);
       await pause();
