@@ -13,11 +13,12 @@ from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.exact import entropy
 from vqcodec.exact.prior import FixedPrior
+from vqcodec.files.alpha import pack_alpha
 from vqcodec.files.container import Container, pack
 from vqcodec.geometry import Geometry
+from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.train.fixed_point import fixed_point
 from vqcodec.weights import save_weights
 
 DECODE = Path(__file__).parents[1] / "web" / "build" / "decode.mjs"  # `make web` builds it
@@ -70,12 +71,18 @@ def test_a_file_of_any_model(name: str, height: int, width: int, grey: bool, tmp
     ]
     codes = [rng.integers(0, level.codebook_size, shape) for level, shape in zip(model.levels, shapes, strict=True)]
     levels = tuple(level.bitstream for level in entropy.encode(FixedPrior(tensors, model, prior), codes, 40))
-    data = pack(Container(width, height, grey, 40, fingerprint, levels=levels))
+    alpha = rng.integers(0, 256, (height, width)) * (rng.random((height, width)) < 0.1) + np.arange(width)
+    alpha = alpha.astype(np.uint8)
+    chunks = ((b"Alph", pack_alpha(alpha)), (b"note", b"hi"))
+    data = pack(Container(width, height, grey, 40, fingerprint, levels, chunks))
     (tmp_path / "file.vq").write_bytes(data)
     assert NODE is not None
     command = [NODE, str(DECODE), str(weights), str(tmp_path / "file.vq"), str(tmp_path / "pixels")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
-    pixels = np.frombuffer((tmp_path / "pixels").read_bytes(), np.uint8).reshape(height, width, 3)
-    assert np.abs(pixels.astype(int) - codec.decompress(data)).max() <= 1
+    found = np.frombuffer((tmp_path / "pixels").read_bytes(), np.uint8)
+    pixels, opacity = np.split(found, [3 * height * width])
+    expected = codec.reconstruct(codes, 40, height, width, grey=grey)
+    assert np.abs(pixels.reshape(height, width, 3).astype(int) - expected).max() <= 1
+    assert np.array_equal(opacity.reshape(height, width), alpha)

@@ -30,6 +30,8 @@ export interface Container {
   header: Header;
   /** The bitstreams before the first damage, coarsest first; at least one. */
   levels: Uint8Array[];
+  /** The payload of the chunk `Alph`, or null if the picture is opaque or the chunk is damaged. */
+  opacity: Uint8Array | null;
   /** One line about the first damage, or null if the file is intact. */
   damage: string | null;
 }
@@ -133,6 +135,7 @@ export function parse(data: Uint8Array): Container {
   const header = readHeader(fields);
   const levels: Uint8Array[] = [];
   let damage: string | null = null;
+  let opacity: Uint8Array | null = null;
   if (data.length !== header.fileBytes) {
     const what = data.length < header.fileBytes ? "truncated" : "too long";
     damage = `${what}: the file has ${data.length} bytes, its header says ${header.fileBytes}`;
@@ -143,14 +146,14 @@ export function parse(data: Uint8Array): Container {
       fields.crc(fields.at - length, `level ${i}`);
       levels.push(level);
     }
-    if (!damage) readChunks(fields);
+    if (!damage) opacity = readChunks(fields);
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     damage ??= error.message;
   }
   check(levels.length, `${damage}; not even level 0 is whole`);
   checkPixels(header, levels);
-  return { header, levels, damage };
+  return { header, levels, opacity, damage };
 }
 
 function checkPixels({ width, height }: Header, levels: Uint8Array[]): void {
@@ -159,17 +162,23 @@ function checkPixels({ width, height }: Header, levels: Uint8Array[]): void {
   check(width * height <= limit, `too many pixels: ${width} × ${height}, the limit for this file is ${limit}`);
 }
 
-function readChunks(fields: Fields): void {
+/** The payload of `Alph`, if there is one. */
+function readChunks(fields: Fields): Uint8Array | null {
+  let opacity: Uint8Array | null = null;
   for (let count = 0; fields.at < fields.data.length; count++) {
     check(count < 64, "more than 64 chunks");
     const start = fields.at;
     const name = `chunk ${count}`;
     const tag = String.fromCharCode(...fields.take(4, name));
-    fields.take(fields.number(0, 2 ** 24, `the length of ${name}`), name);
+    const payload = fields.take(fields.number(0, 2 ** 24, `the length of ${name}`), name);
     fields.crc(start, name);
     check(/^[A-Za-z]{4}$/.test(tag), `the tag of ${name} has more than ASCII letters`);
-    check(/^[a-z]/.test(tag), `the critical chunk ${tag} is unknown`);
+    check(/^[a-z]/.test(tag) || tag === "Alph", `the critical chunk ${tag} is unknown`);
+    if (tag !== "Alph") continue;
+    check(!opacity, "two chunks Alph");
+    opacity = payload;
   }
+  return opacity;
 }
 
 /** Hexadecimal digits of bytes. */

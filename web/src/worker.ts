@@ -5,6 +5,7 @@ import { parse } from "./container.ts";
 import { Decoder, fingerprintOf } from "./decoder.ts";
 import { check, FormatError } from "./errors.ts";
 import type { Answer, Request } from "./messages.ts";
+import { applyOpacity, opacities } from "./opacity.ts";
 import type { Codes } from "./prior.ts";
 
 type Job = Extract<Request, { type: "decode" }>;
@@ -32,12 +33,14 @@ async function decode({ id, data, levels: most }: Job): Promise<void> {
   const { fingerprint } = file.header;
   const decoder = decoders.get(fingerprint);
   check(decoder, unusable.get(fingerprint) ?? `the weights ${fingerprint} are not here`);
+  const opacity = opacities(file);
   const codes: Codes[] = [];
   const last = Math.min(most, file.levels.length);
   for (const level of decoder.codes(file, most)) {
     codes.push(level);
     if (codes.length > 1 && codes.length < last) continue; // a picture in between would cost as much as the last
     for (const part of decoder.paint(codes, file)) {
+      if (opacity) applyOpacity(part, opacity, file.header.width);
       answer({ type: "part", id, levels: codes.length, part }, [part.rgba.buffer]);
       await pause();
       await hurry();

@@ -1,15 +1,18 @@
-// node decode.mjs WEIGHTS FILE OUT: writes the pixels of a file, RGB, and prints the SHA-256 of its codes.
+// node decode.mjs WEIGHTS FILE OUT: writes the pixels of a file, RGB, and then its opacities if it has any, and prints the
+// SHA-256 of its codes.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import kernels from "../build/kernels.wasm";
 import { parse } from "../src/container.ts";
 import { Decoder, fingerprintOf } from "../src/decoder.ts";
-import { codesDigest, paste } from "./files.ts";
+import { opacities } from "../src/opacity.ts";
+import { codesDigest, join, paste } from "./files.ts";
 
 const [weights, file, out] = process.argv.slice(2);
 const data = new Uint8Array(readFileSync(weights));
 const decoder = new Decoder(new WebAssembly.Module(kernels), data, fingerprintOf(data));
 const container = parse(new Uint8Array(readFileSync(file)));
 const codes = [...decoder.codes(container)];
-writeFileSync(out, paste(decoder.paint(codes, container), container.header));
+const pixels = paste(decoder.paint(codes, container), container.header);
+writeFileSync(out, join(pixels, opacities(container) ?? new Uint8Array()));
 console.log(codesDigest(codes));

@@ -23,7 +23,7 @@ export function bytes(digits: string): Uint8Array {
 }
 
 export function join(...parts: Uint8Array[]): Uint8Array {
-  return Uint8Array.from(parts.flatMap((part) => [...part]));
+  return new Uint8Array(Buffer.concat(parts));
 }
 
 /** `data` and its CRC-32. */
