@@ -54,7 +54,7 @@ test("a stream ends with its last byte, and has as many as the picture", () => {
   }
 });
 
-test("every flipped bit gives other bytes or an error", () => {
+test("a flipped bit gives bytes or the error of a file that is refused", () => {
   for (let bit = 0; bit < 8 * STREAM.length; bit++) {
     const damaged = STREAM.slice();
     damaged[bit >> 3] ^= 1 << (bit & 7);
