@@ -578,18 +578,20 @@ pixels, _ = read_image(sys.argv[1])
 pixels = np.tile(pixels, (4, 4, 1))
 codec = Codec.load(device="cpu")
 before = peak()
-data = codec.compress(pixels, 75)
+effort = int(sys.argv[2])
+data = codec.compress(pixels, 75, effort=effort)
 after = peak()
 codec.decompress(data)
-print(codec.memory(*pixels.shape[:2]), after - before, peak() - before)
+print(codec.memory(*pixels.shape[:2], effort), after - before, peak() - before)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_is_an_estimate_on_the_safe_side(root: Path) -> None:
+@pytest.mark.parametrize("effort", [0, 2])
+def test_memory_is_an_estimate_on_the_safe_side(root: Path, effort: int) -> None:
     """Two megapixels in a new process, so that the peak is due to the codec alone."""
-    command = [sys.executable, "-c", PEAK, str(root / "examples" / "chelsea.png")]
+    command = [sys.executable, "-c", PEAK, str(root / "examples" / "chelsea.png"), str(effort)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     estimate, encoding, both = map(int, run.stdout.split())
     assert encoding <= both <= estimate < 3 * both
