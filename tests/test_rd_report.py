@@ -22,6 +22,7 @@ from PIL import Image
 from benchmarks import tables
 from vqcodec.cli.main import main
 from vqcodec.codec import Codec
+from vqcodec.config import DEFAULT_EFFORT
 from vqcodec.files.images import read_image
 from vqcodec.metrics import METRICS, psnr
 from vqcodec.rd.anchors import ANCHORS
@@ -60,7 +61,7 @@ def test_a_report(rd_curve: Callable[..., Run], tiny_data: Path, tiny_codec: Cod
     assert {path.name for path in (folder / "report").iterdir()} == FILES | {"parts"}
     result = json.loads((folder / "report" / "rd.json").read_text(encoding="utf-8"))
     assert run.stdout == f"{summary(Result.from_json(result))}\n\n{Path('report', 'index.html')}: the report\n"
-    assert result["settings"] == [{"quality": 10}, {"quality": 90}]
+    assert result["settings"] == [{"quality": quality, "effort": DEFAULT_EFFORT} for quality in (10, 90)]
     assert [anchor["name"] for anchor in result["anchors"]] == ["jpeg", "avif"]
     assert result["anchors"][0]["settings"] == [setting.options for setting in ANCHORS["jpeg"].settings]
     assert result["description"] == "rate and distortion over val, mean of 2 images"
