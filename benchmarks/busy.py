@@ -108,7 +108,7 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _encode(pixels: NDArray[np.uint8]) -> tuple[float, bytes]:
-    seconds, data = _timed(lambda: loaded().compress(pixels))
+    seconds, data = _timed(lambda: loaded().compress(pixels, effort=0))
     return seconds, data
 
 

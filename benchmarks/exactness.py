@@ -88,7 +88,7 @@ def digest(codes: Sequence[Codes]) -> str:
 def make(image: Path, quality: int, file: Path) -> Seen:
     """Compress ``image`` to ``file`` in a process of :func:`benchmarks.decoder.fresh_process`."""
     pixels, _ = read_image(image)
-    file.write_bytes(loaded().compress(pixels, quality))
+    file.write_bytes(loaded().compress(pixels, quality, effort=0))
     return see(file)
 
 

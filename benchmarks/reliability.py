@@ -141,7 +141,7 @@ def main(
 def _small_file(codec: Codec, path: Path, height: int, width: int, quality: int) -> bytes:
     pixels, _ = read_image(path)
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return codec.compress(np.ascontiguousarray(pixels[top : top + height, left : left + width]), quality)
+    return codec.compress(np.ascontiguousarray(pixels[top : top + height, left : left + width]), quality, effort=0)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class VqcodecCoder(Coder):
         self.about = f"{self.codec.name} {self.codec.fingerprint.hex()}, quality {settings.quality}"
 
     def encode(self, pixels: NDArray[np.uint8]) -> bytes:
-        return self.codec.compress(pixels, self.quality)
+        return self.codec.compress(pixels, self.quality, effort=0)
 
     def decode(self, coded: bytes) -> NDArray[np.uint8]:
         return self.codec.decompress(coded)

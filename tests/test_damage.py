@@ -22,7 +22,7 @@ LIMIT = 2**13  # pixels
 
 @pytest.fixture(scope="module")
 def good(tiny_codec: Codec, photograph: NDArray[np.uint8]) -> Good:
-    return Good.of(tiny_codec, tiny_codec.compress(np.ascontiguousarray(photograph[:32, :48]), 60))
+    return Good.of(tiny_codec, tiny_codec.compress(np.ascontiguousarray(photograph[:32, :48]), 60, effort=0))
 
 
 @pytest.mark.parametrize("own", CLASSES[:-1], ids=lambda own: own.name)

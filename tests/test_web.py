@@ -69,10 +69,11 @@ def test_a_file_of_any_model(name: str, height: int, width: int, grey: bool, tmp
         (level.groups, *grid)
         for level, grid in zip(model.levels, Geometry(height, width, model.strides).grids, strict=True)
     ]
-    codes = [rng.integers(0, level.codebook_size, shape) for level, shape in zip(model.levels, shapes, strict=True)]
+    sizes = [level.codebook_size for level in model.levels]
+    codes = [rng.integers(0, size, shape, np.int16) for size, shape in zip(sizes, shapes, strict=True)]
     levels = tuple(level.bitstream for level in entropy.encode(FixedPrior(tensors, model, prior), codes, 40))
-    alpha = rng.integers(0, 256, (height, width)) * (rng.random((height, width)) < 0.1) + np.arange(width)
-    alpha = alpha.astype(np.uint8)
+    spots = rng.integers(0, 256, (height, width)) * (rng.random((height, width)) < 0.1)
+    alpha = (spots + np.arange(width)).astype(np.uint8)
     chunks = ((b"Alph", pack_alpha(alpha)), (b"note", b"hi"))
     data = pack(Container(width, height, grey, 40, fingerprint, levels, chunks))
     (tmp_path / "file.vq").write_bytes(data)

@@ -240,7 +240,7 @@ class Codec:
         rows, columns = Geometry(height, width, self.model.strides).grids[-1]
         networks = self._tiled.memory(height, width)
         if effort > 0:
-            networks += self._search.memory(height, width)
+            networks = max(networks, self._search.memory(height, width))
         return networks + rows * columns * _prior_bytes(self.prior)
 
 
