@@ -593,8 +593,9 @@ def test_memory_is_an_estimate_on_the_safe_side(root: Path, effort: int) -> None
     """Two megapixels in a new process, so that the peak is due to the codec alone."""
     command = [sys.executable, "-c", PEAK, str(root / "examples" / "chelsea.png"), str(effort)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    estimate, encoding, both = map(int, run.stdout.split())
-    assert encoding <= both <= estimate < 3 * both
+    estimate, *peaks = map(int, run.stdout.split())
+    # Linux counts memory for each thread and adds up late: the second peak can be some kilobytes below the first.
+    assert max(peaks) <= estimate < 3 * max(peaks)
 
 
 TOGETHER = """
