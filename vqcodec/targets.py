@@ -66,6 +66,10 @@ class Target:
             return math.log(self.measured(codec, pixels, data) / self.value)
         return self.measured(codec, pixels, data) - self.value
 
+    def allows(self, excess: float) -> bool:
+        """Whether a file with this excess is on the allowed side."""
+        return excess <= 0 if self.is_rate else excess >= 0
+
     def measured(self, codec: Codec, pixels: _Pixels, data: bytes) -> float:
         """What the file has: bytes, bits per pixel, dB or points."""
         if self.kind == "size":
@@ -109,10 +113,10 @@ def compress_to(
     """
     compress = partial(codec.compress, pixels, max_pixels=max_pixels, cancelled=cancelled)
     metrics_of = partial(target.excess, codec, pixels)
-    quick = _Curve(lambda quality: compress(quality, effort=0), metrics_of, target)
+    quick = _Curve(lambda quality: compress(quality, effort=0, check=check and effort == 0), metrics_of, target)
     start = _met(quick, quick.crossing(50, PROBES))
     if effort == 0:
-        return Targeted(compress(start, effort=0, check=check), (quick.encodings, 0))
+        return Targeted(quick.files[start], (quick.encodings, 0))
     full = _Curve(lambda quality: compress(quality, effort=effort, check=check), metrics_of, target)
     crossing = full.crossing(start, PROBES)
     quality = _met(full, crossing)
@@ -143,16 +147,18 @@ class _Curve:
         return self.excesses[quality]
 
     def crossing(self, quality: int, probes: int) -> tuple[int | None, int | None]:
-        """The neighbours (last quality not beyond the target, first one beyond it); None outside 1..100.
+        """The neighbours (last quality below the target, first one beyond it); None outside 1..100.
 
-        After ``probes`` encodings they may be further apart.
+        A quality that meets the target exactly is on the allowed side. After ``probes`` encodings the neighbours may be
+        further apart.
         """
         pace = PACE[self.target.kind]
         below: int | None = None
         beyond: int | None = None
         for _ in range(probes):
             excess = self.at(quality)
-            if excess <= 0:
+            is_below = self.target.allows(excess) == self.target.is_rate
+            if is_below:
                 below = quality
             else:
                 beyond = quality
@@ -163,21 +169,15 @@ class _Curve:
             if below is not None and beyond is not None:
                 pace = max(1e-6, (self.at(beyond) - self.at(below)) / (beyond - below))
             # Nearly there, the step is at least one, so that the target is enclosed.
-            step = math.ceil(-excess / pace) if excess <= 0 else -math.ceil(excess / pace)
-            quality = min(max(quality + (step or 1), low), high)
+            step = max(1, math.ceil(abs(excess) / pace))
+            quality = min(max(quality + (step if is_below else -step), low), high)
         return below, beyond
-
-    def allowed(self, excess: float) -> bool:
-        """Whether a file is on the allowed side."""
-        return excess <= 0 if self.target.is_rate else excess >= 0
 
 
 def _met(curve: _Curve, crossing: tuple[int | None, int | None]) -> int:
     """The quality on the allowed side of the crossing; raises TargetError if there is none."""
     below, beyond = crossing
     quality = below if curve.target.is_rate else beyond
-    if quality is None and not curve.target.is_rate and below is not None and curve.at(below) >= 0:
-        quality = below  # exactly
     if quality is not None:
         return quality
     target = curve.target
@@ -203,7 +203,7 @@ def _refine(curve: _Curve, quality: int, compress: Callable[[float], bytes]) -> 
         log_scale = min(max(log_scale + (aim - excess) / slope, -1.0), 1.0)
         data = compress(math.exp(log_scale))
         excess = curve.measure(data)
-        if curve.allowed(excess) and abs(excess) < abs(nearest):
+        if curve.target.allows(excess) and abs(excess) < abs(nearest):
             best, nearest = data, excess
         if log_scale != before[0]:
             slope = max(slope / 4, (excess - before[1]) / (log_scale - before[0]))
