@@ -91,8 +91,8 @@ def find_slots(
     slots: list[list[Slots]] = []
     for index, level in enumerate(levels):
         stages: list[Slots] = []
+        allowed = movable[index] if coarse or index >= first else torch.zeros_like(movable[index])
         for stage in range(level.stages):
-            allowed = movable[index] if coarse or index >= first else torch.zeros_like(movable[index])
             energy = _Energy(level, stage, quantizers[index], codes[index], leaves[index], sloped=index >= first)
             stages.append(energy.slots(nats[index].features[stage], allowed))
         slots.append(stages)

@@ -31,6 +31,7 @@ class _Stage:
     """A stage's slots ``own`` among those of the level, and what its head needs: None if it has no slots."""
 
     own: slice
+    bags: Tensor
     weighted: Weighted | None
 
 
@@ -63,8 +64,13 @@ class RelaxedLevel:
         ends = [0]
         for stage in slots:
             ends.append(ends[-1] + len(stage.position))
+        self._bags = self._bags_of(self.position[self._order])
         self._stages = [
-            _Stage(slice(ends[i], ends[i + 1]), self._weighted(i, stage) if len(stage.position) else None)
+            _Stage(
+                slice(ends[i], ends[i + 1]),
+                self._bags_of(stage.position),
+                self._weighted(i, stage) if len(stage.position) else None,
+            )
             for i, stage in enumerate(slots)
         ]
         base = embed(codes, level, quantizer)
@@ -78,9 +84,9 @@ class RelaxedLevel:
         """What the level's codes stand for, with ``weights [A, M]``."""
         vectors = (weights[:, :, None] * self.vectors).sum(1)
         z = self._z.index_put((self.position, self.group), vectors).flatten(1)
-        embedded = self._embedded + self._sum(self._level.embed.table, self._order, weights[self._order])
+        embedded = self._embedded + self._sum(self._level.embed.table, self._order, self._bags, weights)
         inner = [
-            base + self._sum(self._level.inner.table, stage.own, weights[stage.own])
+            base + self._sum(self._level.inner.table, stage.own, stage.bags, weights)
             for base, stage in zip(self._inner, self._stages, strict=False)
         ]
         return Leaves(z, embedded, inner)
@@ -97,12 +103,15 @@ class RelaxedLevel:
         best = self.candidates.gather(1, theta.argmax(1, keepdim=True))[:, 0]
         return self._present.index_put((self.position, self.group), best)
 
-    def _sum(self, table: Tensor, slots: Tensor | slice, weights: Tensor) -> Tensor:
-        """``[N, C]``: the weighted rows of ``table [G, K, C]`` of some slots, which ascend by position."""
-        positions = torch.arange(len(self._present), device=weights.device)
-        bags = torch.searchsorted(self.position[slots], positions) * weights.shape[1]
-        rows = self._rows[slots].flatten()
-        return F.embedding_bag(rows, table.flatten(0, 1), bags, per_sample_weights=weights.flatten(), mode="sum")
+    def _bags_of(self, position: Tensor) -> Tensor:
+        """The first candidate of each of the N positions, of slots that ascend by ``position [A]``."""
+        positions = torch.arange(len(self._present), device=position.device)
+        return torch.searchsorted(position, positions) * self.candidates.shape[1]
+
+    def _sum(self, table: Tensor, slots: Tensor | slice, bags: Tensor, weights: Tensor) -> Tensor:
+        """``[N, C]``: the weighted rows of ``table [G, K, C]`` of some slots."""
+        rows, shares = self._rows[slots].flatten(), weights[slots].flatten()
+        return F.embedding_bag(rows, table.flatten(0, 1), bags, per_sample_weights=shares, mode="sum")
 
     def _weighted(self, stage: int, slots: Slots) -> Weighted:
         weight, bias = self._level.head(stage)
