@@ -26,7 +26,7 @@ from vqcodec.geometry import Geometry
 from vqcodec.networks.blank import blank
 from vqcodec.networks.vqvae import VQVAE
 
-__all__ = ["TiledVQVAE", "assemble"]
+__all__ = ["TiledVQVAE", "assemble", "held", "to_image"]
 
 TILE = 1088  # pixels a side
 HALO = 6  # positions of the coarsest grid that are computed around a tile
@@ -61,10 +61,9 @@ class TiledVQVAE:
         codes = [np.empty((level.groups, *grid), np.int16) for level, grid in zip(levels, geometry.grids, strict=True)]
         for tile in geometry.tiles(self.tile, HALO):
             stop_if(cancelled)
-            part = np.ascontiguousarray(laid_out[None, tile.rows.computed(), tile.columns.computed()])
-            x = torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2)
+            x = to_image(laid_out[tile.rows.computed(), tile.columns.computed()], self.device)
             # Convolutions follow the layout of the image: with channels last, they take half the time on a CPU.
-            x = x.expand(-1, 3, -1, -1).float().div(255).contiguous(memory_format=torch.channels_last)
+            x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
             grids = self.vqvae.encode(x, lmbda, bfloat16=self.bfloat16)
             for whole, grid, stride in zip(codes, grids, geometry.strides, strict=True):
                 inside = grid[0, :, tile.rows.inside(stride), tile.columns.inside(stride)]
@@ -108,12 +107,22 @@ class TiledVQVAE:
         features = sum(4 * channels / at**2 for channels, at in zip(self.config.widths, strides, strict=True))
         levels = self.config.levels
         choices = max(4 * level.groups * level.codebook_size / level.stride**2 for level in levels)
-        codes = sum(4 * level.groups / level.stride**2 for level in levels)
-        rows, columns = geometry.padded
-        return round(2**27 + tile * (8 * features + 1.5 * choices) + rows * columns * (codes + 9))
+        return round(2**27 + tile * (8 * features + 1.5 * choices) + held(self.config, geometry))
 
     def _lmbda(self, quality: int) -> Tensor:
         return torch.tensor([self.config.lmbda(quality)], device=self.device)
+
+
+def held(config: ModelConfig, geometry: Geometry) -> float:
+    """Bytes that the grids and the laid-out pixels of a whole picture take, whatever the size of tiles."""
+    rows, columns = geometry.padded
+    codes = sum(4 * level.groups / level.stride**2 for level in config.levels)
+    return rows * columns * (codes + 9)
+
+
+def to_image(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """``[H, W, C]`` to an image tensor ``[1, C, H, W]`` in 0..1 on ``device``."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float().div(255)
 
 
 def assemble(config: ModelConfig) -> VQVAE:

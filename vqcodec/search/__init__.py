@@ -23,6 +23,7 @@ from vqcodec.exact.wavefront import Codes
 from vqcodec.geometry import Geometry, Tile
 from vqcodec.networks.fixed_point import floating_point
 from vqcodec.networks.vqvae import VQVAE
+from vqcodec.pixels import held, to_image
 from vqcodec.search.annealing import anneal
 from vqcodec.search.objective import Objective, to_rows
 
@@ -90,7 +91,7 @@ class Search:
         for tile in tiles:
             rows, columns = tile.rows.computed(), tile.columns.computed()
             part = laid_out[rows, columns][: short - rows.start, : long - columns.start]
-            x = torch.from_numpy(np.ascontiguousarray(part)).to(self.device).permute(2, 0, 1)[None].float().div(255)
+            x = to_image(part, self.device)
             places = [(tile.rows, tile.columns, stride) for stride in geometry.strides]
             grids = [grid[:, r.computed(s), c.computed(s)] for grid, (r, c, s) in zip(found, places, strict=True)]
             shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
@@ -108,9 +109,7 @@ class Search:
         """Bytes that a search needs at most beyond model, input and output; an estimate on the safe side."""
         geometry = Geometry(height, width, self.vqvae.config.strides)
         window = max(tile.rows.extent * tile.columns.extent for tile in geometry.tiles(self.window, HALO))
-        rows, columns = geometry.padded
-        codes = sum(4 * level.groups / level.stride**2 for level in self.vqvae.config.levels)
-        return round(2**27 + BYTES_PER_PIXEL * window + rows * columns * (codes + 9))
+        return round(2**27 + BYTES_PER_PIXEL * window + held(self.vqvae.config, geometry))
 
 
 def _inside(tile: Tile, stride: int, shape: tuple[int, int]) -> Tensor:
