@@ -21,7 +21,6 @@ from vqcodec.cli.batch import Failure, plan, run_batches
 from vqcodec.cli.jobs import Coder, Decoder, Encoder, FileResult, Models, Task
 from vqcodec.cli.messages import count, record, report, say, summary, warn_of_damage
 from vqcodec.cli.progress import Progress
-from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import printable
 from vqcodec.files.streams import STREAM, output_name
 
@@ -50,14 +49,7 @@ class _How:
     metavar="PATH",
     help="Output file, or the folder for several.  [default: INPUT with .vq]",
 )
-@click.option(
-    "-q",
-    "--quality",
-    type=click.IntRange(QUALITY_MIN, QUALITY_MAX),
-    default=DEFAULT_QUALITY,
-    show_default=True,
-    help="Higher is better and bigger.",
-)
+@options.quality
 @options.effort
 @options.targets
 @click.option("--psnr", is_flag=True, help="Decode the result and report its PSNR.")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import click
 
-from vqcodec.config import DEFAULT_EFFORT, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
 
 __all__ = [
     "PATH",
@@ -21,8 +21,10 @@ __all__ = [
     "kinds",
     "max_pixels",
     "qualities",
+    "quality",
     "quiet",
     "skip_existing",
+    "study",
     "target",
     "targets",
     "threads",
@@ -35,6 +37,18 @@ STRIPPABLE = ("all", "alpha", "exif", "gps", "icc", "xmp")
 PATH = click.Path(readable=False)  # a file that cannot be read is an error of that file, not wrong usage
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """One decorator for several options, which ``--help`` lists in this order."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
 
 device = click.option(
     "--device",
@@ -61,6 +75,14 @@ max_pixels = click.option(
     metavar="N",
     help="Pixels that a picture may have.  [default: 134217728, fewer in a .vq file of a few bytes]",
 )
+quality = click.option(
+    "-q",
+    "--quality",
+    type=click.IntRange(QUALITY_MIN, QUALITY_MAX),
+    default=DEFAULT_QUALITY,
+    show_default=True,
+    help="Higher is better and bigger.",
+)
 quiet = click.option("--quiet", is_flag=True, help="Print nothing on success, not even warnings.")
 
 
@@ -74,7 +96,7 @@ def _size(context: click.Context, parameter: click.Parameter, text: str | None) 
     return float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
 
 
-_target_options = [
+targets = _together(  # what a file shall have, in place of a quality
     click.option("--target-size", callback=_size, metavar="BYTES", help="At most this size: 50000, 50k or 1.5M."),
     click.option(
         "--target-bpp", type=click.FloatRange(min=0, min_open=True), metavar="BPP", help="At most these bits per pixel."
@@ -85,7 +107,7 @@ _target_options = [
     click.option(
         "--target-ssimulacra2", type=click.FloatRange(max=100), metavar="SCORE", help="At least this SSIMULACRA2."
     ),
-]
+)
 
 
 def target(**values: float | None) -> tuple[str, float] | None:
@@ -98,13 +120,6 @@ def target(**values: float | None) -> tuple[str, float] | None:
     return given[0] if given else None
 
 
-def targets(command: _Command) -> _Command:
-    """Decorator: the options that state what a file shall have, in place of a quality."""
-    for option in reversed(_target_options):
-        command = option(command)
-    return command
-
-
 skip_existing = click.option("--skip-existing", is_flag=True, help="Leave out inputs whose output exists already.")
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
@@ -115,11 +130,9 @@ verbose = click.option(
 weights = click.option("--weights", type=PATH, metavar="FILE", help="A model's .decoder.safetensors file.")
 
 
-def coding(command: _Command) -> _Command:
-    """Decorator: the options of commands that code files with a model."""
-    for option in reversed([max_pixels, force, skip_existing, jobs, device, weights, threads, as_json, verbose, quiet]):
-        command = option(command)
-    return command
+# Of commands that code files with a model, and of those of the study bench.
+coding = _together(max_pixels, force, skip_existing, jobs, device, weights, threads, as_json, verbose, quiet)
+study = _together(quality, force, device, weights, threads, quiet)
 
 
 def kinds(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:

@@ -19,7 +19,6 @@ import click
 from vqcodec.cli import options
 from vqcodec.cli.jobs import Models
 from vqcodec.cli.progress import Progress
-from vqcodec.config import DEFAULT_QUALITY, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import printable
 from vqcodec.files.container import MAX_PIXELS
 from vqcodec.files.streams import STREAM, check_input, output_name, read_source, shown, write_picture
@@ -27,15 +26,6 @@ from vqcodec.files.streams import STREAM, check_input, output_name, read_source,
 __all__ = ["inspect", "interpolate", "sample"]
 
 LARGEST = 4096  # pixels a side of a sample, whose memory no input bounds
-
-quality = click.option(
-    "-q",
-    "--quality",
-    type=click.IntRange(QUALITY_MIN, QUALITY_MAX),
-    default=DEFAULT_QUALITY,
-    show_default=True,
-    help="Higher is better and bigger.",
-)
 
 
 def _temperature(context: click.Context, parameter: click.Parameter, text: str) -> Fraction:
@@ -76,12 +66,7 @@ def _size(context: click.Context, parameter: click.Parameter, text: str | None) 
     metavar="DIR",
     help="Folder of the page and the pictures.",
 )
-@quality
-@options.force
-@options.device
-@options.weights
-@options.threads
-@options.quiet
+@options.study
 def inspect(
     images: tuple[Path, ...],
     output: Path,
@@ -134,12 +119,7 @@ def inspect(
 @click.option(
     "--size", callback=_size, metavar="WxH", help="Size of a sample in pixels.  [default: 256x256, or IMAGE's]"
 )
-@quality
-@options.force
-@options.device
-@options.weights
-@options.threads
-@options.quiet
+@options.study
 def sample(
     output: str,
     count: int,
@@ -191,12 +171,7 @@ def sample(
 @click.argument("second", metavar="B", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), metavar="FILE", help="Picture of the strip.")
 @click.option("--steps", type=click.IntRange(2, 32), default=5, show_default=True, help="Pictures from A to B.")
-@quality
-@options.force
-@options.device
-@options.weights
-@options.threads
-@options.quiet
+@options.study
 def interpolate(
     first: str,
     second: str,
