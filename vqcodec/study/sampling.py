@@ -42,6 +42,13 @@ class Start:
     pixels: Pixels
     levels: int
 
+    def codes(self, codec: Codec, quality: int) -> list[Codes]:
+        """The grids to keep, ``[G, H_l, W_l]``; raises ValueError unless one level is kept and one is left."""
+        levels = len(codec.model.levels)
+        if not 1 <= self.levels < levels:
+            raise ValueError(f"{self.levels} levels are to be kept, expected 1 to {levels - 1} of {levels}")
+        return codec.codes(self.pixels, quality)[: self.levels]
+
 
 class Draw:
     """A ``choose`` of :meth:`FixedPrior.decode` that draws each code with its probability.
@@ -140,13 +147,21 @@ def sample(
     Picture i is the same for any ``count``. With ``start``, whose picture must have this size, its coarse levels are
     kept. Raises ValueError unless it keeps at least one level and leaves one to draw.
     """
+    kept = [] if start is None else start.codes(codec, quality)
+    return _sample(codec, count, quality, height, width, seed, temperature, kept)
+
+
+def _sample(
+    codec: Codec,
+    count: int,
+    quality: int,
+    height: int,
+    width: int,
+    seed: int,
+    temperature: Fraction,
+    kept: Sequence[Codes],
+) -> list[Pixels]:
     geometry = Geometry(height, width, codec.model.strides)
-    kept: list[Codes] = []
-    if start is not None:
-        levels = len(codec.model.levels)
-        if not 1 <= start.levels < levels:
-            raise ValueError(f"{start.levels} levels are to be kept, expected 1 to {levels - 1} of {levels}")
-        kept = codec.codes(start.pixels, quality)[: start.levels]
     pictures: list[Pixels] = []
     together = batch_size(*geometry.padded)
     for first in range(0, count, together):
@@ -171,10 +186,10 @@ def sample_sheet(
     start: Start | None = None,
 ) -> Pixels:
     """The pictures of :func:`sample` side by side; with ``start``, its picture and its coarse levels come first."""
-    tiles = sample(codec, count, quality, height, width, seed=seed, temperature=temperature, start=start)
+    kept = [] if start is None else start.codes(codec, quality)
+    tiles = _sample(codec, count, quality, height, width, seed, temperature, kept)
     names: list[str] = []
     if start is not None:
-        kept = codec.codes(start.pixels, quality)[: start.levels]
         coarse = codec.reconstruct(kept, quality, height, width, grey=False)
         tiles = [rgb(start.pixels), coarse, *tiles]
         names = ["image", f"{start.levels} of {len(codec.model.levels)} levels", *(f"sample {i}" for i in range(count))]
