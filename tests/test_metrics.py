@@ -24,6 +24,7 @@ from vqcodec.metrics import (
     available,
     bpp,
     decibels,
+    measure,
     ms_ssim,
     psnr,
     ssimulacra2,
@@ -44,6 +45,7 @@ def test_public_names() -> None:
         "available",
         "bpp",
         "decibels",
+        "measure",
         "ms_ssim",
         "psnr",
         "ssimulacra2",
@@ -285,3 +287,9 @@ def test_the_module_is_light(root: Path) -> None:
     code = "import sys, vqcodec.metrics as m; [m.available(x.name) for x in m.METRICS]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_metric_is_left_empty_where_the_picture_is_too_small() -> None:
+    x, x_hat = np.zeros((7, 9, 3), np.uint8), np.full((7, 9, 3), 255, np.uint8)
+    found = measure(x, x_hat, metrics.METRICS)
+    assert found == {"psnr-rgb": 0.0, "ms-ssim-rgb": None, "ms-ssim-rgb-db": None, "ssimulacra2": None}

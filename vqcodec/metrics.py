@@ -13,7 +13,7 @@ imported with its first value, so that ``vqcodec info`` can say bits per pixel w
 import importlib.util
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ __all__ = [
     "available",
     "bpp",
     "decibels",
+    "measure",
     "ms_ssim",
     "psnr",
     "ssimulacra2",
@@ -189,6 +190,17 @@ METRICS = (
     ),
 )
 """Every metric, in the order of tables and plots; PSNR needs no optional package."""
+
+
+def measure(x: "Pixels", x_hat: "Pixels", metrics: Iterable[Metric]) -> dict[str, float | None]:
+    """The values of ``metrics`` by key; None where the picture is too small for one."""
+    values: dict[str, float | None] = {}
+    for metric in metrics:
+        if min(x.shape[:2]) < metric.smallest:
+            values |= dict.fromkeys(metric.keys)
+        else:
+            values |= metric.compute(x, x_hat)
+    return values
 
 
 def available(name: str) -> bool:

@@ -20,7 +20,7 @@ from vqcodec.cli import options
 from vqcodec.cli.messages import count, describe, facts, say
 from vqcodec.errors import VqcodecError, printable
 from vqcodec.files.streams import is_vq, read_container, read_source, shown
-from vqcodec.metrics import METRICS, available, bpp
+from vqcodec.metrics import METRICS, available, bpp, measure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,8 @@ def compare(
         if x.shape[:2] != x_hat.shape[:2]:
             found, expected = (f"{pixels.shape[1]}×{pixels.shape[0]}" for pixels in (x_hat, x))
             raise VqcodecError(f"{file}: {found} pixels, expected the {expected} of {original}")
-        measured = _measure(*_alike(x, x_hat))
+        values = measure(*_alike(x, x_hat), [metric for metric in METRICS if available(metric.name)])
+        measured = {key: value for key, value in values.items() if value is not None}
         rate = None if size is None else bpp(size, x.shape[1], x.shape[0])
         if as_json:
             click.echo(
@@ -168,15 +169,6 @@ def _pixels(name: str, models: "Models", max_pixels: int | None) -> "tuple[NDArr
     extras, _ = from_container(container)
     pixels = models.to_decode(container.fingerprint).decompress(container)
     return opaque(Picture(pixels, extras)), len(data)
-
-
-def _measure(x: "NDArray[np.uint8]", x_hat: "NDArray[np.uint8]") -> dict[str, float]:
-    """The values of all metrics that are installed and defined for the size, by key; see :data:`METRICS`."""
-    values: dict[str, float] = {}
-    for metric in METRICS:
-        if available(metric.name) and min(x.shape[:2]) >= metric.smallest:
-            values |= metric.compute(x, x_hat)
-    return values
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

@@ -36,6 +36,7 @@ from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import Container
 from vqcodec.files.images import read_image
 from vqcodec.machine import cores
+from vqcodec.metrics import measure
 from vqcodec.rd.anchors import ANCHORS, OWN, Setting
 from vqcodec.rd.provenance import package_version
 from vqcodec.rd.sources import Image, Skipped
@@ -187,7 +188,7 @@ def _measure(task: Task) -> Measurement | str:
     else:
         seen = ANCHORS[task.codec].decompress(data, grey=pixels.shape[2] == 1)
         decode_seconds = time.perf_counter() - start
-    values = _values(task, pixels, seen)
+    values = measure(pixels, seen, task.chosen)
     return Measurement(task.file, len(data), values, encode_seconds, decode_seconds, torch.get_num_threads(), contents)
 
 
@@ -207,13 +208,3 @@ def _own_contents(file: Container, codes: list[Codes]) -> Contents:
         for grid, level in zip(codes, codec.model.levels, strict=True)
     ]
     return Contents([len(level) for level in file.levels], codec.cross_entropy(codes, file.quality), counts)
-
-
-def _values(task: Task, pixels: NDArray[np.uint8], seen: NDArray[np.uint8]) -> dict[str, float | None]:
-    values: dict[str, float | None] = {}
-    for metric in task.chosen:
-        if min(pixels.shape[:2]) < metric.smallest:
-            values |= dict.fromkeys(metric.keys)
-        else:
-            values |= metric.compute(pixels, seen)
-    return values
