@@ -21,8 +21,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Codebooks", "Usage"]
+__all__ = ["LIVE", "Codebooks", "Usage"]
 
+LIVE = 0.25  # steps of standard deviation of what is sent, above which a channel is live
 SCALING = 0.05  # share of the gap between expected and real usage that one step of training closes
 RARE = 1e-7  # usage below which running averages are noise
 POOL = 8192  # vectors that the seeds of k-means are drawn from

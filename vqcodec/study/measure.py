@@ -21,13 +21,12 @@ from vqcodec.exact import entropy
 from vqcodec.exact.wavefront import Codes
 from vqcodec.files.container import Container, pack
 from vqcodec.geometry import Geometry
-from vqcodec.networks.codebooks import Usage
+from vqcodec.networks.codebooks import LIVE, Usage
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.rates import static_bits, uniform_bits
 from vqcodec.study.paint import Floats, Pixels
 
 __all__ = [
-    "LIVE",
     "Coded",
     "LevelFigures",
     "bit_map",
@@ -37,8 +36,6 @@ __all__ = [
     "neutral",
     "without_group",
 ]
-
-LIVE = 0.25  # steps of standard deviation of the codewords, above which a channel is live, as in training
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Coded:
 
     @classmethod
     def of(cls, codec: Codec, name: str, pixels: Pixels, quality: int) -> "Coded":
-        """What ``codec`` makes of ``pixels``; the file is what :meth:`Codec.compress` would return."""
+        """What ``codec`` makes of ``pixels``; the file is what :meth:`Codec.compress` returns with effort 0."""
         codes = codec.codes(pixels, quality)
         levels = entropy.encode(codec.prior, codes, quality, measure=True)
         height, width, channels = pixels.shape

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from vqcodec.networks.choices import Encode, Round
-from vqcodec.networks.codebooks import Usage
+from vqcodec.networks.codebooks import LIVE, Usage
 from vqcodec.networks.levels import Latent
 from vqcodec.networks.vqvae import VQVAE
 
-__all__ = ["ENOUGH", "LAMBDA", "LIVE", "LevelActivity", "activity", "figures", "live_share", "warning"]
+__all__ = ["ENOUGH", "LAMBDA", "LevelActivity", "activity", "figures", "live_share", "warning"]
 
 LAMBDA = 0.03
-LIVE = 0.25  # steps of standard deviation
 ENOUGH = 0.7  # share of live channels over the trunk's levels
 
 
