@@ -4,20 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
+from tests.prior_support import NARROW, TINY
 from vqcodec.errors import WeightsError
 from vqcodec.exact.arithmetic import ACTIVATION_MAX, EXACT
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
-
-TINY = ModelConfig(
-    levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),
-    patch=4,
-    widths=(8, 8),
-    blocks=(1, 1),
-)
-NARROW = PriorConfig(channels=8, layers=2, context_layers=1)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tests.prior_support import NARROW, TINY
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import VqcodecError
 from vqcodec.exact import prior as prior_module
@@ -19,13 +20,6 @@ from vqcodec.exact.wavefront import Wavefront
 from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
 
-TINY = ModelConfig(
-    levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),
-    patch=4,
-    widths=(8, 8),
-    blocks=(1, 1),
-)
-NARROW = PriorConfig(channels=8, layers=2, context_layers=1)
 SHAPES = [(5, 7), (10, 14)]
 
 Codes = NDArray[np.int64]

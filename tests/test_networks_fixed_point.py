@@ -5,19 +5,11 @@ import math
 import pytest
 import torch
 
-from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
+from tests.prior_support import NARROW, TINY
 from vqcodec.errors import WeightsError
 from vqcodec.exact.arithmetic import ACTIVATION_MAX, EXACT, WEIGHT_MAX
 from vqcodec.networks.fixed_point import fixed_point, floating_point
 from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
-
-TINY = ModelConfig(
-    levels=(LevelConfig(8, groups=2, codebook_size=5, stages=1), LevelConfig(4, groups=4, codebook_size=6, stages=2)),
-    patch=4,
-    widths=(8, 8),
-    blocks=(1, 1),
-)
-NARROW = PriorConfig(channels=8, layers=2, context_layers=1)
 
 
 def network() -> PixelCNN:

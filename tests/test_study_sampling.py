@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.test_exact_prior import NARROW, SHAPES, TINY, network
+from tests.prior_support import NARROW, TINY
+from tests.test_exact_prior import SHAPES, network
 from vqcodec.codec import Codec
 from vqcodec.exact.arithmetic import FREQUENCIES
 from vqcodec.exact.kernels import ADDMM, FBGEMM, ONEDNN
