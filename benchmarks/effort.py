@@ -103,16 +103,25 @@ def table(found: Sequence[Effort]) -> list[str]:
 @click.option(
     "-q", "--qualities", callback=options.numbers, default="10,30,50,70,90", show_default=True, help="At least four."
 )
-@click.option("-e", "--efforts", default=",".join(map(str, range(EFFORT_MAX + 1))), show_default=True)
+@click.option(
+    "-e",
+    "--effort",
+    "efforts",
+    type=click.IntRange(1, EFFORT_MAX),
+    multiple=True,
+    default=range(1, EFFORT_MAX + 1),
+    help="To compare with effort 0; repeatable.  [default: all]",
+)
 @options.weights
 @options.output
-def main(images: tuple[Path, ...], qualities: list[int], efforts: str, weights: Path | None, output: Path) -> None:
+def main(
+    images: tuple[Path, ...], qualities: list[int], efforts: tuple[int, ...], weights: Path | None, output: Path
+) -> None:
     try:
         path = weights or find_weights()
         codec = Codec.load(path, device="cpu")
         codec.load_encoder()
-        chosen = sorted({0, *map(int, efforts.split(","))})
-        found = measure(codec, images, qualities, chosen)
+        found = measure(codec, images, qualities, sorted({0, *efforts}))
         facts = provenance(codec, path, threads=torch.get_num_threads())
     except VqcodecError as error:
         raise click.ClickException(str(error)) from None
