@@ -7,6 +7,7 @@ from torch import Tensor
 from tests.networks_support import (
     PLAIN,
     TWINS,
+    fitted,
     images,
     lambdas,
     tiny_configs,
@@ -14,7 +15,7 @@ from tests.networks_support import (
 )
 from vqcodec.config import ModelConfig
 from vqcodec.networks import choices
-from vqcodec.networks.choices import Decode, Encode, Noise, Record, Round, RoundedNoise, Split
+from vqcodec.networks.choices import Decode, Encode, Given, Noise, Record, Round, RoundedNoise, Split
 from vqcodec.networks.fitting import residuals
 from vqcodec.networks.head import gaussian_bits
 from vqcodec.networks.levels import Latent
@@ -106,3 +107,11 @@ def test_decoding_computes_no_residual_and_no_scale() -> None:
     decode = Decode([torch.zeros(1, 2, 2, 5, dtype=torch.int64)])
     assert torch.equal(decode(latent)[0, :, 0, 0], quantizer.codebook[:, 0].flatten())
     assert torch.equal(decode(latent), torch.zeros(1, 6, 2, 5))
+
+
+def test_given_residuals_reach_the_decoder() -> None:
+    model, x, lmbda = fitted()
+    encode = Encode()
+    expected = model.reconstruct(x, lmbda, encode)
+    r_hats = [quantizer.decode(grid) for quantizer, grid in zip(model.quantizers(), encode.codes, strict=True)]
+    assert torch.equal(model.reconstruct(x, lmbda, Given(r_hats)), expected)

@@ -7,6 +7,7 @@
                                ├─ HardCodes ▶ nearest codeword, straight through    training, later phases
                                ├─ Encode ───▶ codeword, and its code is kept        encoding
                                ├─ Decode ───▶ codeword of a given code              decoding; 0 where no code is given
+                               ├─ Given ────▶ given r_hat                           search, interpolation
                                └─ Round ────▶ round(r)                              measuring phase "vae"
 
     Split:  one choice at the coarse levels, another at the fine ones               fitting codebooks
@@ -28,7 +29,7 @@ from vqcodec.networks.head import gaussian_bits
 from vqcodec.networks.levels import Choose, Latent
 from vqcodec.networks.quantize import Quantized
 
-__all__ = ["Decode", "Encode", "HardCodes", "Noise", "Record", "Round", "RoundedNoise", "Split"]
+__all__ = ["Decode", "Encode", "Given", "HardCodes", "Noise", "Record", "Round", "RoundedNoise", "Split"]
 
 
 class Noise:
@@ -100,6 +101,16 @@ class Decode:
         if grid is None:
             return latent.quantizer.codebook.new_zeros(latent.shape)
         return latent.quantizer.decode(grid)
+
+
+class Given:
+    """``r_hats``, each ``[B, G·D, h, w]`` in steps, coarsest first, whatever the residuals are."""
+
+    def __init__(self, r_hats: Iterable[Tensor]) -> None:
+        self._remaining = iter(r_hats)
+
+    def __call__(self, latent: Latent) -> Tensor:
+        return next(self._remaining)
 
 
 class Round:

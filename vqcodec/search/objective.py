@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vqcodec.networks.levels import Inputs, Latent
+from vqcodec.networks.choices import Given
+from vqcodec.networks.levels import Inputs
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
 
@@ -103,7 +104,7 @@ class Objective:
     def _distortion(self, leaves: Sequence[Leaves]) -> Tensor:
         grids = [to_grid(level.z, *shape) for level, shape in zip(leaves, self.shapes, strict=True)]
         with self._autocast():
-            x_hat = self.vqvae.walk(self.vqvae.steps, self._inputs, _Give(grids), *self.shapes[0]).x_hat
+            x_hat = self.vqvae.walk(self.vqvae.steps, self._inputs, Given(grids), *self.shapes[0]).x_hat
         assert x_hat is not None
         x_hat = x_hat[:, :, : self.x.shape[2], : self.x.shape[3]].clamp(0, 1)
         if self.x.shape[1] == 1:
@@ -123,13 +124,3 @@ class Objective:
     def _autocast(self) -> Iterator[None]:
         with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self._bfloat16):
             yield
-
-
-class _Give:
-    """Residuals that are given: a choice for :meth:`VQVAE.walk`."""
-
-    def __init__(self, r_hats: list[Tensor]) -> None:
-        self._remaining = iter(r_hats)
-
-    def __call__(self, latent: Latent) -> Tensor:
-        return next(self._remaining)

@@ -9,14 +9,14 @@
     codes       the codes of b at a share t of the places, those of a elsewhere
 
 r is the residual z_e of each level in quantiser steps, as the picture's own walk gives it: without any quantiser in the
-row z_e, with the coarser levels quantised in the row z_q. Codes are symbols without
-an order: there is nothing between two of them, so they can only be exchanged.
+row z_e, with the coarser levels quantised in the row z_q. Codes are symbols without an order: nothing lies between two
+of them, so they can only be exchanged.
 
 Legend: B = 1, G groups and D channels a group of a level, h × w its positions; H and W pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,33 +26,15 @@ from vqcodec.codec import Codec
 from vqcodec.exact import entropy
 from vqcodec.exact.wavefront import Codes
 from vqcodec.geometry import Geometry
-from vqcodec.networks.choices import Decode, Encode, Record
+from vqcodec.networks.choices import Decode, Encode, Given, Record
 from vqcodec.networks.levels import Choose, Inputs, Latent
 from vqcodec.networks.vqvae import VQVAE
-from vqcodec.study.paint import Floats, Pixels, rgb, sheet
+from vqcodec.pixels import to_image
+from vqcodec.study.paint import Pixels, rgb, sheet, to_bytes
 
-__all__ = ["LARGEST", "End", "Residuals", "common_middle", "mixed", "strip"]
+__all__ = ["LARGEST", "End", "common_middle", "mixed", "strip"]
 
 LARGEST = 384  # pixels a side that a strip shows
-
-
-class Residuals:
-    """Given residuals in place of the encoder's, one ``[1, G·D, h, w]`` a level, coarsest first.
-
-    With ``hard`` they are quantised, and ``codes`` has the grids ``[1, G, h, w]``.
-    """
-
-    def __init__(self, residuals: Sequence[Tensor], *, hard: bool) -> None:
-        self._remaining, self._hard = iter(residuals), hard
-        self.codes: list[Tensor] = []
-
-    def __call__(self, latent: Latent) -> Tensor:
-        r = next(self._remaining)
-        if not self._hard:
-            return r
-        quantizer = latent.quantizer
-        self.codes.append(quantizer.encode(r, quantizer.head.precision(latent.scale())))
-        return quantizer.decode(self.codes[-1])
 
 
 @dataclass(frozen=True)
@@ -78,8 +60,7 @@ class End:
         codec.load_encoder()
         height, width, _ = pixels.shape
         geometry = Geometry(height, width, codec.model.strides)
-        laid_out = np.ascontiguousarray(geometry.lay_out(pixels))
-        x = torch.from_numpy(laid_out).to(codec.device).permute(2, 0, 1)[None].float().div(255)
+        x = to_image(geometry.lay_out(pixels), codec.device)
         encode = Encode()
         walks = Record(lambda latent: latent.residual()), Record(encode)
         for record in walks:
@@ -147,14 +128,20 @@ class _View:
     geometry: Geometry
 
     def pixels(self, a: End, b: End, t: float) -> _Tile:
-        return _bytes((1 - t) * a.pixels.astype(float) + t * b.pixels), None
+        return to_bytes((1 - t) * a.pixels.astype(float) + t * b.pixels), None
 
     def z_e(self, a: End, b: End, t: float) -> _Tile:
-        return self._walk(Residuals(_between(a.continuous, b.continuous, t), hard=False), a), None
+        return self._walk(Given(_between(a.continuous, b.continuous, t)), a), None
 
     def z_q(self, a: End, b: End, t: float) -> _Tile:
-        choice = Residuals(_between(a.residuals, b.residuals, t), hard=True)
-        return self._walk(choice, a), self._rate(choice.codes)
+        residuals, encode = iter(_between(a.residuals, b.residuals, t)), Encode()
+
+        def choose(latent: Latent) -> Tensor:
+            r = next(residuals)  # in place of the encoder's
+            return encode(replace(latent, residual=lambda: r))
+
+        picture = self._walk(choose, a)
+        return picture, self._rate(encode.codes)
 
     def codes(self, a: End, b: End, t: float) -> _Tile:
         codes = mixed(a.codes, b.codes, t)
@@ -168,7 +155,7 @@ class _View:
         x_hat = vqvae.walk(vqvae.steps, inputs, choose, *like.codes[0].shape[2:]).x_hat
         assert x_hat is not None
         laid_out = x_hat[0].clamp(0, 1).mul(255).permute(1, 2, 0).double().cpu().numpy()
-        return np.ascontiguousarray(self.geometry.restore(_bytes(laid_out)))
+        return np.ascontiguousarray(self.geometry.restore(to_bytes(laid_out)))
 
     def _rate(self, codes: Sequence[Tensor]) -> float:
         grids: list[Codes] = [grid[0].cpu().numpy().astype(np.int16) for grid in codes]
@@ -182,7 +169,3 @@ def _between(a: Sequence[Tensor], b: Sequence[Tensor], t: float) -> list[Tensor]
 
 def _lmbda(codec: Codec, quality: int) -> Tensor:
     return torch.tensor([codec.model.lmbda(quality)], device=codec.device)
-
-
-def _bytes(values: Floats) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

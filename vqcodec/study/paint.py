@@ -26,6 +26,7 @@ __all__ = [
     "ramp",
     "rgb",
     "sheet",
+    "to_bytes",
     "visible_gain",
 ]
 
@@ -66,7 +67,7 @@ def codeword_colours(codebook: Floats) -> Pixels:
     # Three cosines a third of a turn apart run through all hues without the steps of HSV.
     wave = 0.5 + 0.5 * np.cos(angle[:, None] - np.array([0, 2, 4]) * np.pi / 3)
     colours = 28 + strength[:, None] * (12 + 210 * wave)
-    return _bytes(colours)
+    return to_bytes(colours)
 
 
 def heat(values: Floats, top: float) -> Pixels:
@@ -74,7 +75,7 @@ def heat(values: Floats, top: float) -> Pixels:
     place = np.clip(values / max(top, 1e-12), 0, 1) * (len(_HEAT) - 1)
     low = np.minimum(place.astype(int), len(_HEAT) - 2)
     share = (place - low)[..., None]
-    return _bytes(_HEAT[low] * (1 - share) + _HEAT[low + 1] * share)
+    return to_bytes(_HEAT[low] * (1 - share) + _HEAT[low + 1] * share)
 
 
 def ramp(width: int, top: float, unit: str) -> Pixels:
@@ -91,7 +92,7 @@ def ramp(width: int, top: float, unit: str) -> Pixels:
 
 def amplified(difference: Floats, gain: float) -> Pixels:
     """``[H, W, 3]`` of either sign, in grey levels: zero is mid-grey, the rest ``gain`` times as strong."""
-    return _bytes(_GREY + gain * difference)
+    return to_bytes(_GREY + gain * difference)
 
 
 def visible_gain(differences: Floats) -> float:
@@ -127,5 +128,6 @@ def sheet(tiles: Sequence[Pixels], names: Sequence[str] = (), *, columns: int, g
     return np.asarray(whole)
 
 
-def _bytes(values: Floats) -> Pixels:
+def to_bytes(values: Floats) -> Pixels:
+    """Grey levels rounded to 0..255."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
