@@ -380,10 +380,9 @@ def _decode(file: BinaryIO, max_pixels: int) -> tuple[Picture, list[str]]:
     if frames > 1 and image.format != "PSD":  # Pillow counts a PSD's layers, and reads them merged
         warnings.insert(0, f"{frames} frames or pages, only the first is kept")
     warnings += damaged + dropped_metadata(image, has_exif=exif is not None)
-    pixels = np.array(converted.colours)
     alpha = None if converted.alpha is None else np.array(converted.alpha)
     extras = Extras(alpha, converted.icc, exif, xmp)
-    return Picture(pixels.reshape(*pixels.shape[:2], -1), extras), warnings
+    return Picture(_array(converted.colours), extras), warnings
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
