@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.plain_reader import read_codes
-from vqcodec.codec import Codec
+from vqcodec.codec import SURE, Codec
 from vqcodec.config import EFFORT_MAX
 from vqcodec.errors import Cancelled
 from vqcodec.exact import entropy
-from vqcodec.search import ROUNDS, STEPS, Search
+from vqcodec.search import ROUNDS, STEPS, Found, Search
 from vqcodec.weights import find_weights
 
 Pixels = NDArray[np.uint8]
@@ -88,7 +88,7 @@ def test_windows_are_searched_one_by_one(codec: Codec, photograph: Pixels) -> No
     searched = []
     for window in (1024, 64):
         search = Search(codec.vqvae, weights.prior_integers, weights.prior, bfloat16=False, window=window)
-        found = search(photograph, codes, quality, 3)
+        found = search(photograph, codes, quality, 3).codes
         bits = sum(level.cross_entropy for level in entropy.encode(codec.prior, found, quality, measure=True))
         seen = codec.reconstruct(found, quality, *photograph.shape[:2], grey=False)
         error = np.square(photograph.astype(np.float64) - seen).sum() / 3
@@ -120,9 +120,23 @@ def test_other_efforts_are_refused(codec: Codec, photograph: Pixels, effort: int
         codec.compress(photograph, effort=effort)
 
 
-def test_a_search_that_loses_is_dropped(codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
-    def worse(pixels: Pixels, codes: list[NDArray[np.int16]], *_: object, **__: object) -> list[NDArray[np.int16]]:
-        return [(grid + 1) % 32 for grid in codes]
+@pytest.mark.parametrize("estimate", [0.0, 1e9])
+def test_a_search_that_loses_is_dropped(
+    codec: Codec, photograph: Pixels, monkeypatch: pytest.MonkeyPatch, estimate: float
+) -> None:
+    def worse(pixels: Pixels, codes: list[NDArray[np.int16]], *_: object, **__: object) -> Found:
+        return Found([(grid + 1) % 32 for grid in codes], before=1e4, distortion=estimate)
 
     monkeypatch.setattr(codec, "_search", worse)
     assert codec.compress(photograph, 50, effort=3) == codec.compress(photograph, 50, effort=0)
+
+
+@pytest.mark.parametrize("quality", [5, 60, 98])
+def test_estimates_are_off_by_less_than_a_per_cent(codec: Codec, photograph: Pixels, quality: int) -> None:
+    codes = codec.codes(photograph, quality)
+    before = cost(codec, photograph, codec.compress(photograph, quality, effort=0))
+    found = codec._search(photograph, codes, quality, 1)
+    data = codec.compress(photograph, quality, effort=1)
+    after = cost(codec, photograph, data)
+    estimate = 8 * sum(map(len, codec.read(data)[0].levels)) + found.distortion
+    assert abs(after / before - estimate / found.before) < (1 - SURE)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vqcodec.codec import Codec
 from vqcodec.networks.fixed_point import floating_point
 from vqcodec.search.candidates import embed
-from vqcodec.search.nats import Weighted, weighted_nats
+from vqcodec.search.nats import present_nats
 from vqcodec.search.objective import Objective, StageNats, to_grid, to_rows
 
 
@@ -37,14 +37,12 @@ def test_j_is_that_of_the_file(codec: Codec, photograph: NDArray[np.uint8], qual
 
     def nats(index: int) -> StageNats:
         def of_stage(stage: int, features: torch.Tensor) -> torch.Tensor:
-            own, nothing = rows[index][:, levels[index].groups_of[stage]], torch.zeros(0)
             weight, bias = levels[index].head(stage)
-            fixed, cuts = torch.ones(own.shape), [0] * (len(own) + 1)
-            return weighted_nats(features, nothing, Weighted(weight.T, bias, own, fixed, nothing.long(), cuts))
+            return present_nats(features, rows[index][:, levels[index].groups_of[stage]], weight.T, bias)[0].sum()
 
         return of_stage
 
-    found = objective(leaves, [nats(index) for index in range(len(levels))])
+    found = objective(leaves, [nats(index) for index in range(len(levels))]).total
     seen = codec.reconstruct(codes, quality, *pixels.shape[:2], grey=grey)
     error = np.square(pixels.astype(np.float64) - seen).mean() * pixels.shape[0] * pixels.shape[1]
     expected = sum(codec.cross_entropy(codes, quality)) + lmbda * error

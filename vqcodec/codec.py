@@ -28,7 +28,7 @@ from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, 
 from vqcodec.forks import fork_safe
 from vqcodec.geometry import Geometry, batch_size
 from vqcodec.pixels import TiledVQVAE, assemble
-from vqcodec.search import Search
+from vqcodec.search import Found, Search
 from vqcodec.weights import Weights, fill_decoder, fill_encoder, find_weights, load_weights
 
 __all__ = ["Codec", "compress", "decompress", "pick_device"]
@@ -38,6 +38,8 @@ _Progress = Callable[[float], None] | None
 _Path = str | Path | None
 _Pixels = NDArray[np.uint8]
 _File = BytesLike | Container
+
+SURE = 0.99  # a search's estimates of J are off by less than a per cent; with a larger gain, J need not be measured
 
 _codecs: dict[tuple[int, bytes | None], "Codec"] = {}  # by process, and fingerprint or None for the shipped model
 
@@ -148,14 +150,12 @@ class Codec:
         height, width, channels = pixels.shape
         _admit(self, height, width, effort)
         codes = self.codes(pixels, quality, cancelled=cancelled)
-        levels = _bitstreams(self, codes, quality, cancelled)
-        if effort > 0:
+        if effort == 0:
+            levels = _bitstreams(self, codes, quality, cancelled)
+        else:
             lmbda = lambda_scale * self.model.lmbda(quality)
-            better = self._search(pixels, codes, quality, effort, lmbda=lmbda, cancelled=cancelled, progress=progress)
-            found = _bitstreams(self, better, quality, cancelled)
-            cost = partial(_cost, self, pixels, quality, lmbda)
-            if cost(better, found) < cost(codes, levels):
-                codes, levels = better, found
+            found = self._search(pixels, codes, quality, effort, lmbda=lmbda, cancelled=cancelled, progress=progress)
+            codes, levels = _better(self, pixels, codes, found, quality, lmbda, cancelled)
         file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels))
         if check:
             (again,) = _decode(self, [file], None, cancelled)
@@ -353,6 +353,28 @@ def _bitstreams(codec: Codec, codes: Sequence[Codes], quality: int, cancelled: _
     return [level.bitstream for level in entropy.encode(codec.prior, codes, quality, cancelled=cancelled)]
 
 
+def _better(
+    codec: Codec,
+    pixels: _Pixels,
+    codes: list[Codes],
+    found: Found,
+    quality: int,
+    lmbda: float,
+    cancelled: _Cancelled,
+) -> tuple[list[Codes], list[bytes]]:
+    """The codes of a search, or ``codes`` if theirs is the smaller J; and the bitstreams."""
+    levels = _bitstreams(codec, found.codes, quality, cancelled)
+    if _bits(levels) + found.distortion < SURE * found.before:
+        return found.codes, levels
+    without = _bitstreams(codec, codes, quality, cancelled)
+    cost = partial(_cost, codec, pixels, quality, lmbda)
+    return (found.codes, levels) if cost(found.codes, levels) < cost(codes, without) else (codes, without)
+
+
+def _bits(levels: Sequence[bytes]) -> int:
+    return 8 * sum(map(len, levels))
+
+
 def _cost(
     codec: Codec, pixels: _Pixels, quality: int, lmbda: float, codes: Sequence[Codes], levels: Sequence[bytes]
 ) -> float:
@@ -361,7 +383,7 @@ def _cost(
     seen = codec.reconstruct(codes, quality, height, width, grey=channels == 1)
     error = np.subtract(pixels, seen, dtype=np.float32)
     distortion = float(np.vdot(error, error)) / channels
-    return float(8 * sum(map(len, levels)) + lmbda * distortion)
+    return float(_bits(levels) + lmbda * distortion)
 
 
 def _picture(pixels: object, max_pixels: int | None) -> _Pixels:

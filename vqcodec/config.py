@@ -39,7 +39,7 @@ __all__ = [
 QUALITY_MIN, QUALITY_MAX = 1, 100
 DEFAULT_QUALITY = 75
 EFFORT_MAX = 9  # 0 is the encoder alone; more is a longer search for better codes
-DEFAULT_EFFORT = 2
+DEFAULT_EFFORT = 1
 PHASES = ("vae", "codes", "prior", "joint")  # of training, in order
 ENDLESS = 10**9  # steps of a phase that ends by minutes
 

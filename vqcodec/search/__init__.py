@@ -11,6 +11,7 @@ Legend: H and W image height and width in pixels; G_l groups and H_l × W_l posi
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,15 +26,31 @@ from vqcodec.networks.fixed_point import floating_point
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.pixels import held, to_image
 from vqcodec.search.annealing import anneal
+from vqcodec.search.candidates import codewords
 from vqcodec.search.objective import Objective, to_rows
 
-__all__ = ["ROUNDS", "STEPS", "Search"]
+__all__ = ["ROUNDS", "STEPS", "Found", "Search"]
 
 STEPS = (0, 2, 3, 4, 6, 10, 16, 16, 16, 16)  # evaluations of J and its gradient in a round, by effort
 ROUNDS = (0, 1, 1, 1, 1, 1, 1, 2, 4, 8)  # of annealing; each starts at the codes of the one before
 WINDOW = 960  # pixels a side
 BYTES_PER_PIXEL = 1000  # of a window: activations that the gradient needs, and candidates
 HALO = 4  # positions of the coarsest grid around a window; with 2, codes at the seams would be 20 % worse
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, and estimates by the networks' floats, perhaps in bfloat16 and before rounding to 8 bits.
+
+    Attributes:
+        codes: ``[G_l, H_l, W_l]`` of each level, coarsest first.
+        before: J of the codes before, in bits.
+        distortion: λ·255²·MSE·pixels of the codes found, in bits.
+    """
+
+    codes: list[Codes]
+    before: float
+    distortion: float
 
 
 class Search:
@@ -65,7 +82,7 @@ class Search:
         lmbda: float | None = None,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[float], None] | None = None,
-    ) -> list[Codes]:
+    ) -> Found:
         """Codes ``[G_l, H_l, W_l]`` with a smaller J, in place of ``codes``, of ``pixels [H, W, C]``. Raises Cancelled.
 
         A larger ``effort``, 1 to EFFORT_MAX, takes more steps. ``lmbda`` takes the place of the quality's λ in J, but
@@ -80,8 +97,10 @@ class Search:
         own = torch.tensor([model.lmbda(quality)], device=self.device)
         short, long = sorted((height, width))
         found = [grid.copy() for grid in codes]
+        quantizers = self.vqvae.quantizers()
         tiles = list(geometry.tiles(self.window, HALO))
         steps = itertools.count()
+        before = distortion = 0.0
 
         def poll() -> None:
             stop_if(cancelled)
@@ -97,13 +116,17 @@ class Search:
             shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
             present = [to_rows(torch.from_numpy(grid.astype(np.int64))[None].to(self.device)) for grid in grids]
             movable = [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)]
-            objective = Objective(self.vqvae, prior, x, own, shapes, lmbda=lmbda, bfloat16=self.bfloat16)
-            for _ in range(ROUNDS[effort]):
-                present = anneal(objective, present, movable, STEPS[effort], poll=poll)
+            kept = tile.rows.inside(), tile.columns.inside()
+            objective = Objective(self.vqvae, prior, x, own, shapes, kept=kept, lmbda=lmbda, bfloat16=self.bfloat16)
+            for turn in range(ROUNDS[effort]):
+                present, cost = anneal(objective, present, movable, STEPS[effort], poll=poll)
+                before += cost if turn == 0 else 0
+            z = [codewords(*each) for each in zip(present, quantizers, strict=True)]
+            distortion += objective.kept_distortion(z)
             for whole, new, shape, (r, c, s) in zip(found, present, shapes, places, strict=True):
                 inside = new.T.view(-1, *shape)[:, r.inside(s), c.inside(s)]
                 whole[:, r.kept(s), c.kept(s)] = inside.cpu().numpy()
-        return found
+        return Found(found, before, distortion)
 
     def memory(self, height: int, width: int) -> int:
         """Bytes that a search needs at most beyond model, input and output; an estimate on the safe side."""

@@ -39,45 +39,50 @@ def anneal(
     steps: int,
     *,
     poll: Callable[[], None],
-) -> list[Tensor]:
+) -> tuple[list[Tensor], float]:
     """Better codes ``[N, G]`` of each level of a window, after ``steps`` evaluations of J and its gradient.
 
     ``codes`` are the present ones, of which only those at ``movable`` positions, bool ``[N]``, are changed. ``poll``
-    is called before each step.
+    is called before each step. Their J in bits is returned too, of movable positions and kept pixels.
     """
     poll()
-    slots = find_slots(objective, codes, movable, coarse=steps >= COARSE_STEPS)
+    coarse = steps >= COARSE_STEPS
+    slots, before = find_slots(objective, codes, movable, coarse=coarse)
     levels, quantizers = objective.prior.each_level(), objective.vqvae.quantizers()
-    relaxed = [RelaxedLevel(*parts) for parts in zip(levels, quantizers, codes, slots, strict=True)]
+    relaxed = [RelaxedLevel(*parts, whole=coarse) for parts in zip(levels, quantizers, codes, slots, strict=True)]
     theta = [level.theta for level in relaxed]
+    if not any(map(len, theta)):
+        return list(codes), before
     first = coarse_levels(objective.vqvae)
     adam = [_Adam(t) for t in theta[:first]]
     for step in range(1, steps):
         poll()
         temperature = HOT * (COLD / HOT) ** ((step - 1) / max(1, steps - 2))
-        weights = [(t / temperature).softmax(1).requires_grad_() for t in theta]
+        # A level without slots needs no gradient, nor does all that comes before the first one with slots.
+        weights = [(t / temperature).softmax(1).requires_grad_(len(t) > 0) for t in theta]
         leaves = [level.leaves(w) for level, w in zip(relaxed, weights, strict=True)]
         nats = [partial(level.nats, w) for level, w in zip(relaxed, weights, strict=True)]
-        torch.autograd.backward(objective(leaves, nats))
+        torch.autograd.backward(objective(leaves, nats).total)
         with torch.no_grad():
-            for t, w, optimizer in zip(theta[:first], weights[:first], adam, strict=True):
-                optimizer.step(t, _through_softmax(w) / temperature)
-            for level, t, w in list(zip(relaxed, theta, weights, strict=True))[first:]:
-                t += RATE * (_negative_energy(level, w) - t)
-    return [level.codes(t) for level, t in zip(relaxed, theta, strict=True)]
+            for index, (level, t, w) in enumerate(zip(relaxed, theta, weights, strict=True)):
+                if w.grad is None:
+                    continue
+                if index < first:
+                    adam[index].step(t, _through_softmax(w, w.grad) / temperature)
+                else:
+                    t += RATE * (_negative_energy(level, w, w.grad) - t)
+    return [level.codes(t) for level, t in zip(relaxed, theta, strict=True)], before
 
 
-def _through_softmax(weights: Tensor) -> Tensor:
-    """∂J/∂x ``[A, M]`` of ``weights = softmax(x)``."""
-    assert weights.grad is not None
-    return weights * (weights.grad - (weights * weights.grad).sum(1, keepdim=True))
+def _through_softmax(weights: Tensor, gradient: Tensor) -> Tensor:
+    """∂J/∂x ``[A, M]`` of ``weights = softmax(x)``, given ∂J/∂weights."""
+    return weights * (gradient - (weights * gradient).sum(1, keepdim=True))
 
 
-def _negative_energy(level: RelaxedLevel, weights: Tensor) -> Tensor:
-    """−energy of every candidate ``[A, M]``, in nats, up to a constant a slot."""
-    assert weights.grad is not None
+def _negative_energy(level: RelaxedLevel, weights: Tensor, gradient: Tensor) -> Tensor:
+    """−energy of every candidate ``[A, M]``, in nats, up to a constant a slot, given ∂J/∂weights."""
     mean = (weights[:, :, None] * level.vectors).sum(1, keepdim=True)
-    energy = weights.grad + DISTORTION_WEIGHT * (level.vectors - mean).square().sum(2)
+    energy = gradient + DISTORTION_WEIGHT * (level.vectors - mean).square().sum(2)
     return -LN2 * (energy - energy.mean(1, keepdim=True))
 
 

@@ -27,7 +27,7 @@ from vqcodec.networks.levels import Inputs
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
 
-__all__ = ["LN2", "Leaves", "Objective", "StageNats", "to_grid", "to_rows"]
+__all__ = ["LN2", "Cost", "Leaves", "Objective", "StageNats", "to_grid", "to_rows"]
 
 LN2 = math.log(2)
 
@@ -58,7 +58,20 @@ class Leaves:
 
 
 StageNats = Callable[[int, Tensor], Tensor]
-"""``nats(stage, features [N, C])``: −ln p of all codes of a stage of one level, a scalar."""
+"""``nats(stage, features [N, C])``: −ln p of the codes of a stage of one level, a scalar."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """J of a window.
+
+    Attributes:
+        total: J in bits, a scalar with gradients.
+        kept: the share of it that the errors of kept pixels have, a scalar without gradients.
+    """
+
+    total: Tensor
+    kept: Tensor
 
 
 class Objective:
@@ -71,6 +84,7 @@ class Objective:
             of the coarsest stride are padded when coding; distortion counts inside only.
         quality_lmbda: λ of the quality, ``[1]``, which the networks get.
         shapes: ``(h, w)`` of each level's grid, coarsest first.
+        kept: rows and columns of the window's pixels that no other window keeps.
         lmbda: λ in J, by default the same.
         bfloat16: whether decoder and prior compute in bfloat16.
     """
@@ -83,33 +97,42 @@ class Objective:
         quality_lmbda: Tensor,
         shapes: Sequence[tuple[int, int]],
         *,
+        kept: tuple[slice, slice] = (slice(None), slice(None)),
         lmbda: float | None = None,
         bfloat16: bool,
     ) -> None:
         self.vqvae, self.prior, self.x, self.shapes = vqvae, prior, x, shapes
+        self.kept = kept
         self._inputs = Inputs(quality_lmbda, vqvae.embedding(quality_lmbda))
         self._quality = [level.quality(prior.embedding(quality_lmbda)) for level in prior.each_level()]
         # λ·255²·MSE·pixels, with the mean over channels.
         self._weight = (float(quality_lmbda) if lmbda is None else lmbda) * 255**2 / x.shape[1]
         self._bfloat16 = bfloat16
 
-    def __call__(self, leaves: Sequence[Leaves], nats: Sequence[StageNats]) -> Tensor:
-        """J in bits, a scalar, given what stands for the codes of each level, coarsest first, and their ``nats``."""
-        bits = self._distortion(leaves)
+    def __call__(self, leaves: Sequence[Leaves], nats: Sequence[StageNats]) -> Cost:
+        """J, given what stands for the codes of each level, coarsest first, and their ``nats``."""
+        distortion = self._distortion([level.z for level in leaves])
+        bits = distortion.sum()
         for level, stages in zip(nats, self._features(leaves), strict=True):
             for stage, features in enumerate(stages):
                 bits = bits + level(stage, to_rows(features).float()) / LN2
-        return bits
+        return Cost(bits, distortion.detach()[self.kept].sum())
 
-    def _distortion(self, leaves: Sequence[Leaves]) -> Tensor:
-        grids = [to_grid(level.z, *shape) for level, shape in zip(leaves, self.shapes, strict=True)]
+    @torch.no_grad()
+    def kept_distortion(self, z: Sequence[Tensor]) -> float:
+        """The share of J that the errors of kept pixels have, given the codewords ``z [N, G·D]`` of each level."""
+        return float(self._distortion(z)[self.kept].sum())
+
+    def _distortion(self, z: Sequence[Tensor]) -> Tensor:
+        """``[H, W]``, in bits."""
+        grids = [to_grid(rows, *shape) for rows, shape in zip(z, self.shapes, strict=True)]
         with self._autocast():
             x_hat = self.vqvae.walk(self.vqvae.steps, self._inputs, Given(grids), *self.shapes[0]).x_hat
         assert x_hat is not None
         x_hat = x_hat[:, :, : self.x.shape[2], : self.x.shape[3]].clamp(0, 1)
         if self.x.shape[1] == 1:
             x_hat = x_hat.mean(1, keepdim=True)
-        return self._weight * (x_hat - self.x).square().sum()
+        return self._weight * (x_hat - self.x).square().sum(1)[0]
 
     def _features(self, leaves: Sequence[Leaves]) -> list[list[Tensor]]:
         embedded: list[Tensor] = []
