@@ -82,7 +82,7 @@ class VAEPhase(Phase):
             psnrs: list[float] = []
             for i, x in enumerate(images):
                 with self.run.autocast():
-                    out = module(x, lmbda, hard=self.hard)
+                    out = module(x, lmbda, hard=self.hard, rounded=self.run.config.rounded)
                 _, bpp, mse = rate_distortion(x, out, lmbda)
                 bpps.append(float(bpp))
                 psnrs.append(float(-10 * mse.log10()))
