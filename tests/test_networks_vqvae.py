@@ -72,6 +72,23 @@ def test_the_training_pass_sees_the_codes_that_a_file_holds(config: ModelConfig)
     torch.testing.assert_close(model.decode(codes, lmbda), out.x_hat.detach().clamp(0, 1), atol=1e-5, rtol=0)
 
 
+@each_config
+def test_reach_is_how_far_a_position_can_change_pixels(config: ModelConfig) -> None:
+    model = VQVAE(config).eval()
+    reach = model.reach
+    start = model.start.detach().repeat(2 * reach + 3, 1)
+    start[reach + 1] = math.nan
+    model.start = torch.nn.Parameter(start)
+    sizes = [model.stride // level.stride for level in config.levels]
+    codes = [
+        torch.zeros(1, level.groups, size, size * len(start), dtype=torch.int64)
+        for level, size in zip(config.levels, sizes, strict=True)
+    ]
+    x_hat = model.decode(codes, lambdas(config, 60))
+    changed = x_hat[0, 0].isnan().any(0).view(-1, model.stride).any(1)
+    assert changed.tolist() == [False, *[True] * (2 * reach + 1), False]
+
+
 def test_an_image_does_not_see_the_others_of_its_batch() -> None:
     model, x, lmbda = trained(TINY), images(), lambdas(TINY, 20, 90)
     together = model.encode(x, lmbda)

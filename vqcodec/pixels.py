@@ -5,7 +5,8 @@
     pixels ─ lay out ─▶ tiles ─ /255 ─▶ x ─ VQVAE.encode ─▶ code grids of the tiles' insides, put together
     pixels ◀ restore ── tiles ◀─ ·255 ─ x_hat ◀─ VQVAE.decode ─ code grids of the tiles and their halos
 
-Another order of sums changes x_hat in its last bits, which moves a pixel by at most one grey level.
+When decoding, the halo is what the pixels of a tile depend on, so tiles change nothing but the order of sums. Another
+order changes x_hat in its last bits, which moves a pixel by at most one grey level.
 
 Legend: H and W image height and width in pixels, C = 3 channels or 1 for grey; G_l groups and H_l × W_l positions of
 level l, coarsest first.
@@ -28,8 +29,8 @@ from vqcodec.networks.vqvae import VQVAE
 
 __all__ = ["TiledVQVAE", "assemble", "held", "to_image"]
 
-TILE = 1088  # pixels a side
-HALO = 6  # positions of the coarsest grid that are computed around a tile
+TILE = 1056  # pixels a side
+HALO = 6  # positions of the coarsest grid that are computed around a tile when encoding: any codes are valid
 
 
 class TiledVQVAE:
@@ -83,7 +84,7 @@ class TiledVQVAE:
         """Pixels ``[height, width, C]`` of code grids; of fewer levels, a preview. Raises Cancelled."""
         geometry, lmbda = self.geometry(height, width), self._lmbda(quality)
         pixels = np.empty((*geometry.padded, 1 if grey else 3), np.uint8)
-        for tile in geometry.tiles(self.tile, HALO):
+        for tile in geometry.tiles(self.tile, self.vqvae.reach):
             stop_if(cancelled)
             grids: list[Tensor] = []
             for grid, stride in zip(codes, geometry.strides, strict=False):
@@ -102,7 +103,8 @@ class TiledVQVAE:
         An estimate on the safe side: the features of one tile, and the grids and the laid-out pixels of the picture.
         """
         geometry = self.geometry(height, width)
-        tile = max(tile.rows.extent * tile.columns.extent for tile in geometry.tiles(self.tile, HALO))
+        halo = max(HALO, self.vqvae.reach)
+        tile = max(tile.rows.extent * tile.columns.extent for tile in geometry.tiles(self.tile, halo))
         strides = [self.config.patch << stage for stage in range(len(self.config.widths))]
         features = sum(4 * channels / at**2 for channels, at in zip(self.config.widths, strides, strict=True))
         levels = self.config.levels

@@ -99,6 +99,19 @@ class VQVAE(nn.Module):
         return self.config.levels[0].stride
 
     @property
+    def reach(self) -> int:
+        """How many positions of the coarsest grid away a code, or the zero border, can still change a pixel at most.
+
+        From the last convolution back to the coarsest level, each 3×3 convolution reaches a position further.
+        """
+        config, reach = self.config, 0
+        for stride, blocks in zip(self.strides, config.blocks, strict=True):
+            levels = sum(level.stride == stride and not level.pixels for level in config.levels)
+            upscale, block, level = 1, 1 + config.second_kernel // 2, 2
+            reach = math.ceil(reach / 2) + upscale + blocks * block + levels * level
+        return reach
+
+    @property
     def trunk_steps(self) -> list[Step]:
         """The decoder from its first feature to x_hat, without levels of pixels."""
         levels = [level for level in self.levels if isinstance(level, Level)]
