@@ -4,7 +4,7 @@ import source from "../build/worker.txt";
 import { parseHeader } from "./container.ts";
 import { check } from "./errors.ts";
 import type { Answer, Request } from "./messages.ts";
-import type { Part } from "./network.ts";
+import type { Part } from "./painting.ts";
 
 /** A file that is being decoded. */
 export interface Job {

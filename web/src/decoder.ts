@@ -4,11 +4,10 @@ import { sha256 } from "@noble/hashes/sha2.js"; // crypto.subtle is missing on p
 import { type Container, hex } from "./container.ts";
 import { check } from "./errors.ts";
 import { Memory } from "./memory.ts";
-import { Network, type Part } from "./network.ts";
+import { Network } from "./network.ts";
+import { Painting } from "./painting.ts";
 import { type Codes, Prior } from "./prior.ts";
 import { Weights } from "./weights.ts";
-
-export const STRIP = 2 ** 19; // pixels of a picture whose features are in memory at a time
 
 /** The first 4 bytes of the SHA-256 of weights, in hexadecimal digits. */
 export function fingerprintOf(weights: Uint8Array): string {
@@ -40,8 +39,8 @@ export class Decoder {
     return this.#prior.decode(levels.slice(0, count), quality, width, height);
   }
 
-  /** The picture of the codes of some levels, in parts. */
-  *paint(codes: Codes[], { header }: Container): Generator<Part> {
-    for (const strip of this.#network.strips(header, STRIP)) yield this.#network.decode(codes, header, strip);
+  /** Paints the picture of a file. */
+  painting({ header }: Container): Painting {
+    return new Painting(this.#network, header);
   }
 }

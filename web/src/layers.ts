@@ -19,6 +19,12 @@ export interface Feature extends Rows {
   C: number;
 }
 
+/** A copy of a feature, outside the kernels' memory. */
+export interface Copy {
+  x: Feature;
+  values: Float32Array;
+}
+
 export function grown({ first, last }: Rows, by: number): Rows {
   return { first: first - by, last: last + by };
 }
@@ -70,6 +76,16 @@ export class Layers {
     const bytes = (rows.last - rows.first) * x.columns * x.C * 4;
     this.memory.u8(out.at, bytes).set(this.memory.u8(rowAt(x, rows.first), bytes));
     return out;
+  }
+
+  /** A feature, copied out of memory. */
+  save(x: Feature): Copy {
+    return { x, values: this.memory.f32(x.at, (x.last - x.first) * x.columns * x.C).slice() };
+  }
+
+  /** A feature, copied back into memory. */
+  load({ x, values }: Copy): Feature {
+    return { ...x, at: this.memory.put(values) };
   }
 
   /** b packed as the kernel `multiply` reads it, of `value(row, column)`. */

@@ -1,6 +1,6 @@
 // What the page and its worker say to each other.
 
-import type { Part } from "./network.ts";
+import type { Part } from "./painting.ts";
 
 /** To the worker: weights, once for each fingerprint; then files. `cancel` ends the work on a file. */
 export type Request =

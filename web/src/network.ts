@@ -5,7 +5,7 @@
 // Every step says which rows of its input some rows of its output depend on. So a strip of the picture needs a few rows
 // more at each step and no others, and strips fit together without a seam.
 
-import { blockOrder, Conv, dense, type Feature, grown, Layers, type Rows, rowAt, within } from "./layers.ts";
+import { blockOrder, Conv, type Copy, dense, type Feature, grown, Layers, type Rows, rowAt, within } from "./layers.ts";
 import { type Memory, pad8 } from "./memory.ts";
 import type { Codes } from "./prior.ts";
 import { type LevelConfig, lambdaOf, type ModelConfig, type Weights } from "./weights.ts";
@@ -21,6 +21,8 @@ interface Inputs {
 }
 
 interface Step {
+  /** The level whose codes the step uses, if it uses any. */
+  readonly number?: number;
   /** Rows of the output for each row of the input. */
   readonly scale: number;
   /** Rows of the input that `rows` of the output depend on, of a picture without end. */
@@ -154,7 +156,7 @@ class Level implements Step {
   constructor(
     readonly layers: Layers,
     model: ModelConfig,
-    number: number,
+    readonly number: number,
     width: number,
   ) {
     const level = model.levels[number];
@@ -201,7 +203,7 @@ class PixelLevel implements Step {
   constructor(
     readonly layers: Layers,
     readonly level: LevelConfig,
-    number: number,
+    readonly number: number,
   ) {
     const [name, channels, block] = [`levels.${number}`, level.groups * level.dim, 3 * level.stride ** 2];
     const order = blockOrder(3, level.stride, 3);
@@ -240,21 +242,9 @@ function affine(weight: Float32Array, bias: Float32Array, x: Float32Array): Floa
   return bias.map((value, n) => x.reduce((sum, input, i) => sum + weight[n * x.length + i] * input, value));
 }
 
-/** A part of a picture: pixels RGBA at (x, y). */
-export interface Part {
-  x: number;
-  y: number;
-  width: number;
-  height: number;
-  rgba: Uint8ClampedArray<ArrayBuffer>;
-}
-
-/** How a picture is decoded. */
-export interface Picture {
-  quality: number;
-  grey: boolean;
-  width: number;
-  height: number;
+/** The input of the first step whose codes were not known: from there a strip is decoded further. */
+export interface Checkpoint extends Copy {
+  step: number;
 }
 
 /** The VQ-VAE's decoder. */
@@ -295,42 +285,42 @@ export class Network {
     }
   }
 
-  /** Strips of rows that together are the picture, as it is laid out; each has at most about `pixels` pixels. */
-  strips(picture: Picture, pixels: number): Rows[] {
-    const stride = this.#model.levels[0].stride;
-    const [short, long] = [picture.width, picture.height].sort((a, b) => a - b);
-    const rows = Math.ceil(short / stride);
-    const most = Math.max(1, Math.floor(pixels / (Math.ceil(long / stride) * stride ** 2)));
-    const step = Math.ceil(rows / Math.ceil(rows / most));
-    const count = Math.ceil(rows / step);
-    return Array.from({ length: count }, (_, i) => ({
-      first: i * step * stride,
-      last: Math.min(rows, (i + 1) * step) * stride,
-    }));
+  /** Pixels a side of a position of the coarsest grid. */
+  get stride(): number {
+    return this.#model.levels[0].stride;
   }
 
-  /** One of the `strips` of a picture, of which the first levels are known. */
-  decode(codes: Codes[], picture: Picture, strip: Rows): Part {
-    const lambda = lambdaOf(this.#model, picture.quality);
+  /**
+   * x_hat [rows][columns][3], not clamped, of a strip of a picture of which the first levels are known. Goes on from the
+   * `checkpoint` that the same strip had with fewer levels, and gives the new one, if levels are missing.
+   */
+  decode(codes: Codes[], quality: number, strip: Rows, checkpoint?: Checkpoint): [Copy, Checkpoint | undefined] {
+    const lambda = lambdaOf(this.#model, quality);
     const inputs = { lambda, embedding: this.#embed(lambda), codes };
     const [{ rows, columns }] = codes;
-    const heights: number[] = [];
-    let height = rows;
-    for (const { scale } of this.#steps) {
-      heights.push(height);
-      height *= scale;
-    }
-    const plan: Rows[] = [];
-    let wanted = strip;
-    for (let i = this.#steps.length - 1; i >= 0; i--) {
-      plan[i] = wanted;
-      wanted = within(this.#steps[i].input(wanted), heights[i]);
-    }
+    const plan = this.#plan(strip, rows);
     return this.#layers.memory.scratch(() => {
-      let x = this.#first(wanted, rows, columns);
-      for (const [i, step] of this.#steps.entries()) x = step.run(x, plan[i], inputs);
-      return part(this.#layers.memory.f32(x.at, (x.last - x.first) * x.columns * 3), x, picture);
+      const start = checkpoint?.step ?? 0;
+      let x = checkpoint ? this.#layers.load(checkpoint) : this.#first(plan[0], rows, columns);
+      let next: Checkpoint | undefined;
+      for (const [i, step] of this.#steps.entries()) {
+        if (i < start) continue;
+        if (step.number === codes.length) next = { step: i, ...this.#layers.save(x) };
+        x = step.run(x, plan[i + 1], inputs);
+      }
+      return [this.#layers.save(x), next];
     });
+  }
+
+  /** The rows of each step's input that a strip depends on, then the strip; the first grid has `rows` rows. */
+  #plan(strip: Rows, rows: number): Rows[] {
+    const heights = [rows];
+    for (const { scale } of this.#steps) heights.push(heights[heights.length - 1] * scale);
+    const plan = [strip];
+    for (let i = this.#steps.length - 1; i >= 0; i--) {
+      plan.unshift(within(this.#steps[i].input(plan[0]), heights[i]));
+    }
+    return plan;
   }
 
   /** The first feature, which is the same at all positions. */
@@ -349,29 +339,4 @@ export class Network {
     const [first, firstBias, second, secondBias] = this.#embedding;
     return affine(second, secondBias, affine(first, firstBias, Float32Array.of(t)).map(silu)).map(silu);
   }
-}
-
-/** The pixels of rows of x_hat [rows][columns][3], turned and cropped as the picture is. */
-function part(xHat: Float32Array, { first, last, columns }: Feature, { width, height, grey }: Picture): Part {
-  const upright = height > width;
-  const rows = Math.min(last, upright ? width : height) - first;
-  const across = Math.min(columns, upright ? height : width);
-  const rgba = new Uint8ClampedArray(rows * across * 4).fill(255); // it clamps, and rounds to nearest, ties to even
-  const [stepY, stepX] = upright ? [4, rows * 4] : [across * 4, 4];
-  for (let y = 0; y < rows; y++) {
-    for (let x = 0; x < across; x++) {
-      const [from, to] = [(y * columns + x) * 3, y * stepY + x * stepX];
-      if (grey) {
-        const sum = unit(xHat[from]) + unit(xHat[from + 1]) + unit(xHat[from + 2]);
-        rgba.fill(sum * 85, to, to + 3);
-      } else for (let c = 0; c < 3; c++) rgba[to + c] = xHat[from + c] * 255;
-    }
-  }
-  return upright
-    ? { x: first, y: 0, width: rows, height: across, rgba }
-    : { x: 0, y: first, width: across, height: rows, rgba };
-}
-
-function unit(x: number): number {
-  return Math.min(1, Math.max(0, x));
 }

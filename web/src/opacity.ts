@@ -3,7 +3,7 @@
 import type { Container } from "./container.ts";
 import { check } from "./errors.ts";
 import { inflateLzma2 } from "./lzma2.ts";
-import type { Part } from "./network.ts";
+import type { Part } from "./painting.ts";
 
 /** The opacities 0..255 of a picture, row by row; null if it is opaque. */
 export function opacities({ header, opacity }: Container): Uint8Array | null {

@@ -8,7 +8,7 @@
 import { Client } from "./client.ts";
 import { type Header, parseHeader } from "./container.ts";
 import { FormatError } from "./errors.ts";
-import type { Part } from "./network.ts";
+import type { Part } from "./painting.ts";
 
 const STYLE = `
 :host { display: inline-block; max-width: 100%; vertical-align: middle; }

@@ -1,4 +1,4 @@
-// Decodes files one after the other, urgent ones first, away from the page: a preview of level 0, then the picture.
+// Decodes files one after the other, urgent ones first, away from the page, and paints each level once it is decoded.
 
 import kernels from "../build/kernels.wasm";
 import { parse } from "./container.ts";
@@ -35,11 +35,10 @@ async function decode({ id, data, levels: most }: Job): Promise<void> {
   check(decoder, unusable.get(fingerprint) ?? `the weights ${fingerprint} are not here`);
   const opacity = opacities(file);
   const codes: Codes[] = [];
-  const last = Math.min(most, file.levels.length);
+  const painting = decoder.painting(file);
   for (const level of decoder.codes(file, most)) {
     codes.push(level);
-    if (codes.length > 1 && codes.length < last) continue; // a picture in between would cost as much as the last
-    for (const part of decoder.paint(codes, file)) {
+    for (const part of painting.paint(codes)) {
       if (opacity) applyOpacity(part, opacity, file.header.width);
       answer({ type: "part", id, levels: codes.length, part }, [part.rgba.buffer]);
       await pause();

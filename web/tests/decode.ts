@@ -6,13 +6,19 @@ import kernels from "../build/kernels.wasm";
 import { parse } from "../src/container.ts";
 import { Decoder, fingerprintOf } from "../src/decoder.ts";
 import { opacities } from "../src/opacity.ts";
+import type { Codes } from "../src/prior.ts";
 import { codesDigest, join, paste } from "./files.ts";
 
 const [weights, file, out] = process.argv.slice(2);
 const data = new Uint8Array(readFileSync(weights));
 const decoder = new Decoder(new WebAssembly.Module(kernels), data, fingerprintOf(data));
 const container = parse(new Uint8Array(readFileSync(file)));
-const codes = [...decoder.codes(container)];
-const pixels = paste(decoder.paint(codes, container), container.header);
+const painting = decoder.painting(container);
+const codes: Codes[] = [];
+let pixels: Uint8Array = new Uint8Array();
+for (const level of decoder.codes(container)) {
+  codes.push(level);
+  pixels = paste(painting.paint(codes), container.header); // level by level, as a page does
+}
 writeFileSync(out, join(pixels, opacities(container) ?? new Uint8Array()));
 console.log(codesDigest(codes));

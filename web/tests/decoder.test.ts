@@ -7,9 +7,10 @@ import { parse } from "../src/container.ts";
 import { Decoder, fingerprintOf } from "../src/decoder.ts";
 import { Memory } from "../src/memory.ts";
 import { Network } from "../src/network.ts";
-import { Prior } from "../src/prior.ts";
-import { Weights } from "../src/weights.ts";
-import { codesDigest, paste, read, readPng, text, worst } from "./files.ts";
+import { Painting } from "../src/painting.ts";
+import type { Codes } from "../src/prior.ts";
+import { type LevelConfig, Weights } from "../src/weights.ts";
+import { codesDigest, paste, random, read, readPng, text, worst } from "./files.ts";
 
 const FACTS: Record<string, { codes: string; picture: string }> = JSON.parse(text("tests/golden/facts.json"));
 const DATA = read("weights/compact.decoder.safetensors");
@@ -24,21 +25,46 @@ for (const [name, facts] of Object.entries(FACTS)) {
     assert.equal(codesDigest(codes), facts.codes);
     const picture = readPng(`tests/golden/${facts.picture}`);
     assert.deepEqual([file.header.width, file.header.height], [picture.width, picture.height]);
-    assert.ok(worst(paste(decoder.paint(codes, file), picture), picture.pixels) <= 1);
+    assert.ok(worst(paste(decoder.painting(file).paint(codes), picture), picture.pixels) <= 1);
   });
 }
 
-test("strips of any height fit together", () => {
-  const { header, levels } = parse(read("tests/golden/v1-chelsea-q50.vq"));
-  const weights = new Weights(DATA);
-  const network = new Network(new Memory(module), weights);
-  const codes = [...new Prior(new Memory(module), weights).decode(levels, header.quality, header.width, header.height)];
-  const whole = paste([network.decode(codes, header, { first: 0, last: 304 })], header);
-  for (const pixels of [1, 30000]) {
-    const strips = network.strips(header, pixels);
-    assert.ok(strips.length > 3);
-    const parts = strips.map((strip) => network.decode(codes, header, strip));
-    assert.ok(worst(paste(parts, header), whole) <= 1);
+/** The codes of a picture that has the `levels` of a model, random: they spread further than those of photographs. */
+function randomCodes(
+  levels: LevelConfig[],
+  { width, height }: { width: number; height: number },
+  seed: number,
+): Codes[] {
+  const pick = random(seed);
+  return levels.map(({ stride, groups, codebook_size }) => {
+    const [{ stride: coarsest }] = levels;
+    const [rows, columns] = [height, width].map((side) => (Math.ceil(side / coarsest) * coarsest) / stride);
+    const codes = Int16Array.from({ length: rows * columns * groups }, () => pick(codebook_size));
+    return { rows, columns, codes };
+  });
+}
+
+const weights = new Weights(DATA);
+const network = new Network(new Memory(module), weights);
+
+for (const quality of [1, 100]) {
+  test(`strips of any height fit together at quality ${quality}`, () => {
+    const picture = { width: 400, height: 410, grey: false, quality }; // 25 rows of the coarsest grid; a code reaches 12
+    const codes = randomCodes(weights.model.levels, { width: 410, height: 400 }, quality); // transposed
+    const whole = paste(new Painting(network, picture, 2 ** 30).paint(codes), picture);
+    const parts = [...new Painting(network, picture, 20000).paint(codes)];
+    assert.equal(parts.length, 9);
+    assert.ok(worst(paste(parts, picture), whole) <= 1);
+  });
+}
+
+test("a picture painted level by level is the one painted at once", () => {
+  const file = parse(read("tests/golden/v1-chelsea-q50.vq"));
+  const codes = [...decoder.codes(file)];
+  const painting = new Painting(network, file.header, 60000);
+  for (let levels = 1; levels <= 3; levels++) {
+    const once = paste(new Painting(network, file.header, 60000).paint(codes.slice(0, levels)), file.header);
+    assert.deepEqual(paste(painting.paint(codes.slice(0, levels)), file.header), once);
   }
 });
 

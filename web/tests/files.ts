@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { inflateSync } from "node:zlib";
 import { crc32 } from "../src/container.ts";
-import type { Part } from "../src/network.ts";
+import type { Part } from "../src/painting.ts";
 import type { Codes } from "../src/prior.ts";
 
 const ROOT = new URL("../../../", import.meta.url); // from build/tests
@@ -98,4 +98,12 @@ export function paste(parts: Iterable<Part>, { width, height }: { width: number;
 /** The largest difference of two pictures, in grey levels. */
 export function worst(a: Uint8Array, b: Uint8Array): number {
   return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
+}
+
+/** Numbers 0 … below − 1 that look random (Park and Miller's generator). */
+export function random(seed: number): (below: number) => number {
+  return (below) => {
+    seed = (seed * 48271) % 0x7fffffff;
+    return seed % below;
+  };
 }

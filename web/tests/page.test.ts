@@ -7,7 +7,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Browser, Page } from "playwright-core";
 import { parse } from "../src/container.ts";
 import { executable, launch, serve } from "./browser.ts";
-import { join, read, readPng, sealed, text, worst } from "./files.ts";
+import { join, random, read, readPng, sealed, text, worst } from "./files.ts";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const GOLDEN = fileURLToPath(new URL("../../../tests/golden/", import.meta.url));
@@ -157,13 +157,28 @@ test("<vq-img> takes its size from its attributes or the header, and tells its s
   assert.equal(message, "A cup: /missing.vq cannot be loaded");
 });
 
-/** Numbers 0 … below − 1 that look random (Park and Miller's generator). */
-function random(seed: number): (below: number) => number {
-  return (below) => {
-    seed = (seed * 48271) % 0x7fffffff;
-    return seed % below;
-  };
-}
+test("each level is shown once it is decoded", options, async () => {
+  const page = await visit(address);
+  await page.route("**/photo.vq", (route) => route.fulfill({ path: `${GOLDEN}v1-chelsea-q50.vq` }));
+  const [shown, differences] = await page.evaluate(async () => {
+    const image = document.createElement("vq-img") as HTMLElement & { canvas: HTMLCanvasElement };
+    const [shown, pictures]: [number[], Uint8ClampedArray[]] = [[], []];
+    image.addEventListener("preview", (event) => {
+      const { width, height } = image.canvas;
+      shown.push((event as CustomEvent<number>).detail);
+      pictures.push(image.canvas.getContext("2d")?.getImageData(0, 0, width, height).data ?? new Uint8ClampedArray());
+    });
+    image.setAttribute("src", "photo.vq");
+    image.setAttribute("fetchpriority", "high");
+    document.body.prepend(image);
+    await new Promise((resolve) => image.addEventListener("load", resolve));
+    const last = pictures[pictures.length - 1];
+    const squared = pictures.map((picture) => picture.reduce((sum, x, i) => sum + (x - last[i]) ** 2, 0));
+    return [shown, squared];
+  });
+  assert.deepEqual(shown, [1, 2, 3]);
+  assert.ok(differences[0] > differences[1] && differences[1] > 0 && differences[2] === 0, String(differences));
+});
 
 /** `data` cut, with a flipped bit, or with wrong bytes and right checksums; its size in pixels stays. */
 function damaged(data: Uint8Array, pick: (below: number) => number): Uint8Array {
