@@ -28,7 +28,7 @@ from vqcodec.jsonfile import write_json
 from vqcodec.rd.provenance import provenance
 from vqcodec.weights import find_weights
 
-__all__ = ["damage_table", "main", "measure", "memory_table"]
+__all__ = ["PIECES", "damage_table", "main", "measure", "memory_table", "small_file"]
 
 # Height, width and quality of the small file made from the centre of each image.
 PIECES = ((32, 48, 75), (40, 24, 95), (64, 64, 20))
@@ -118,7 +118,7 @@ def main(
         weights = weights or find_weights()
         codec = Codec.load(weights, device="cpu")
         facts = provenance(codec, weights, threads=threads)
-        files = [_small_file(codec, path, *piece) for path, piece in zip(images, PIECES, strict=False)]
+        files = [small_file(codec, path, *piece) for path, piece in zip(images, PIECES, strict=False)]
         rows: list[dict[str, Any]] = []
         for index in range(len(CLASSES)):
             with fresh_process(weights, "cpu", threads) as process:
@@ -138,7 +138,8 @@ def main(
         raise click.ClickException("a process took more memory than estimated")
 
 
-def _small_file(codec: Codec, path: Path, height: int, width: int, quality: int) -> bytes:
+def small_file(codec: Codec, path: Path, height: int, width: int, quality: int) -> bytes:
+    """The file of the middle of an image, ``height`` × ``width`` pixels."""
     pixels, _ = read_image(path)
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return codec.compress(np.ascontiguousarray(pixels[top : top + height, left : left + width]), quality, effort=0)

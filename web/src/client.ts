@@ -3,7 +3,7 @@
 import source from "../build/worker.txt";
 import { parseHeader } from "./container.ts";
 import { check } from "./errors.ts";
-import type { Answer, Request } from "./messages.ts";
+import type { Answer, Outcome, Request } from "./messages.ts";
 import type { Part } from "./painting.ts";
 
 /** A file that is being decoded. */
@@ -18,7 +18,7 @@ export interface Job {
 }
 
 interface Waiting extends Job {
-  resolve(damage: string | null): void;
+  resolve(outcome: Outcome): void;
   reject(error: Error): void;
 }
 
@@ -36,8 +36,8 @@ export class Client {
 
   constructor(readonly weights: URL) {}
 
-  /** Resolves to the damage of the file, if any, when the picture is complete; rejects if it cannot be decoded. */
-  async decode(data: Uint8Array, job: Job): Promise<string | null> {
+  /** Resolves when the picture is complete; rejects if it cannot be decoded. */
+  async decode(data: Uint8Array, job: Job): Promise<Outcome> {
     await this.#need(parseHeader(data).fingerprint);
     job.signal?.throwIfAborted();
     return new Promise((resolve, reject) => {
@@ -100,7 +100,7 @@ export class Client {
         return;
       }
       this.#waiting.delete(data.id);
-      if (data.type === "done") waiting.resolve(data.damage);
+      if (data.type === "done") waiting.resolve(data);
       else waiting.reject(new Error(data.message));
     };
     worker.onerror = (event) => {

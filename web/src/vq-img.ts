@@ -8,6 +8,7 @@
 import { Client } from "./client.ts";
 import { type Header, parseHeader } from "./container.ts";
 import { FormatError } from "./errors.ts";
+import type { Outcome } from "./messages.ts";
 import type { Part } from "./painting.ts";
 
 const STYLE = `
@@ -40,6 +41,8 @@ export class VqImg extends HTMLElement {
   header: Header | null = null;
   /** What is wrong with the file: the error, or the damage beside which some levels are whole. */
   problem: string | null = null;
+  /** Milliseconds that the prior and the network computed, once the picture is complete. */
+  times: Pick<Outcome, "prior" | "network"> | null = null;
   readonly #internals = this.attachInternals();
   readonly #canvas = document.createElement("canvas");
   readonly #size = new CSSStyleSheet();
@@ -100,7 +103,7 @@ export class VqImg extends HTMLElement {
     this.#abort.abort();
     this.#abort = new AbortController();
     VqImg.#near.unobserve(this);
-    [this.header, this.problem] = [null, null];
+    [this.header, this.problem, this.times] = [null, null, null];
     this.#reserve();
     this.#message.hidden = true;
     this.#canvas.hidden = false;
@@ -131,7 +134,8 @@ export class VqImg extends HTMLElement {
       const levels = Number(this.getAttribute("levels")) || 15;
       const urgent = this.getAttribute("fetchpriority") === "high";
       const onPart = (part: Part, count: number): void => this.#paint(part, count);
-      this.problem = await client.decode(data, { levels, urgent, signal, onPart });
+      const { damage, prior, network } = await client.decode(data, { levels, urgent, signal, onPart });
+      [this.problem, this.times] = [damage, { prior, network }];
       this.#change("complete");
       this.dispatchEvent(new Event("load"));
     } catch (error) {

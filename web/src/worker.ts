@@ -36,17 +36,36 @@ async function decode({ id, data, levels: most }: Job): Promise<void> {
   const opacity = opacities(file);
   const codes: Codes[] = [];
   const painting = decoder.painting(file);
+  const clock = new Clock();
   for (const level of decoder.codes(file, most)) {
+    clock.stop("prior");
     codes.push(level);
     for (const part of painting.paint(codes)) {
+      clock.stop("network");
       if (opacity) applyOpacity(part, opacity, file.header.width);
       answer({ type: "part", id, levels: codes.length, part }, [part.rgba.buffer]);
       await pause();
       await hurry();
       if (cancelled.has(id)) return;
+      clock.start();
     }
   }
-  answer({ type: "done", id, damage: file.damage });
+  answer({ type: "done", id, damage: file.damage, ...clock.milliseconds });
+}
+
+/** The time that each half of the decoder takes. */
+class Clock {
+  readonly milliseconds = { prior: 0, network: 0 };
+  #started = performance.now();
+
+  start(): void {
+    this.#started = performance.now();
+  }
+
+  stop(half: "prior" | "network"): void {
+    this.milliseconds[half] += performance.now() - this.#started;
+    this.start();
+  }
 }
 
 /** Decodes a file, or says why not. */
