@@ -1,14 +1,19 @@
-"""The decoder for browsers reads models of every shape: the same codes, and pixels within one grey level."""
+"""The decoder for browsers: models of every shape, and damaged files."""
 
 import hashlib
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.browser import DIST
+from benchmarks.browser_damage import measure
+from benchmarks.damage import CLASSES
+from benchmarks.reliability import PIECES, small_file
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.exact import entropy
@@ -20,6 +25,9 @@ from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.weights import save_weights
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 DECODE = Path(__file__).parents[1] / "web" / "build" / "decode.mjs"  # `make web` builds it
 NODE = shutil.which("node")
@@ -87,3 +95,16 @@ def test_a_file_of_any_model(name: str, height: int, width: int, grey: bool, tmp
     expected = codec.reconstruct(codes, 40, height, width, grey=grey)
     assert np.abs(pixels.reshape(height, width, 3).astype(int) - expected).max() <= 1
     assert np.array_equal(opacity.reshape(height, width), alpha)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DIST.exists(), reason="`make web` has not been run")
+def test_damaged_files_in_a_browser(browser: "Browser", codec: Codec, root: Path) -> None:
+    """Each is refused, shown in part or shown as by the codec; the last class takes seconds a file."""
+    images = sorted((root / "examples").glob("*.png"))
+    files = [small_file(codec, image, *piece) for image, piece in zip(images, PIECES, strict=False)]
+    for index in range(len(CLASSES) - 1):
+        row = measure(browser, codec, files, index, 15)
+        assert row["inputs"] == 15
+        assert row["refused"] + row["salvaged"] > 0
+        assert row["memory_bytes"] < 2**29

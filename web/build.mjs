@@ -62,5 +62,11 @@ if (process.argv.includes("--tests")) {
     .map((name) => `tests/${name}`);
   const node = { platform: "node", format: "esm", outExtension: { ".js": ".mjs" }, external: ["playwright-core"] };
   await build({ ...shared, ...node, minify: false, entryPoints, outdir: "build/tests" });
-  await build({ ...shared, ...node, minify: false, entryPoints: ["tests/decode.ts", "tests/onnx.ts"], outdir: "build" });
+  await build({
+    ...shared,
+    ...node,
+    minify: false,
+    entryPoints: ["tests/decode.ts", "tests/onnx.ts"],
+    outdir: "build",
+  });
 }

@@ -44,7 +44,7 @@ export class Memory {
     const start = Math.ceil(this.top / 16) * 16;
     const missing = start + bytes - this.#memory.buffer.byteLength;
     if (missing > 0) {
-      if (start + bytes > MOST) throw new FormatError("the picture needs more memory than the decoder may have");
+      if (start + bytes > MOST) throw new FormatError(`the picture needs more memory than the limit of ${MOST} bytes`);
       try {
         this.#memory.grow(Math.ceil(missing / PAGE));
       } catch {

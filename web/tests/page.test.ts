@@ -180,6 +180,28 @@ test("each level is shown once it is decoded", options, async () => {
   assert.ok(differences[0] > differences[1] && differences[1] > 0 && differences[2] === 0, String(differences));
 });
 
+/** `data`, a file without chunks, with the same opacity everywhere. */
+function transparent(data: Uint8Array, opacity: number): Uint8Array {
+  const { bytes: length } = parse(data).header;
+  const chunk = sealed(join(new TextEncoder().encode("Alph"), Uint8Array.of(1, opacity)));
+  const start = join(data.subarray(0, length - 4), Uint8Array.of(chunk.length));
+  start[10] |= 32; // chunks follow
+  return join(sealed(start), data.subarray(length), chunk);
+}
+
+test("a transparent picture lets the page shine through", options, async () => {
+  const page = await visit(address);
+  const data = transparent(read("tests/golden/v1-coffee-q95.vq"), 128);
+  await page.setInputFiles("#files", { name: "glass.vq", mimeType: "", buffer: Buffer.from(data) });
+  assert.deepEqual((await outcome(page)).problem, null);
+  const opacities = await page.evaluate(() => {
+    const { canvas } = document.querySelector("#opened vq-img") as HTMLElement & { canvas: HTMLCanvasElement };
+    const rgba = canvas.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height).data ?? [];
+    return [...new Set(Array.from(rgba).filter((_, i) => i % 4 === 3))];
+  });
+  assert.deepEqual(opacities, [128]);
+});
+
 /** `data` cut, with a flipped bit, or with wrong bytes and right checksums; its size in pixels stays. */
 function damaged(data: Uint8Array, pick: (below: number) => number): Uint8Array {
   const bad = data.slice();
