@@ -11,20 +11,20 @@ from vqcodec import metrics
 from vqcodec.codec import Codec
 from vqcodec.errors import TargetError
 from vqcodec.files.container import parse
-from vqcodec.targets import PROBES, REFINEMENTS, Target, compress_to
+from vqcodec.targets import CHOICES, PROBES, REFINEMENTS, Target, compress_to
 
 Pixels = NDArray[np.uint8]
 
 
 @pytest.mark.parametrize("kind", ["size", "bpp"])
-@pytest.mark.parametrize("bpp", [0.2, 0.5])
+@pytest.mark.parametrize("bpp", [0.5, 0.8])
 def test_sizes_are_met_from_below(codec: Codec, photograph: Pixels, kind: str, bpp: float) -> None:
     pixels = photograph.shape[0] * photograph.shape[1]
     target = Target(kind, bpp if kind == "bpp" else bpp * pixels / 8)
     found = compress_to(codec, photograph, target, effort=1)
     assert 0.96 * bpp <= 8 * len(found.data) / pixels <= bpp
     assert found.encodings[0] <= PROBES
-    assert found.encodings[1] <= PROBES // 2 + REFINEMENTS
+    assert found.encodings[1] <= CHOICES + REFINEMENTS
 
 
 @pytest.mark.parametrize("decibels", [29.0, 33.3])
@@ -48,6 +48,14 @@ def test_effort_0_chooses_the_quality(codec: Codec, photograph: Pixels) -> None:
     assert parse(found.data).quality == 61
 
 
+def test_few_encodings_enclose_a_target_at_effort_0(codec: Codec, photograph: Pixels) -> None:
+    found = compress_to(codec, photograph, Target("psnr", 31.0), effort=0)
+    assert found.encodings[0] <= PROBES
+    lower = codec.compress(photograph, parse(found.data).quality - 1, effort=0)
+    decibels = [metrics.psnr(photograph, codec.decompress(data)) for data in (lower, found.data)]
+    assert decibels[0] < 31.0 <= decibels[1]
+
+
 def test_targets_beyond_all_qualities(codec: Codec, photograph: Pixels) -> None:
     pixels = photograph[:32, :48]
     largest = compress_to(codec, pixels, Target("size", 10**6), effort=1)
@@ -56,11 +64,14 @@ def test_targets_beyond_all_qualities(codec: Codec, photograph: Pixels) -> None:
     assert parse(smallest.data).quality == 1
     least = len(codec.compress(pixels, 1, effort=0))
     with pytest.raises(TargetError, match=rf"^10 bytes are too few: quality 1 takes {least}$"):
-        compress_to(codec, pixels, Target("size", 10))
+        compress_to(codec, pixels, Target("size", 10), effort=0)
+    with pytest.raises(TargetError, match=r"^10 bytes are too few: quality 1 takes ") as error:
+        compress_to(codec, pixels, Target("size", 10), effort=1)
+    assert int(str(error.value).split()[-1]) <= least
     with pytest.raises(TargetError, match=r"^0.001 bits per pixel are too few: quality 1 takes "):
-        compress_to(codec, pixels, Target("bpp", 0.001))
+        compress_to(codec, pixels, Target("bpp", 0.001), effort=0)
     with pytest.raises(TargetError, match=re.escape("a psnr of 70 is out of reach: quality 100 has ")):
-        compress_to(codec, pixels, Target("psnr", 70))
+        compress_to(codec, pixels, Target("psnr", 70), effort=0)
 
 
 @pytest.mark.parametrize(

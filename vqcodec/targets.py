@@ -2,15 +2,18 @@ r"""Files of exactly the size, or the distortion, that was asked for.
 
 ::
 
-    target ──▶ quality, by encodings at effort 0 ──▶ quality at the asked effort ──▶ λ of the search ──▶ bytes
-               (bracketed, about 5)                  (bracketed again, 1 to 3)       (up to 3)
+    target − shift ──▶ quality, by encodings at effort 0 ──▶ λ of the search ──▶ bytes, at the asked effort
+         ▲             (about 3)                                                   │
+         └──────────────── shift: what the search changes ◀── missed? ─────────────┘
 
 Neighbouring qualities are 2 to 4 % of the size apart, or 0.05 to 0.2 dB. In between, the search spends more or fewer
-bits at the same quality: its λ is the quality's times a factor.
+bits at the same quality: its λ is the quality's times a factor. What the search changes differs from picture to
+picture, so that the first file at the asked effort misses about every other time; the second knows the change. Should
+it miss too, λ alone is varied.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,9 +29,13 @@ __all__ = ["TARGETS", "Target", "Targeted", "compress_to"]
 
 SLACK = {"size": 0.03, "bpp": 0.03, "psnr": 0.1, "ssimulacra2": 0.5}  # of the result, on the side that is allowed
 PACE = {"size": 0.03, "bpp": 0.03, "psnr": 0.125, "ssimulacra2": 0.6}  # about what one step of quality changes
-BEND = {"size": 0.4, "bpp": 0.4, "psnr": 0.7, "ssimulacra2": 3.0}  # about what a factor e of λ changes at one quality
+BEND = {"size": 0.1, "bpp": 0.1, "psnr": 0.5, "ssimulacra2": 2.0}  # about what a factor e of λ changes at one quality
+SHIFT = {"size": -0.02, "bpp": -0.02, "psnr": 0.28, "ssimulacra2": 1.0}  # about what the search changes
 PROBES = 8  # encodings at effort 0
-REFINEMENTS = 3  # encodings with another λ
+CHOICES = 2  # of a quality, at the asked effort
+REFINEMENTS = 3  # of λ at the last of them
+LOG_SCALE = 1.0  # at most, of λ
+START = 50  # quality of the first file
 TARGETS = tuple(SLACK)
 
 _Pixels = NDArray[np.uint8]
@@ -108,103 +115,104 @@ def compress_to(
     If qualities 1 and 100 enclose the target and ``effort`` is at least 1, a size is met within 3 % and a PSNR within
     0.1 dB. With effort 0 only qualities are chosen, and the next one may be further away.
 
-    Raises TargetError, with what can be reached, if no quality meets the target, MissingPackageError if the metric is
+    Raises TargetError, with what can be reached, if no file meets the target, MissingPackageError if the metric is
     not installed, and what :meth:`Codec.compress` raises.
     """
-    compress = partial(codec.compress, pixels, max_pixels=max_pixels, cancelled=cancelled)
-    metrics_of = partial(target.excess, codec, pixels)
-    quick = _Curve(lambda quality: compress(quality, effort=0, check=check and effort == 0), metrics_of, target)
-    start = _met(quick, quick.crossing(50, PROBES))
+    compress = partial(codec.compress, pixels, check=check, max_pixels=max_pixels, cancelled=cancelled)
+    quick = _Tried(codec, pixels, target, lambda quality, log_scale: compress(quality, effort=0))
+    full = _Tried(
+        codec,
+        pixels,
+        target,
+        lambda quality, log_scale: compress(quality, effort=effort, lambda_scale=math.exp(log_scale)),
+    )
     if effort == 0:
-        return Targeted(quick.files[start], (quick.encodings, 0))
-    full = _Curve(lambda quality: compress(quality, effort=effort, check=check), metrics_of, target)
-    crossing = full.crossing(start, PROBES)
-    quality = _met(full, crossing)
-    if None in crossing:  # all qualities are on the allowed side
-        return Targeted(full.files[quality], (quick.encodings, full.encodings))
-    best = _refine(full, quality, lambda scale: compress(quality, effort=effort, lambda_scale=scale, check=check))
-    return Targeted(best, (quick.encodings, full.encodings))
+        _approach(quick, 0.0, near=0.0)
+    else:
+        _aim(quick, full)
+    data = full.best() or quick.best()
+    if data is None:
+        raise _out_of_reach(target, [*quick.excesses.values(), *full.excesses.values()])
+    return Targeted(data, (len(quick.files), len(full.files)))
 
 
-class _Curve:
-    """The files of one picture by quality, and by how much each is beyond the target."""
+class _Tried:
+    """The files of one picture at one effort, by quality and ln of the factor of λ, and their excesses."""
 
-    def __init__(self, compress: Callable[[int], bytes], excess: Callable[[bytes], float], target: Target) -> None:
-        self._compress, self._excess, self.target = compress, excess, target
-        self.files: dict[int, bytes] = {}
-        self.excesses: dict[int, float] = {}
-        self.encodings = 0
+    def __init__(self, codec: Codec, pixels: _Pixels, target: Target, compress: Callable[[int, float], bytes]) -> None:
+        self._excess, self._compress, self.target = partial(target.excess, codec, pixels), compress, target
+        self.files: dict[tuple[int, float], bytes] = {}
+        self.excesses: dict[tuple[int, float], float] = {}
 
-    def measure(self, data: bytes) -> float:
-        self.encodings += 1
-        return self._excess(data)
+    def excess(self, quality: int, log_scale: float = 0.0) -> float:
+        """The excess of one file, which is made at the first call."""
+        key = quality, log_scale
+        if key not in self.files:
+            self.files[key] = self._compress(quality, log_scale)
+            self.excesses[key] = self._excess(self.files[key])
+        return self.excesses[key]
 
-    def at(self, quality: int) -> float:
-        """The excess at a quality, which is encoded at the first call."""
-        if quality not in self.excesses:
-            self.files[quality] = self._compress(quality)
-            self.excesses[quality] = self.measure(self.files[quality])
-        return self.excesses[quality]
+    def meets(self, quality: int, log_scale: float) -> bool:
+        """Whether a file is on the allowed side and close to the target."""
+        excess = self.excess(quality, log_scale)
+        return self.target.allows(excess) and abs(excess) <= SLACK[self.target.kind]
 
-    def crossing(self, quality: int, probes: int) -> tuple[int | None, int | None]:
-        """The neighbours (last quality below the target, first one beyond it); None outside 1..100.
-
-        A quality that meets the target exactly is on the allowed side. After ``probes`` encodings the neighbours may be
-        further apart.
-        """
-        pace = PACE[self.target.kind]
-        below: int | None = None
-        beyond: int | None = None
-        for _ in range(probes):
-            excess = self.at(quality)
-            is_below = self.target.allows(excess) == self.target.is_rate
-            if is_below:
-                below = quality
-            else:
-                beyond = quality
-            low = QUALITY_MIN if below is None else below + 1
-            high = QUALITY_MAX if beyond is None else beyond - 1
-            if low > high:
-                break
-            if below is not None and beyond is not None:
-                pace = max(1e-6, (self.at(beyond) - self.at(below)) / (beyond - below))
-            # Nearly there, the step is at least one, so that the target is enclosed.
-            step = max(1, math.ceil(abs(excess) / pace))
-            quality = min(max(quality + (step if is_below else -step), low), high)
-        return below, beyond
+    def best(self) -> bytes | None:
+        """The allowed file that is closest to the target."""
+        allowed = [key for key, excess in self.excesses.items() if self.target.allows(excess)]
+        return self.files[min(allowed, key=lambda key: abs(self.excesses[key]))] if allowed else None
 
 
-def _met(curve: _Curve, crossing: tuple[int | None, int | None]) -> int:
-    """The quality on the allowed side of the crossing; raises TargetError if there is none."""
-    below, beyond = crossing
-    quality = below if curve.target.is_rate else beyond
-    if quality is not None:
-        return quality
-    target = curve.target
-    if target.is_rate:
-        reached = f"quality {QUALITY_MIN} takes {target.value * math.exp(curve.at(QUALITY_MIN)):,.4g}"
-        unit = "bytes" if target.kind == "size" else "bits per pixel"
-        raise TargetError(f"{target.value:,.4g} {unit} are too few: {reached}")
-    reached = f"quality {QUALITY_MAX} has {target.value + curve.at(QUALITY_MAX):.2f}"
-    raise TargetError(f"a {target.kind} of {target.value:g} is out of reach: {reached}")
+def _approach(quick: _Tried, aim: float, *, near: float) -> int:
+    """The quality whose excess is closest to ``aim``.
+
+    Qualities are encoded until one is within ``near``, or two neighbours enclose the aim.
+    """
+    quick.excess(START)
+    while True:
+        found = {quality: excess for (quality, _), excess in quick.excesses.items()}
+        below = max((quality for quality, excess in found.items() if excess <= aim), default=QUALITY_MIN - 1)
+        beyond = min((quality for quality, excess in found.items() if excess > aim), default=QUALITY_MAX + 1)
+        closest = min(found, key=lambda quality: abs(found[quality] - aim))
+        missing = aim - found[closest]
+        if beyond - below <= 1 or abs(missing) <= near or len(found) >= PROBES:
+            return closest
+        pace = PACE[quick.target.kind]
+        if below in found and beyond in found:
+            pace = (found[beyond] - found[below]) / (beyond - below)
+        step = math.copysign(max(1, math.ceil(abs(missing) / pace)), missing)
+        quick.excess(min(max(closest + int(step), below + 1), beyond - 1))
 
 
-def _refine(curve: _Curve, quality: int, compress: Callable[[float], bytes]) -> bytes:
-    """The file of this quality, or of another λ, that comes closest to the target on the allowed side."""
-    kind = curve.target.kind
-    best, nearest = curve.files[quality], curve.at(quality)
-    log_scale, excess, slope = 0.0, nearest, BEND[kind]
+def _aim(quick: _Tried, full: _Tried) -> None:
+    """Make files at the asked effort until one meets the target closely."""
+    kind = full.target.kind
+    aim = -SLACK[kind] / 2 if full.target.is_rate else SLACK[kind] / 2
+    shift, slope = SHIFT[kind], BEND[kind]
+    quality, log_scale = START, 0.0
+    for _ in range(CHOICES):
+        quality = _approach(quick, aim - shift, near=PACE[kind] / 2)
+        log_scale = _limited((aim - shift - quick.excess(quality)) / slope)
+        if full.meets(quality, log_scale):
+            return
+        shift = full.excess(quality, log_scale) - quick.excess(quality) - slope * log_scale
     for _ in range(REFINEMENTS):
-        if abs(nearest) <= SLACK[kind] * (2 / 3):
-            break
-        # A third of the slack inside, so that a slope that is a little off still lands on the allowed side.
-        aim = -SLACK[kind] / 3 if curve.target.is_rate else SLACK[kind] / 3
-        before = log_scale, excess
-        log_scale = min(max(log_scale + (aim - excess) / slope, -1.0), 1.0)
-        data = compress(math.exp(log_scale))
-        excess = curve.measure(data)
-        if curve.target.allows(excess) and abs(excess) < abs(nearest):
-            best, nearest = data, excess
-        if log_scale != before[0]:
-            slope = max(slope / 4, (excess - before[1]) / (log_scale - before[0]))
-    return best
+        before = log_scale
+        log_scale = _limited(before + (aim - full.excess(quality, before)) / slope)
+        if log_scale == before or full.meets(quality, log_scale):
+            return
+        change = full.excess(quality, log_scale) - full.excess(quality, before)
+        slope = max(slope / 4, change / (log_scale - before))
+
+
+def _limited(log_scale: float) -> float:
+    return min(max(log_scale, -LOG_SCALE), LOG_SCALE)
+
+
+def _out_of_reach(target: Target, excesses: Iterable[float]) -> TargetError:
+    if target.is_rate:
+        reached = f"quality {QUALITY_MIN} takes {target.value * math.exp(min(excesses)):,.4g}"
+        unit = "bytes" if target.kind == "size" else "bits per pixel"
+        return TargetError(f"{target.value:,.4g} {unit} are too few: {reached}")
+    reached = f"quality {QUALITY_MAX} has {target.value + max(excesses):.2f}"
+    return TargetError(f"a {target.kind} of {target.value:g} is out of reach: {reached}")
