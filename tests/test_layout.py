@@ -35,6 +35,7 @@ LIGHT = [
     "files.images",
     "files.metadata",
     "files.streams",
+    "files.suited",
     "workers",
     "metrics",
     "cli",
@@ -51,7 +52,7 @@ LIGHT = [
     "__main__",
 ]
 WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]
-WITH_PILLOW = {f"vqcodec.files.{name}" for name in ("alpha", "colour", "extras", "images", "metadata")}
+WITH_PILLOW = {f"vqcodec.files.{name}" for name in ("alpha", "colour", "extras", "images", "metadata", "suited")}
 
 
 def _name(path: Path) -> str:

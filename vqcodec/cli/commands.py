@@ -99,8 +99,11 @@ def encode(
     sRGB; a profile of another space is kept, and decode converts them back to it.
 
     With a target in place of a quality, the file that comes closest on the allowed side is written.
-    The picture is encoded several times: about five times with effort 0, and up to five times with
-    the effort that was asked for.
+    The picture is encoded several times: about four times with effort 0, and mostly once or twice
+    with the effort that was asked for.
+
+    A warning names pictures that hardly need more bytes as a PNG without loss, such as drawings,
+    screenshots and icons.
 
     The time of a file is that of compression, without loading the model. The last line for several
     files gives the time from the first to the last, with reading and writing.
@@ -116,6 +119,7 @@ def encode(
         max_pixels=max_pixels,
         target=target,
         strip=strip,
+        advise=not quiet,
     )
     _code(coder, sources, _How(output, force, skip_existing, jobs, as_json, verbose, quiet))
 

@@ -55,6 +55,7 @@ class FileResult:
             Loading the model is left out: start is moved forward by its duration.
         psnr: in dB; None unless it was asked for.
         warnings: one line each, about what reading the image dropped or converted, or damage that does not matter.
+        suited: whether the picture is one for this codec; None if nobody asked.
         preview: how many of how many levels the picture shows, if fewer were asked for.
         damage: what is wrong with the ``.vq`` file, if only some of its levels could be used.
         fingerprint: of the model, in hexadecimal digits.
@@ -72,6 +73,7 @@ class FileResult:
     end: float
     psnr: float | None = None
     warnings: Sequence[str] = ()
+    suited: bool | None = None
     preview: str | None = None
     damage: str | None = None
     fingerprint: str = ""
@@ -130,6 +132,7 @@ class Encoder:
     Attributes:
         quality, effort, check, max_pixels, progress: as for :meth:`vqcodec.codec.Codec.compress`.
         psnr: whether to decode the file and measure it.
+        advise: whether to warn of pictures that are better stored without loss.
         target: kind and value of a :class:`vqcodec.targets.Target`, which chooses the quality; None for ``quality``.
     """
 
@@ -145,6 +148,7 @@ class Encoder:
     target: tuple[str, float] | None = None
     progress: Callable[[float], None] | None = None
     strip: Sequence[str] = ()
+    advise: bool = True
 
     def takes(self, file: Path) -> bool:
         """Whether a file in a folder is an input."""
@@ -163,6 +167,7 @@ class Encoder:
     def _encode(self, task: Task) -> FileResult:
         from vqcodec.files.extras import attach, to_chunks
         from vqcodec.files.images import has_image_extension
+        from vqcodec.files.suited import unsuited
 
         if has_image_extension(task.target):
             raise VqcodecError(f"{task.target}: has the extension of an image, expected {self.suffix}")
@@ -173,14 +178,15 @@ class Encoder:
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
-            data = self._compress(codec, pixels)
-            data = attach(data, to_chunks(picture.extras))
+            compressed = self._compress(codec, pixels)
+            data = attach(compressed, to_chunks(picture.extras))
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:
                 from vqcodec.metrics import psnr
 
                 decibels = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
+            advice = unsuited(pixels, len(compressed)) if self.advise else None
         file = parse(data, max_pixels=MAX_SIDE**2)
         write_bytes(task.target, data)
         height, width = pixels.shape[:2]
@@ -196,7 +202,8 @@ class Encoder:
             begun,
             time.perf_counter(),
             decibels,
-            tuple(warnings),
+            (*warnings, advice) if advice else tuple(warnings),
+            advice is None if self.advise else None,
             fingerprint=file.fingerprint.hex(),
             parts=parts_of(file),
         )

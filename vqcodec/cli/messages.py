@@ -67,7 +67,7 @@ def record(coder: Coder, result: FileResult) -> None:
         "warnings": [*result.warnings],
     }
     if isinstance(coder, Encoder):
-        facts["psnr"] = result.psnr
+        facts |= {"psnr": result.psnr, "suited": result.suited}
     else:
         facts |= {"preview": result.preview, "damage": result.damage}
     click.echo(json.dumps(facts), err=_is_standard_output(result.target))

@@ -1,0 +1,43 @@
+"""Which pictures are for this codec."""
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from vqcodec.codec import Codec
+from vqcodec.files.suited import LEAST, png_size, unsuited
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_size_is_that_of_a_png(photograph: NDArray[np.uint8], channels: int) -> None:
+    pixels, file = photograph[:, :, :channels], io.BytesIO()
+    Image.fromarray(pixels if channels == 3 else pixels[:, :, 0]).save(file, "PNG", compress_level=1)
+    assert png_size(pixels) == len(file.getvalue())
+
+
+def test_the_limit_is_a_share_of_the_png(photograph: NDArray[np.uint8]) -> None:
+    size = png_size(photograph)
+    assert unsuited(photograph, int(size / LEAST)) is None
+    found = unsuited(photograph, int(size / LEAST) + 1)
+    assert found is not None
+    assert f"{size:,} bytes, 5.0 times the .vq file's {int(size / LEAST) + 1:,}: " in found
+    assert "\n" not in found
+
+
+def test_a_tiny_picture_is_not_judged() -> None:
+    assert unsuited(np.zeros((16, 16, 3), np.uint8), 10**6) is None
+    assert unsuited(np.zeros((16, 17, 3), np.uint8), 10**6) is not None
+
+
+@pytest.mark.parametrize("quality", [20, 95])
+def test_a_photograph_is_suited(codec: Codec, photograph: NDArray[np.uint8], quality: int) -> None:
+    assert unsuited(photograph, len(codec.compress(photograph, quality, effort=0))) is None
+
+
+def test_a_screenshot_is_not(codec: Codec) -> None:
+    pixels = np.full((96, 128, 3), 255, np.uint8)
+    pixels[10:90:8, 6:120] = (pixels[10:90:8, 6:120] * (np.arange(114) % 5 > 1)[:, None]).astype(np.uint8)
+    assert unsuited(pixels, len(codec.compress(pixels, 75, effort=0))) is not None
