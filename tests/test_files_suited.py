@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqcodec.codec import Codec
-from vqcodec.files.suited import LEAST, png_size, unsuited
+from vqcodec.files.suited import FLAT, LEAST, png_size, unsuited
+from vqcodec.metrics import bpp
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -18,13 +19,27 @@ def test_the_size_is_that_of_a_png(photograph: NDArray[np.uint8], channels: int)
     assert png_size(pixels) == len(file.getvalue())
 
 
-def test_the_limit_is_a_share_of_the_png(photograph: NDArray[np.uint8]) -> None:
-    size = png_size(photograph)
-    assert unsuited(photograph, int(size / LEAST)) is None
-    found = unsuited(photograph, int(size / LEAST) + 1)
+def _drawing() -> NDArray[np.uint8]:
+    """Rows of grey dots on white."""
+    pixels = np.full((96, 128, 3), 255, np.uint8)
+    pixels[10:90:8, 6:120] = np.random.default_rng(0).integers(0, 256, (10, 114, 1))
+    return pixels
+
+
+def test_the_limit_is_a_share_of_the_png() -> None:
+    pixels = _drawing()
+    size = png_size(pixels)
+    assert unsuited(pixels, int(size / LEAST)) is None
+    found = unsuited(pixels, int(size / LEAST) + 1)
     assert found is not None
-    assert f"{size:,} bytes, 5.0 times the .vq file's {int(size / LEAST) + 1:,}: " in found
+    assert f"only {size:,} bytes, 8.0 times the .vq file's {int(size / LEAST) + 1:,}: " in found
     assert "\n" not in found
+
+
+def test_a_large_png_is_that_of_a_photograph(photograph: NDArray[np.uint8]) -> None:
+    height, width, _ = photograph.shape
+    assert bpp(png_size(photograph), width, height) >= FLAT
+    assert unsuited(photograph, 10**6) is None
 
 
 def test_a_tiny_picture_is_not_judged() -> None:
@@ -37,7 +52,6 @@ def test_a_photograph_is_suited(codec: Codec, photograph: NDArray[np.uint8], qua
     assert unsuited(photograph, len(codec.compress(photograph, quality, effort=0))) is None
 
 
-def test_a_screenshot_is_not(codec: Codec) -> None:
-    pixels = np.full((96, 128, 3), 255, np.uint8)
-    pixels[10:90:8, 6:120] = (pixels[10:90:8, 6:120] * (np.arange(114) % 5 > 1)[:, None]).astype(np.uint8)
+def test_a_drawing_is_not(codec: Codec) -> None:
+    pixels = _drawing()
     assert unsuited(pixels, len(codec.compress(pixels, 75, effort=0))) is not None

@@ -2,32 +2,36 @@
 
 ::
 
-    pixels ──PNG, fastest──▶ bytes ──less than LEAST times the .vq file?──▶ a warning with both figures
+    pixels ──PNG, fastest──▶ bytes ──few a pixel, and few against the .vq file?──▶ a warning with the figures
 
 Few pictures compress well without loss, and those that do are drawings, screenshots and icons: what a lossy codec for
-photographs saves there is little, and what it does to edges is ugly.
+photographs saves there is little, and what it does to edges is ugly. A photograph of a silhouette can be large as a
+``.vq`` file, but has noise that a PNG keeps; a photograph before a plain wall is a small PNG, and a smaller ``.vq``.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["LEAST", "png_size", "unsuited"]
+from vqcodec.metrics import bpp
 
-LEAST = 5.0  # times the .vq file; docs/drawings.md has the figures behind it
+__all__ = ["FLAT", "LEAST", "png_size", "unsuited"]
+
+FLAT = 5.0  # bits per pixel of the PNG; docs/drawings.md has the figures behind both limits
+LEAST = 8.0  # times the bytes of the .vq file
 TINY = 256  # pixels, up to which the headers of both files decide
 
 
 def unsuited(pixels: NDArray[np.uint8], size: int) -> str | None:
-    """One line that says why ``pixels [H, W, C]`` are better not a ``.vq`` file of ``size`` bytes; None if they are."""
+    """One line that says why ``pixels [H, W, C]`` should not be a ``.vq`` file of ``size`` bytes; None if they may."""
     height, width, _ = pixels.shape
     if height * width <= TINY:
         return None
     lossless = png_size(pixels)
-    if lossless >= LEAST * size:
+    if lossless >= LEAST * size or bpp(lossless, width, height) >= FLAT:
         return None
     ratio = f"{lossless / size:.1f} times the .vq file's {size:,}"
-    return f"a PNG without loss takes {lossless:,} bytes, {ratio}: vqcodec is for photographs, not for such pictures"
+    return f"a PNG without loss takes only {lossless:,} bytes, {ratio}: vqcodec is for photographs, not for drawings"
 
 
 def png_size(pixels: NDArray[np.uint8]) -> int:
