@@ -56,6 +56,15 @@ def test_few_encodings_enclose_a_target_at_effort_0(codec: Codec, photograph: Pi
     assert decibels[0] < 31.0 <= decibels[1]
 
 
+@pytest.mark.parametrize("effort", [0, 1])
+def test_an_exact_picture_has_a_psnr(
+    codec: Codec, photograph: Pixels, effort: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "psnr", lambda x, x_hat: math.inf)
+    found = compress_to(codec, photograph[:32, :48], Target("psnr", 40), effort=effort)
+    assert parse(found.data).quality == 1
+
+
 def test_targets_beyond_all_qualities(codec: Codec, photograph: Pixels) -> None:
     pixels = photograph[:32, :48]
     largest = compress_to(codec, pixels, Target("size", 10**6), effort=1)
