@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqcodec.codec import Codec
-from vqcodec.files.suited import FLAT, LEAST, png_size, unsuited
+from vqcodec.files.suited import FLAT, LEAST, LEAST_FLAT, png_size, unsuited
 from vqcodec.metrics import bpp
 
 
@@ -29,17 +29,19 @@ def _drawing() -> NDArray[np.uint8]:
 def test_the_limit_is_a_share_of_the_png() -> None:
     pixels = _drawing()
     size = png_size(pixels)
-    assert unsuited(pixels, int(size / LEAST)) is None
-    found = unsuited(pixels, int(size / LEAST) + 1)
+    assert unsuited(pixels, int(size / LEAST_FLAT)) is None
+    found = unsuited(pixels, int(size / LEAST_FLAT) + 1)
     assert found is not None
-    assert f"only {size:,} bytes, 8.0 times the .vq file's {int(size / LEAST) + 1:,}: " in found
+    assert f"only {size:,} bytes, 8.0 times the .vq file's {int(size / LEAST_FLAT) + 1:,}: " in found
     assert "\n" not in found
 
 
-def test_a_large_png_is_that_of_a_photograph(photograph: NDArray[np.uint8]) -> None:
+def test_the_limit_is_lower_for_a_picture_with_noise(photograph: NDArray[np.uint8]) -> None:
     height, width, _ = photograph.shape
-    assert bpp(png_size(photograph), width, height) >= FLAT
-    assert unsuited(photograph, 10**6) is None
+    size = png_size(photograph)
+    assert bpp(size, width, height) >= FLAT
+    assert unsuited(photograph, int(size / LEAST)) is None
+    assert unsuited(photograph, int(size / LEAST) + 1) is not None
 
 
 def test_a_tiny_picture_is_not_judged() -> None:

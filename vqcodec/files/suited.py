@@ -2,11 +2,11 @@
 
 ::
 
-    pixels ──PNG, fastest──▶ bytes ──few a pixel, and few against the .vq file?──▶ a warning with the figures
+    pixels ──PNG, fastest──▶ bytes ──few against the .vq file?──▶ a warning with the figures
 
 Few pictures compress well without loss, and those that do are drawings, screenshots and icons: what a lossy codec for
 photographs saves there is little, and what it does to edges is ugly. A photograph of a silhouette can be large as a
-``.vq`` file, but has noise that a PNG keeps; a photograph before a plain wall is a small PNG, and a smaller ``.vq``.
+``.vq`` file, but has noise that a PNG keeps, so the limit is lower for a PNG with many bits a pixel.
 """
 
 import numpy as np
@@ -15,10 +15,10 @@ from PIL import Image
 
 from vqcodec.metrics import bpp
 
-__all__ = ["FLAT", "LEAST", "png_size", "unsuited"]
+__all__ = ["FLAT", "LEAST", "LEAST_FLAT", "png_size", "unsuited"]
 
-FLAT = 5.0  # bits per pixel of the PNG; docs/drawings.md has the figures behind both limits
-LEAST = 8.0  # times the bytes of the .vq file
+FLAT = 5.0  # bits per pixel of a PNG; docs/drawings.md has the figures behind the limits
+LEAST, LEAST_FLAT = 2.7, 8.0  # times the bytes of the .vq file: what a PNG must have, and one of fewer bits per pixel
 TINY = 256  # pixels, up to which the headers of both files decide
 
 
@@ -28,7 +28,8 @@ def unsuited(pixels: NDArray[np.uint8], size: int) -> str | None:
     if height * width <= TINY:
         return None
     lossless = png_size(pixels)
-    if lossless >= LEAST * size or bpp(lossless, width, height) >= FLAT:
+    least = LEAST_FLAT if bpp(lossless, width, height) < FLAT else LEAST
+    if lossless >= least * size:
         return None
     ratio = f"{lossless / size:.1f} times the .vq file's {size:,}"
     return f"a PNG without loss takes only {lossless:,} bytes, {ratio}: vqcodec is for photographs, not for drawings"
