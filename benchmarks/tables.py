@@ -4,23 +4,28 @@
 
     results/kodak/rd.json ─┬─▶ results/kodak/README.md, all of it
                            └─▶ README.md, the line between the marks
+    results/flat.json ───────▶ docs/drawings.md, the table between the marks
 
 Run from the repository's root:
 
     python -m benchmarks.tables
 """
 
+import json
 from pathlib import Path
 
 import click
 
+from benchmarks import flat
 from vqcodec.files.atomic import write_atomic
+from vqcodec.jsonfile import JsonObject
 from vqcodec.rd.result import Result, read_result
 from vqcodec.rd.tables import headline, markdown
 
-__all__ = ["BEGIN", "END", "KODAK", "headline_block", "kodak_page", "marked"]
+__all__ = ["BEGIN", "DRAWINGS", "END", "FLAT", "KODAK", "flat_block", "headline_block", "kodak_page", "marked"]
 
 KODAK = Path("benchmarks", "results", "kodak")
+FLAT, DRAWINGS = Path("benchmarks", "results", "flat.json"), Path("docs", "drawings.md")
 BEGIN, END = "<!-- generated: python -m benchmarks.tables -->", "<!-- end of what is generated -->"
 ANCHORS = ("jpeg", "webp", "avif")  # the anchors of the headline
 
@@ -54,6 +59,11 @@ def headline_block(result: Result) -> str:
     return f"{BEGIN}\n{headline(result, ANCHORS)}\n{END}"
 
 
+def flat_block(result: JsonObject) -> str:
+    """The generated block of ``docs/drawings.md``, including its marks."""
+    return "\n".join([BEGIN, *flat.table(result["means"]), END])
+
+
 def marked(text: str) -> str:
     """The generated block of ``text`` with its marks. Raises ValueError unless there is exactly one."""
     if (text.count(BEGIN), text.count(END)) != (1, 1) or text.index(END) < text.index(BEGIN):
@@ -61,13 +71,18 @@ def marked(text: str) -> str:
     return text[text.index(BEGIN) : text.index(END) + len(END)]
 
 
+def _replace(path: Path, block: str) -> None:
+    """Put ``block`` in the place of the generated one in a document."""
+    text = path.read_text(encoding="utf-8")
+    write_atomic(path, text.replace(marked(text), block).encode())
+
+
 @click.command(help=__doc__)
 def main() -> None:
     result = read_result(KODAK / "rd.json")
     write_atomic(KODAK / "README.md", kodak_page(result).encode())
-    readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
-    write_atomic(readme, text.replace(marked(text), headline_block(result)).encode())
+    _replace(Path("README.md"), headline_block(result))
+    _replace(DRAWINGS, flat_block(json.loads(FLAT.read_text(encoding="utf-8"))))
     click.echo(headline(result, ANCHORS))
 
 

@@ -24,18 +24,22 @@ from benchmarks import (
     contexts,
     effort,
     exactness,
+    flat,
     options,
     speed,
     speed_codecs,
     speed_plot,
     speed_profile,
     speed_tables,
+    tables,
+    targets,
     throughput,
     together,
     trials,
 )
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
+from vqcodec.files.images import encode_image
 from vqcodec.networks.levels import Level
 from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
 from vqcodec.networks.vqvae import VQVAE
@@ -316,6 +320,51 @@ def test_effort_saves_bits(codec: Codec, photograph: NDArray[np.uint8], tmp_path
     lines = effort.table([plain, searched])
     assert lines[0] == "| effort | bits at equal PSNR | seconds | times effort 0 |"
     assert lines[3].startswith(f"| 2 | {searched.bd_rate:+.1f} % |")
+
+
+@pytest.mark.slow
+def test_targets_are_met(codec: Codec, photograph: NDArray[np.uint8]) -> None:
+    found = targets.measure(codec, "photo.png", photograph, [60], [0, 2])
+    assert [(one.kind, one.effort) for one in found] == [("size", 0), ("size", 2), ("psnr", 0), ("psnr", 2)]
+    assert all(one.excess <= 0 for one in found[:2])
+    assert all(one.excess >= 0 for one in found[2:])
+    assert all(one.full >= 1 for one in found if one.effort)
+    lines = targets.table(found)
+    assert len(lines) == 6
+    assert lines[2].startswith(f"| 0 | psnr | {int(found[2].is_close)} of 1 | {found[2].excess:+.2f} dB | ")
+
+
+def test_middle_of_a_picture() -> None:
+    pixels = np.arange(5 * 7, dtype=np.uint8).reshape(5, 7, 1)
+    assert np.array_equal(targets.middle(pixels, 3), pixels[1:4, 2:5])
+    assert np.array_equal(targets.middle(pixels, 9), pixels)
+
+
+@pytest.mark.parametrize("kind", flat.DRAWN)
+def test_drawings_are_the_same_each_time(kind: str) -> None:
+    first, second = flat.drawn(kind, 2)
+    again = next(flat.drawn(kind, 1))
+    assert first.shape == (flat.DRAWN[kind][1], flat.DRAWN[kind][1], 3)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+
+
+def test_what_a_drawing_costs(codec: Codec) -> None:
+    (icon,) = flat.drawn("icon", 1)
+    (low, high) = flat.cost(codec, icon, [20, 75], 0)
+    assert low.size < high.size
+    assert low.png == high.png == len(encode_image(icon, ".png"))
+    assert 30 <= low.framing <= 36
+    assert low.webp is not None
+    assert low.ratio == low.size / min(low.webp, low.webp_lossless)
+    mean = flat.Mean.of("icon", 20, [low, low])
+    assert (mean.pictures, mean.worst, mean.reached) == (2, low.ratio, 1.0)
+    assert mean.ratio == pytest.approx(low.ratio)
+
+
+def test_the_document_on_drawings_shows_what_is_stored() -> None:
+    stored = json.loads((ROOT / tables.FLAT).read_text(encoding="utf-8"))
+    assert tables.marked((ROOT / tables.DRAWINGS).read_text(encoding="utf-8")) == tables.flat_block(stored)
 
 
 def test_speed_as_a_picture(folder: Path) -> None:
