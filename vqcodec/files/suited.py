@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec.metrics import bpp
-
 __all__ = ["FLAT", "LEAST", "LEAST_FLAT", "png_size", "unsuited"]
 
 FLAT = 5.0  # bits per pixel of a PNG; docs/drawings.md has the figures behind the limits
@@ -28,7 +26,7 @@ def unsuited(pixels: NDArray[np.uint8], size: int) -> str | None:
     if height * width <= TINY:
         return None
     lossless = png_size(pixels)
-    least = LEAST_FLAT if bpp(lossless, width, height) < FLAT else LEAST
+    least = LEAST_FLAT if 8 * lossless < FLAT * height * width else LEAST
     if lossless >= least * size:
         return None
     ratio = f"{lossless / size:.1f} times the .vq file's {size:,}"
