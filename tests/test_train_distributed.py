@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import vqcodec.train
 from tests.train_support import CPU, PHASES, entries
@@ -126,3 +128,72 @@ def test_two_processes_train_one_model(tiny_data: Path, short_config: Config, tm
     assert Codec.load(tmp_path / "run" / "compact.decoder.safetensors", device="cpu").name == "compact"
     evaluated = [entry["phase"] for entry in entries(tmp_path / "run") if entry.get("evaluation")]
     assert evaluated == PHASES  # by one process only
+
+
+STEPS = "steps = 4\nbatch = 2\ncrop = 64\nwarmup = 1\n"
+TINY = f"""
+[model]
+widths = [8, 16]
+blocks = [1, 1]
+patch = 8
+lambda_min = 0.005
+lambda_max = 0.3
+
+[[model.levels]]
+stride = 16
+groups = 2
+codebook_size = 16
+stages = 1
+
+[[model.levels]]
+stride = 8
+groups = 4
+codebook_size = 16
+stages = 2
+
+[prior]
+channels = 16
+layers = 1
+context_layers = 1
+
+[train]
+evaluation_crop = 64
+fit_batches = 2
+
+[train.vae]
+{STEPS}
+[train.codes]
+{STEPS}
+[train.prior]
+{STEPS}
+[train.joint]
+{STEPS}
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_exports_a_model(tiny_data: Path, photograph: NDArray[np.uint8], tmp_path: Path) -> None:
+    """The command of README, with two processes, a tiny model and a few steps a phase."""
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    options = ["--config", "tiny.toml", "--validation", str(tiny_data / "val"), "--device", "cpu", "--name", "tiny"]
+    result = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("torchrun")),
+            *("--standalone", "--nproc-per-node", "2", "-m", "vqcodec", "train", str(tiny_data / "train"), "-o", "run"),
+            *options,
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(vqcodec.train.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    weights = Path("run", "tiny.decoder.safetensors")
+    assert result.stdout.splitlines()[-1] == f"{weights}: weights of a finished run"
+    assert result.stdout.count("weights of a finished run") == 1  # by one process only
+    assert [entry["phase"] for entry in entries(tmp_path / "run") if entry.get("evaluation")] == PHASES
+    codec = Codec.load(tmp_path / weights, device="cpu")
+    data = codec.compress(photograph, 50, effort=0, check=True)
+    assert codec.decompress(data).shape == photograph.shape

@@ -10,6 +10,7 @@ Both packages import torch, so they are imported after the arguments were checke
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def train(
         raise VqcodecError(f"{data_dir}: not a folder, expected one with the training images")
     from vqcodec.train import run
 
+    exported, paused = None, None
     try:
         exported = run(
             data_dir,
@@ -96,15 +98,15 @@ def train(
             **({} if name is None else {"name": name}),
         )
     except TrainingPaused as pause:
-        if as_json:
-            click.echo(json.dumps({"run": str(run_dir), "weights": None, "paused": str(pause)}))
-        elif not quiet:
-            click.echo(f"{printable(str(run_dir))}: paused: {pause}")
+        paused = str(pause)
+    if os.environ.get("RANK", "0") != "0":  # torchrun's name for a process; the first one speaks for all
         return
     if as_json:
-        click.echo(json.dumps({"run": str(run_dir), "weights": str(exported), "paused": None}))
-    elif not quiet:
+        click.echo(json.dumps({"run": str(run_dir), "weights": exported and str(exported), "paused": paused}))
+    elif exported and not quiet:
         click.echo(f"{printable(str(exported))}: weights of a finished run")
+    elif not quiet:
+        click.echo(f"{printable(str(run_dir))}: paused: {paused}")
 
 
 @click.command("rd-curve")
