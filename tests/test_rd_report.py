@@ -58,7 +58,12 @@ def _without_times(value: Any) -> Any:
 def test_a_report(rd_curve: Callable[..., Run], tiny_data: Path, tiny_codec: Codec, folder: Path) -> None:
     run = rd_curve(tiny_data / "val", "-o", "report", "-q", "90,10", "--anchors", "jpeg,avif", "--device", "cpu")
     assert run.exit_code == 0, run.stderr
-    assert {path.name for path in (folder / "report").iterdir()} == FILES | {"parts"}
+    assert {path.name for path in (folder / "report").iterdir()} == FILES | {"parts", "compressai"}
+    assert {path.name for path in (folder / "report" / "compressai").iterdir()} == {
+        "vqcodec.json",
+        "jpeg.json",
+        "avif.json",
+    }
     result = json.loads((folder / "report" / "rd.json").read_text(encoding="utf-8"))
     assert run.stdout == f"{summary(Result.from_json(result))}\n\n{Path('report', 'index.html')}: the report\n"
     assert result["settings"] == [{"quality": quality, "effort": DEFAULT_EFFORT} for quality in (10, 90)]

@@ -3,8 +3,9 @@
 ::
 
     images ──gather──▶ sweep ──▶ measurements ──analyse──▶ Result ─┬─▶ rd.json, per_image.csv
-               vqcodec and Pillow's codecs,         ▲              ├─▶ rd.png, rd-dark.png, rd.svg
-               in worker processes            published curves     └─▶ index.html with pictures
+               vqcodec and Pillow's codecs,         ▲              ├─▶ compressai/*.json, a curve each
+               in worker processes            published curves     ├─▶ rd.png, rd-dark.png, rd.svg
+                                                                   └─▶ index.html with pictures
 
 Rates are those of whole files, distortions those of decoded 8-bit pixels, means are of per-image values.
 """
@@ -22,6 +23,7 @@ from vqcodec.machine import cores
 from vqcodec.metrics import METRICS, available
 from vqcodec.rd.analysis import Measured, analyse, rows_of
 from vqcodec.rd.anchors import ANCHORS, OWN, Setting, installed_anchors, require_anchors
+from vqcodec.rd.compressai import FOLDER, write_curves
 from vqcodec.rd.curves import MIN_POINTS
 from vqcodec.rd.overlay import read_overlay
 from vqcodec.rd.page import render
@@ -121,6 +123,7 @@ def _write(result: Result, measured: Measured, codec: Codec, output: Path, *, lo
     rows = rows_of(measured)
     write_json(output / "rd.json", result.to_json())
     write_atomic(output / "per_image.csv", csv_text(rows).encode())
+    write_curves(output / FOLDER, [result.own, *result.anchors])
     try:
         plot(result, output, log_rate=log_rate)
     except MissingPackageError as error:
