@@ -4,8 +4,9 @@
 #   make quick   the tests without the slow ones
 #   make lint    ruff, mypy and import-linter
 #   make format  ruff's fixes and formatting
+#   make docs    the documents as a site in build/site/
 #   make web     the decoder for browsers: npm ci, lint, tests, and the page in web/dist/
-#   make clean   remove .venv, demo/ and what make web made
+#   make clean   remove .venv, demo/ and what make docs and make web made
 
 PYTHON ?= python3
 # Extra arguments for pip, for example an index with CPU-only builds of torch.
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 NAME = demo/$(basename $(notdir $(PHOTO)))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick lint format web clean
+.PHONY: demo test quick lint format docs web clean
 
 demo: .venv/run
 	@mkdir -p demo
@@ -44,11 +45,15 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/dev
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
+	@echo build/site/index.html
+
 web: web/node_modules
 	cd web && npm run lint && npm test && npm run build
 
 clean:
-	rm -rf .venv demo web/node_modules web/build web/dist
+	rm -rf .venv build demo web/node_modules web/build web/dist
 
 web/node_modules: web/package.json web/package-lock.json
 	cd web && npm ci
@@ -63,5 +68,5 @@ web/node_modules: web/package.json web/package-lock.json
 	@touch $@
 
 .venv/dev: .venv/python pyproject.toml constraints.txt
-	$(PIP) -e ".[dev,bench]"
+	$(PIP) -e ".[dev,bench,docs]"
 	@touch $@

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _bench():  # type: ignore[no-untyped-def]
+def _bench() -> Any:
     """CompressAI's module; raises MissingPackageError if it cannot be imported."""
     try:
         from compressai.utils.bench import __main__ as bench
