@@ -63,7 +63,7 @@ def options(*arguments: str) -> argparse.Namespace:
 
 
 def test_options_of_the_bench() -> None:
-    assert vars(options()) == {"effort": 2, "weights": None, "device": "cpu"}
+    assert vars(options()) == {"effort": DEFAULT_EFFORT, "weights": None, "device": "cpu"}
     assert vars(options("--effort", "0", "--weights", "x")) == {"effort": 0, "weights": "x", "device": "cpu"}
 
 
