@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from PIL import Image
 from tests.command import run_module
 from tests.rd_example import example
 from vqcodec import metrics
+from vqcodec.config import DEFAULT_EFFORT
+from vqcodec.errors import ImageError
 from vqcodec.files.images import write_image
 from vqcodec.rd.compressai import Vqcodec, main, write_curves
 from vqcodec.rd.overlay import read_overlay
@@ -95,10 +98,12 @@ def test_a_picture_is_coded_and_measured(
 
 
 @pytest.mark.slow
-def test_unknown_metrics_and_broken_pictures(folder: Path) -> None:
-    broken = Vqcodec(options("--weights", "none.decoder.safetensors"))
+def test_unknown_metrics_and_broken_pictures(codec: Vqcodec, folder: Path) -> None:
     with pytest.raises(ValueError, match="metric 'vmaf', expected some of psnr-rgb, ms-ssim-rgb"):
-        broken.run("x.png", 50, ["vmaf"])
+        codec.run("x.png", 50, ["vmaf"])
+    Path("x.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"^x\.png: cannot be read as an image: "):
+        codec.run("x.png", 50)
 
 
 def test_without_compressai_one_line_says_so(
@@ -106,7 +111,9 @@ def test_without_compressai_one_line_says_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "compressai", None)
     assert main(["PHOTOS/"]) == 1
-    assert capsys.readouterr() == ("", "vqcodec: error: compressai is not installed: pip install compressai\n")
+    output, line = capsys.readouterr()
+    assert output == ""
+    assert re.fullmatch("vqcodec: error: CompressAI cannot be imported: .+: pip install compressai\n", line)
 
 
 @pytest.fixture(scope="module")

@@ -152,10 +152,10 @@ def _bench() -> Any:
     """CompressAI's module; raises MissingPackageError if it cannot be imported."""
     try:
         from compressai.utils.bench import __main__ as bench
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(f"{error.name} is not installed: pip install compressai") from error
-    except (ImportError, RuntimeError) as error:  # torchvision's, if it was built for another torch
-        raise MissingPackageError(f"CompressAI cannot be imported: {one_line(error)}") from error
+    except (ImportError, RuntimeError) as error:  # RuntimeError of a torchvision that was built for another torch
+        raise MissingPackageError(
+            f"CompressAI cannot be imported: {one_line(error)}: pip install compressai"
+        ) from error
     return bench
 
 
