@@ -15,6 +15,7 @@ does not stop the others; all of these are printed in a table, stand in OUTPUT/f
 
 import csv
 import io
+import logging
 import os
 import sys
 import time
@@ -48,9 +49,9 @@ class Place:
         self.files, self.root = pyarrow.fs.FileSystem.from_uri(os.path.abspath(uri) if local else uri)
         self.local = isinstance(self.files, pyarrow.fs.LocalFileSystem)
 
-    def names(self) -> Iterator[str]:
-        """Every file, by its path below this place; none if the place does not exist."""
-        selector = pyarrow.fs.FileSelector(self.root, recursive=True, allow_not_found=True)
+    def names(self, *, may_be_missing: bool = False) -> Iterator[str]:
+        """Every file, by its path below this place; raises OSError if the place does not exist, unless it may."""
+        selector = pyarrow.fs.FileSelector(self.root, recursive=True, allow_not_found=may_be_missing)
         for info in self.files.get_file_info(selector):
             if info.type == pyarrow.fs.FileType.File:
                 yield info.path[len(self.root) :].lstrip("/")
@@ -126,24 +127,37 @@ class Encoder:
 def missing(source: str, output: str) -> tuple[list[str], int]:
     """Names of images that have no ``.vq`` file yet, in order, and the number of those that have one."""
     images = [name for name in Place(source).names() if is_image_name(Path(name))]
-    done = {name for name in Place(output).names() if name.endswith(".vq")}
+    done = {name for name in Place(output).names(may_be_missing=True) if name.endswith(".vq")}
     left = sorted(name for name in images if f"{name}.vq" not in done)
     return left, len(images) - len(left)
 
 
-def encode_all(names: list[str], encoder: tuple[Any, ...], actors: int, gpus: float, batch: int) -> Iterator[Row]:
-    """Rows as they come; the order is Ray's."""
-    blocks = max(1, min(len(names) // batch, 20 * actors))
-    rows = ray.data.from_items([{"name": name} for name in names], override_num_blocks=blocks).map_batches(
+def encode_all(names: list[str], settings: tuple[Any, ...], actors: int | None, per_gpu: int, batch: int) -> list[Row]:
+    """Start Ray, encode, print the throughput; rows in Ray's order."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # it tells every step otherwise
+    ray.init(logging_level="warning", log_to_driver=False, include_dashboard=False)
+    cluster = ray.cluster_resources()
+    gpus = int(cluster.get("GPU", 0))
+    actors = min(actors or (gpus * per_gpu or int(cluster["CPU"])), -(-len(names) // batch))
+    start = time.perf_counter()
+    dataset = ray.data.from_items(
+        [{"name": name} for name in names], override_num_blocks=max(1, min(len(names) // batch, 20 * actors))
+    ).map_batches(
         Encoder,
-        fn_constructor_args=encoder,
+        fn_constructor_args=(*settings, "cuda" if gpus else "cpu"),
         batch_size=batch,
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=1,
-        num_gpus=gpus,
+        num_gpus=1 / per_gpu if gpus else 0,
     )
-    for row in rows.iter_rows():
-        yield Row(**row)
+    rows = [Row(**row) for row in dataset.iter_rows()]
+    click.echo(summary(rows, time.perf_counter() - start, actors))
+    return rows
+
+
+def count(number: int, noun: str) -> str:
+    """``1 image``, ``2,000 images``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def table(failed: list[Row]) -> str:
@@ -158,7 +172,8 @@ def summary(rows: Iterable[Row], seconds: float, actors: int) -> str:
     """Counts and throughput of what was written."""
     written = [row for row in rows if not row.error]
     pixels, work = sum(row.pixels for row in written), sum(row.seconds for row in written)
-    lines = [f"{len(written):,} images, {pixels / 1e6:.2f} Mpixel in {seconds:.1f} s with {actors} actors"]
+    done = f"{count(len(written), 'image')}, {pixels / 1e6:.2f} Mpixel"
+    lines = [f"{done} in {seconds:.1f} s with {count(actors, 'actor')}"]
     if written:
         read, wrote = sum(row.bytes_read for row in written), sum(row.bytes_written for row in written)
         lines += [
@@ -198,23 +213,16 @@ def main(
         names, done = missing(source, output)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{source}: {one_line(error)}") from None
-    click.echo(f"{len(names):,} images to encode, {done:,} have their file")
-    if not names:
-        return
-    ray.init(logging_level="warning", log_to_driver=False, include_dashboard=False)
-    cluster = ray.cluster_resources()
-    gpus = int(cluster.get("GPU", 0))
-    actors = min(actors or (gpus * per_gpu or int(cluster["CPU"])), -(-len(names) // batch))
-    encoder = (source, output, weights, quality, effort, max_pixels, "cuda" if gpus else "cpu")
-    start = time.perf_counter()
-    rows = list(encode_all(names, encoder, actors, 1 / per_gpu if gpus else 0, batch))
-    click.echo(summary(rows, time.perf_counter() - start, actors))
-    failed = sorted((row for row in rows if row.error), key=lambda row: row.name)
+    click.echo(f"{count(len(names), 'image')} to encode, {done:,} have their file")
+    failed = []
+    if names:
+        rows = encode_all(names, (source, output, weights, quality, effort, max_pixels), actors, per_gpu, batch)
+        failed = sorted((row for row in rows if row.error), key=lambda row: row.name)
+    text = io.StringIO()
+    csv.writer(text).writerows([("image", "reason"), *((row.name, row.error) for row in failed)])
+    Place(output).write("failed.csv", text.getvalue().encode())
     if failed:
-        text = io.StringIO()
-        csv.writer(text).writerows([("image", "reason"), *((row.name, row.error) for row in failed)])
-        Place(output).write("failed.csv", text.getvalue().encode())
-        click.echo(f"\n{len(failed):,} images failed:\n{table(failed)}")
+        click.echo(f"\n{count(len(failed), 'image')} failed:\n{table(failed)}")
         sys.exit(1)
 
 
