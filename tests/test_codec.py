@@ -178,7 +178,7 @@ def test_what_are_no_bytes(tiny_codec: Codec, data: Any) -> None:
 def test_too_many_pixels_are_refused_before_any_work(
     tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]
 ) -> None:
-    monkeypatch.setattr(tiny_codec, "codes", None)
+    monkeypatch.setattr(tiny_codec, "encode", None)
     pixels = np.broadcast_to(np.uint8(0), shape)  # one byte of memory
     with pytest.raises(
         LimitError, match=f"^{shape[1]}×{shape[0]} pixels, expected at most {MAX_PIXELS} and {MAX_SIDE}"
@@ -280,7 +280,7 @@ def test_compress_checks_its_own_bytes(tiny_codec: Codec, photograph: Pixels, mo
 def test_threads_and_batches_change_no_code(
     tiny_codec: Codec, photograph: Pixels, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes = tiny_codec.codes(photograph[:64, :80], 75)
+    codes = tiny_codec.encode(photograph[:64, :80], 75)
     threads(1)
     bitstreams = [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)]
     for count, chunk in ((1, 2048), (2, 2048), (2, 5)):
@@ -312,17 +312,17 @@ def test_a_file_made_here_is_read_by_another_process_with_plain_arithmetic(
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() in ("DEFAULT", "NO AVX")
     there = np.load("codes.npz")
-    for name, grid in zip(there.files, tiny_codec.codes(photograph, 75), strict=True):
+    for name, grid in zip(there.files, tiny_codec.encode(photograph, 75), strict=True):
         assert np.array_equal(there[name], grid)
     # Floats may differ in their last bits, which changes a pixel by at most one grey level.
     assert np.abs(np.load("pixels.npy").astype(int) - tiny_codec.decompress(data)).max() <= 1
 
 
 def test_the_first_levels_alone_give_a_preview(tiny_codec: Codec, photograph: Pixels) -> None:
-    codes = tiny_codec.codes(photograph, 80)
+    codes = tiny_codec.encode(photograph, 80)
     height, width, _ = photograph.shape
-    whole = tiny_codec.reconstruct(codes, 80, height, width, grey=False)
-    preview = tiny_codec.reconstruct(codes[:1], 80, height, width, grey=False)
+    whole = tiny_codec.decode(codes, 80, height, width, grey=False)
+    preview = tiny_codec.decode(codes[:1], 80, height, width, grey=False)
     assert np.array_equal(whole, tiny_codec.decompress(tiny_codec.compress(photograph, 80)))
     assert preview.shape == whole.shape
     assert 8 < psnr(photograph, preview) < psnr(photograph, whole)
@@ -330,7 +330,7 @@ def test_the_first_levels_alone_give_a_preview(tiny_codec: Codec, photograph: Pi
 
 def test_files_are_as_long_as_theory_says(tiny_codec: Codec, photograph: Pixels) -> None:
     for quality in (1, 50, 100):
-        codes = tiny_codec.codes(photograph, quality)
+        codes = tiny_codec.encode(photograph, quality)
         file = parse(tiny_codec.compress(photograph, quality))
         for level, bits, grid in zip(file.levels, tiny_codec.cross_entropy(codes, quality), codes, strict=True):
             assert len(level) <= 1.005 * bits / 8 + 8
@@ -383,7 +383,7 @@ def test_gpu_and_cpu_read_each_others_files(tiny_codec: Codec, tiny_weights: Pat
         file = parse(data)
         shapes = Geometry(file.height, file.width, reader.model.strides).grids
         (there,) = entropy.decode(reader.prior, [file.levels], shapes, [80])
-        assert all(np.array_equal(a, b) for a, b in zip(writer.codes(photograph, 80), there, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(writer.encode(photograph, 80), there, strict=True))
         assert np.abs(reader.decompress(data).astype(int) - writer.decompress(data)).max() <= 1
 
 
@@ -410,7 +410,7 @@ def test_fewer_levels_and_salvage(tiny_codec: Codec, photograph: Pixels) -> None
         assert len(some) == min(levels, len(codes))
         assert all(np.array_equal(a, b) for a, b in zip(some, codes, strict=False))
         preview = tiny_codec.decompress(data, levels=levels)
-        np.testing.assert_array_equal(preview, tiny_codec.reconstruct(some, 60, *size, grey=False))
+        np.testing.assert_array_equal(preview, tiny_codec.decode(some, 60, *size, grey=False))
     whole, damage = tiny_codec.salvage(data)
     assert damage is None
     np.testing.assert_array_equal(whole, tiny_codec.decompress(data))
@@ -486,7 +486,7 @@ def test_many_pictures_at_once(tiny_codec: Codec, photograph: Pixels, monkeypatc
     qualities = [1, 20, 40, 60, 80, 100, 50, 70, 90, 30, 10]
     files = [tiny_codec.compress(np.ascontiguousarray(p), q) for p, q in zip(pictures, qualities, strict=True)]
     for i in (1, 4, 7):
-        codes = tiny_codec.codes(pictures[i], qualities[i])
+        codes = tiny_codec.encode(pictures[i], qualities[i])
         codes[-1][:] = 0
         levels = entropy.encode(tiny_codec.prior, codes, qualities[i])
         files[i] = forge(files[i], levels=tuple(level.bitstream for level in levels))

@@ -84,13 +84,13 @@ def test_files_of_every_effort_decode(
 def test_windows_are_searched_one_by_one(codec: Codec, photograph: Pixels) -> None:
     weights = codec._weights
     quality = 60
-    codes = codec.codes(photograph, quality)
+    codes = codec.encode(photograph, quality)
     searched = []
     for window in (1024, 64):
         search = Search(codec.vqvae, weights.prior_integers, weights.prior, bfloat16=False, window=window)
         found = search(photograph, codes, quality, 3).codes
         bits = sum(level.cross_entropy for level in entropy.encode(codec.prior, found, quality, measure=True))
-        seen = codec.reconstruct(found, quality, *photograph.shape[:2], grey=False)
+        seen = codec.decode(found, quality, *photograph.shape[:2], grey=False)
         error = np.square(photograph.astype(np.float64) - seen).sum() / 3
         searched.append(bits + codec.model.lmbda(quality) * error)
     whole, parts = searched

@@ -149,7 +149,7 @@ class Codec:
         effort = _whole("effort", effort, 0, EFFORT_MAX)
         height, width, channels = pixels.shape
         _admit(self, height, width, effort)
-        codes = self.codes(pixels, quality, cancelled=cancelled)
+        codes = self.encode(pixels, quality, cancelled=cancelled)
         if effort == 0:
             levels = _bitstreams(self, codes, quality, cancelled)
         else:
@@ -188,7 +188,7 @@ class Codec:
         for batch in _batches(kinds, self.memory, self.max_memory):
             for i, codes in zip(batch, _decode(self, [accepted[i] for i in batch], levels, cancelled), strict=True):
                 f = accepted[i]
-                pixels[i] = self.reconstruct(codes, f.quality, f.height, f.width, grey=f.grey, cancelled=cancelled)
+                pixels[i] = self.decode(codes, f.quality, f.height, f.width, grey=f.grey, cancelled=cancelled)
         return [pixels[i] for i in range(len(files))]
 
     def salvage(
@@ -207,13 +207,13 @@ class Codec:
         return file, _decode(self, [file], levels, cancelled)[0]
 
     @fork_safe
-    def codes(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
-        """Code grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
+    def encode(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
+        """Code grids, int16 ``[G_l, H_l, W_l]``, of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
         self.load_encoder()
         return self._tiled.encode(pixels, quality, cancelled=cancelled)
 
     @fork_safe
-    def reconstruct(
+    def decode(
         self,
         codes: Sequence[Codes],
         quality: int,
@@ -380,7 +380,7 @@ def _cost(
 ) -> float:
     """J = bits + λ·255²·MSE·pixels of a file, by its real bytes and the pixels that it decodes to."""
     height, width, channels = pixels.shape
-    seen = codec.reconstruct(codes, quality, height, width, grey=channels == 1)
+    seen = codec.decode(codes, quality, height, width, grey=channels == 1)
     error = np.subtract(pixels, seen, dtype=np.float32)
     distortion = float(np.vdot(error, error)) / channels
     return float(_bits(levels) + lmbda * distortion)
