@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec.codec import Codec, compress, decompress, pick_device
+from vqcodec.codec import Codec, pick_device
 from vqcodec.errors import Cancelled, DeviceError, FormatError, ImageError, LimitError, UnknownModelError, VqcodecError
 from vqcodec.exact import entropy
 from vqcodec.exact import prior as fixed_prior
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, PIXELS_A_BYTE, Container, pack, parse
 from vqcodec.geometry import Geometry
 from vqcodec.metrics import psnr
-from vqcodec.weights import Weights, load_weights
+from vqcodec.weights import load_weights
 
 Pixels = NDArray[np.uint8]
 SIDES = st.one_of(st.integers(1, 3), st.integers(1, 70))
@@ -169,7 +169,7 @@ def test_what_is_no_array(tiny_codec: Codec, pixels: Any) -> None:
 @pytest.mark.parametrize("data", ["photo.vq", Path("photo.vq"), None, 5])
 def test_what_are_no_bytes(tiny_codec: Codec, data: Any) -> None:
     message = rf"^expected the bytes of a \.vq file, a bytes-like object, found {type(data).__name__}$"
-    for read in (tiny_codec.decompress, tiny_codec.salvage, tiny_codec.read, Codec.for_file, decompress):
+    for read in (tiny_codec.decompress, tiny_codec.salvage, tiny_codec.read, Codec.for_file):
         with pytest.raises(TypeError, match=message):
             read(data)
 
@@ -338,28 +338,6 @@ def test_files_are_as_long_as_theory_says(tiny_codec: Codec, photograph: Pixels)
             assert len(level) >= math.floor(bits / 8) - 4 or not grid.any()
         framing = len(tiny_codec.compress(photograph, quality)) - sum(map(len, file.levels))
         assert framing <= 20 + 6 * len(file.levels)
-
-
-def test_the_functions_load_each_model_once(
-    tiny_codec: Codec, tiny_weights: Path, small: bytes, photograph: Pixels, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VQCODEC_WEIGHTS", str(tiny_weights.parent))
-    monkeypatch.setattr("vqcodec.codec._codecs", {})
-    loaded: list[Path] = []
-
-    def count(path: Path) -> Weights:
-        loaded.append(path)
-        return load_weights(path)
-
-    monkeypatch.setattr("vqcodec.codec.load_weights", count)
-    for _ in range(2):
-        assert np.array_equal(decompress(small), tiny_codec.decompress(small))
-    assert [path.name for path in loaded] == ["tiny.decoder.safetensors"]
-    data = compress(photograph[:16, :24])
-    assert parse(data).quality == 75
-    assert compress(photograph[:16, :24], quality=75) == data
-    assert decompress(data).shape == (16, 24, 3)
-    assert [path.name for path in loaded] == ["tiny.decoder.safetensors", "compact.decoder.safetensors"]
 
 
 def test_devices() -> None:

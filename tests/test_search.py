@@ -133,7 +133,7 @@ def test_a_search_that_loses_is_dropped(
 
 @pytest.mark.parametrize("quality", [5, 60, 98])
 def test_estimates_are_off_by_less_than_a_per_cent(codec: Codec, photograph: Pixels, quality: int) -> None:
-    codes = codec.codes(photograph, quality)
+    codes = codec.encode(photograph, quality)
     before = cost(codec, photograph, codec.compress(photograph, quality, effort=0))
     found = codec._search(photograph, codes, quality, 1)
     data = codec.compress(photograph, quality, effort=1)

@@ -24,14 +24,14 @@ from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, Unk
 from vqcodec.exact import entropy
 from vqcodec.exact.prior import BYTES_PER_CHANNEL, FixedPrior
 from vqcodec.exact.wavefront import Codes, chunks
-from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, pack, parse
+from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Chunks, Container, pack, parse
 from vqcodec.forks import fork_safe
 from vqcodec.geometry import Geometry, batch_size
 from vqcodec.pixels import TiledVQVAE, assemble
 from vqcodec.search import Found, Search
 from vqcodec.weights import Weights, fill_decoder, fill_encoder, find_weights, load_weights
 
-__all__ = ["Codec", "compress", "decompress", "pick_device"]
+__all__ = ["Codec", "pick_device"]
 
 _Cancelled = Callable[[], bool] | None
 _Progress = Callable[[float], None] | None
@@ -40,8 +40,6 @@ _Pixels = NDArray[np.uint8]
 _File = BytesLike | Container
 
 SURE = 0.99  # a search's estimates of J are off by less than a per cent; with a larger gain, J need not be measured
-
-_codecs: dict[tuple[int, bytes | None], "Codec"] = {}  # by process, and fingerprint or None for the shipped model
 
 
 class Codec:
@@ -128,6 +126,7 @@ class Codec:
         *,
         effort: int = DEFAULT_EFFORT,
         lambda_scale: float = 1.0,
+        chunks: Chunks = (),
         check: bool = False,
         max_pixels: int | None = None,
         cancelled: _Cancelled = None,
@@ -137,9 +136,10 @@ class Codec:
 
         ``quality`` is 1..100, higher for a larger file. ``effort`` is 0..9, higher for a longer search for codes that
         take fewer bits at the same distortion (:mod:`vqcodec.search`), with the quality's λ times ``lambda_scale``;
-        ``progress`` is called with the share of it that is done, 0..1. With ``check``, the bytes are decoded before
-        they are returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by
-        default.
+        ``progress`` is called with the share of it that is done, 0..1. The file gets ``chunks``, which
+        :func:`vqcodec.files.extras.to_chunks` makes of opacity and metadata. With ``check``, the bytes are decoded
+        before they are returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is
+        MAX_PIXELS by default.
 
         Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
         another quality or effort, LimitError if the picture is too large or needs more than ``max_memory``,
@@ -156,7 +156,7 @@ class Codec:
             lmbda = lambda_scale * self.model.lmbda(quality)
             found = self._search(pixels, codes, quality, effort, lmbda=lmbda, cancelled=cancelled, progress=progress)
             codes, levels = _better(self, pixels, codes, found, quality, lmbda, cancelled)
-        file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels))
+        file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels), tuple(chunks))
         if check:
             (again,) = _decode(self, [file], None, cancelled)
             if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
@@ -208,7 +208,7 @@ class Codec:
 
     @fork_safe
     def encode(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
-        """Code grids, int16 ``[G_l, H_l, W_l]``, of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
+        """int16 grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
         self.load_encoder()
         return self._tiled.encode(pixels, quality, cancelled=cancelled)
 
@@ -242,23 +242,6 @@ class Codec:
         if effort > 0:
             networks = max(networks, self._search.memory(height, width))
         return networks + rows * columns * _prior_bytes(self.prior)
-
-
-def compress(pixels: _Pixels, quality: int = DEFAULT_QUALITY, *, effort: int = DEFAULT_EFFORT) -> bytes:
-    """The bytes of a ``.vq`` file of ``pixels``, by the shipped model; see :meth:`Codec.compress`.
-
-    The model is loaded by the first call in a process, on a GPU if there is one.
-    """
-    return _installed(None).compress(pixels, quality, effort=effort)
-
-
-def decompress(data: BytesLike) -> _Pixels:
-    """The pixels of the ``.vq`` file ``data``, by the model that it names; see :meth:`Codec.decompress`.
-
-    Each model is loaded by the first call in a process that needs it, on a GPU if there is one.
-    """
-    file = parse(data)
-    return _installed(file.fingerprint).decompress(file)
 
 
 def pick_device(name: str) -> torch.device:
@@ -324,16 +307,6 @@ def _prior_bytes(prior: FixedPrior) -> int:
     """Bytes that the prior needs at most for each position of the finest grid."""
     numbers = prior.config.channels * BYTES_PER_CHANNEL
     return numbers + 4 * prior.model.levels[-1].groups + 200
-
-
-def _installed(fingerprint: bytes | None) -> Codec:
-    """The codec of this process for an installed model; None for the shipped one."""
-    process = os.getpid()
-    if (process, fingerprint) not in _codecs:
-        codec = Codec.load(fingerprint=fingerprint)
-        _codecs[process, fingerprint] = codec
-        _codecs.setdefault((process, codec.fingerprint), codec)
-    return _codecs[process, fingerprint]
 
 
 def _parsed(file: _File, *, intact: int | None = None, max_pixels: int | None = None) -> Container:
