@@ -173,8 +173,9 @@ def rd_curve(
 ) -> None:
     """Measure rate and distortion over IMAGES.
 
-    IMAGES are files or folders; the report is written to DIR. vqcodec and the anchors code every image to real files. The report has the curves (rd.json,
-    rd.png, rd.svg), every file's figures (per_image.csv), and a page to look at (index.html).
+    IMAGES are files or folders. vqcodec and the anchors code every image to real files. The report
+    in DIR has the curves (rd.json, rd.png, rd.svg), every file's figures (per_image.csv), and a page
+    to look at (index.html).
     """
     from vqcodec.rd.anchors import ANCHORS, installed_anchors
     from vqcodec.rd.report import DEFAULT_QUALITIES, Options, make_report
