@@ -92,5 +92,7 @@ def main() -> None:
 
 _COMMANDS = (encode, decode, info, verify, compare, thumbnail, models, train, rd_curve, inspect, sample, interpolate)
 
+for _command in (main, *_COMMANDS):
+    _command.short_help = (_command.help or "").partition("\n")[0]  # whole: click would cut it
 for _command in _COMMANDS:
     main.add_command(_command)
