@@ -9,7 +9,7 @@
 An image has mode L, LA, RGB or RGBA; ``info`` has ``exif``, ``xmp`` and ``icc_profile`` if the file does, and the
 colours are those of the profile. Images of every mode can be saved, with the options
 
-- ``quality``, 1..100, by default 75, and ``effort``, 0..9, by default 2;
+- ``quality``, 1..100, by default 75, and ``effort``, 0..9, by default 1;
 - ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out.
 
 A damaged file raises OSError with one line; with ``ImageFile.LOAD_TRUNCATED_IMAGES`` the levels before the damage are
