@@ -649,6 +649,26 @@ def test_a_plain_surface_has_bytes_enough_to_be_trusted(codec: Codec, level: int
         assert 2048**2 / sum(map(len, parse(data).levels)) < PIXELS_A_BYTE / 2
 
 
+def test_grids_that_do_not_fit(tiny_codec: Codec, photograph: Pixels) -> None:
+    codes = tiny_codec.encode(photograph[:, :, 0], 60)
+    assert tiny_codec.decode(codes, 60, 128, 192, grey=True).shape == (128, 192, 1)
+    assert [grid.dtype for grid in codes] == [np.dtype(np.int16)] * 3
+    for wrong, message in (
+        ([], "0 grids of codes, expected 1 to 3"),
+        ([*codes, codes[0]], "4 grids of codes, expected 1 to 3"),
+        ([codes[0][:, 1:]], r"level 0 are int16 \[2, 7, 12\], expected 0 to 15 in integers \[2, 8, 12\]"),
+        ([codes[0].astype(float)], r"level 0 are float64 \[2, 8, 12\], expected"),
+        ([codes[0], codes[1] + 16], r"level 1 are \d+ to \d+, expected 0 to 15"),
+        ([codes[0] - 16], r"level 0 are -\d+ to -\d+, expected 0 to 15"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny_codec.decode(wrong, 60, 128, 192, grey=True)
+    with pytest.raises(ImageError, match=r"pixels are float64 \[128, 192\], expected uint8"):
+        tiny_codec.encode(np.zeros((128, 192)), 60)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"pixels are of type PIL\.Image\.Image, expected a numpy array"):
+        tiny_codec.compress(Image.fromarray(photograph))  # type: ignore[arg-type]
+
+
 def test_arguments_of_another_kind(tiny_codec: Codec, small: bytes, photograph: Pixels) -> None:
     for quality in (0, 101, 75.5, "75"):
         with pytest.raises(ValueError, match=r"quality is .*, expected a whole number from 1 to 100"):

@@ -210,7 +210,7 @@ class Codec:
     def encode(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
         """int16 grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
         self.load_encoder()
-        return self._tiled.encode(pixels, quality, cancelled=cancelled)
+        return self._tiled.encode(_picture(pixels, MAX_SIDE**2), quality, cancelled=cancelled)
 
     @fork_safe
     def decode(
@@ -223,7 +223,7 @@ class Codec:
         grey: bool,
         cancelled: _Cancelled = None,
     ) -> _Pixels:
-        """Pixels ``[height, width, C]`` of code grids, coarsest first; of fewer levels, a preview."""
+        """Pixels ``[height, width, C]`` of the grids of some levels, coarsest first; ValueError if they do not fit."""
         return self._tiled.decode(codes, quality, height, width, grey=grey, cancelled=cancelled)
 
     @fork_safe
