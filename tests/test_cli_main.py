@@ -4,12 +4,15 @@ import os
 import subprocess
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import vqcodec
 from tests.command import run_module, vq
+from vqcodec.cli.main import main
 from vqcodec.config import DEFAULT_QUALITY
 
 
@@ -94,3 +97,14 @@ def test_names_that_are_not_text(packed: bytes) -> None:
     result = run_module("-m", "vqcodec", "info", os.fsdecode(b"\xff.vq"), stdout=subprocess.PIPE)
     assert (result.returncode, result.stderr) == (0, "")
     assert ".vq: 12×8" in result.stdout
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_fits_the_terminal_and_is_complete(width: int) -> None:
+    for name in ("", *main.commands):
+        command = main.commands[name] if name else main
+        shown = CliRunner().invoke(main, [*name.split(), "--help"], terminal_width=width).stdout
+        assert max(map(len, shown.splitlines())) <= width
+        assert "..." not in shown.partition("\n")[2], f"{name}: a text is cut"
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{name} {option.name}"

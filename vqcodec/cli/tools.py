@@ -26,7 +26,15 @@ __all__ = ["rd_curve", "train"]
 
 @click.command()
 @click.argument("data_dir", metavar="DATA_DIR", type=options.PATH)
-@click.option("-o", "--output", "run_dir", metavar="RUN_DIR", required=True, type=options.PATH)
+@click.option(
+    "-o",
+    "--output",
+    "run_dir",
+    metavar="RUN_DIR",
+    required=True,
+    type=options.PATH,
+    help="Folder of the run: checkpoints, log, and at the end the model.",
+)
 @click.option(
     "--config", "preset", type=options.NAME, metavar="FILE", help="A TOML preset.  [default: the shipped model]"
 )
