@@ -72,7 +72,7 @@ def measure(codec: Codec, weights: Path, image: Path, runtime: Path, quality: in
     if node is None or not (BUILD / "onnx.mjs").exists():
         raise VqcodecError("this needs node and `make web`")
     pixels, _ = read_image(image)
-    codes = [torch.from_numpy(grid)[None].long() for grid in codec.codes(pixels, quality)]
+    codes = [torch.from_numpy(grid)[None].long() for grid in codec.encode(pixels, quality)]
     rows, columns = codes[0].shape[2:]
     lmbda = codec.model.lmbda(quality)
     with tempfile.TemporaryDirectory() as name:

@@ -112,12 +112,12 @@ def time_codecs(coders: Mapping[str, Coder], pixels: Pixels, repeats: int, budge
     codec, quality = ours.codec, ours.quality
     height, width, channels = pixels.shape
     subjects = {name: Subject(coder, pixels) for name, coder in coders.items()}
-    codes = codec.codes(pixels, quality)
+    codes = codec.encode(pixels, quality)
     halves: dict[str, Callable[[], object]] = {
-        "encode: codes (float)": lambda: codec.codes(pixels, quality),
+        "encode: codes (float)": lambda: codec.encode(pixels, quality),
         "encode: prior, coder": lambda: codec.cross_entropy(codes, quality),
         "decode: prior, coder": lambda: codec.read(subjects["vqcodec"].coded),
-        "decode: reconstruct (float)": lambda: codec.reconstruct(codes, quality, height, width, grey=channels == 1),
+        "decode: reconstruct (float)": lambda: codec.decode(codes, quality, height, width, grey=channels == 1),
     }
     calls = _calls(subjects) | {("vqcodec", half): call for half, call in halves.items()}
     times = alternate(calls, repeats, budget)

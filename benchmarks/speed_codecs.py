@@ -113,11 +113,11 @@ class VqcodecCoder(Coder):
             own[torch.ops.aten.fbgemm_linear_fp16_weight] = packed
         height, width, channels = pixels.shape
         with FlopCounterMode(display=False) as encoder:
-            codes = self.codec.codes(pixels, self.quality)
+            codes = self.codec.encode(pixels, self.quality)
         with FlopCounterMode(display=False, custom_mapping=own) as prior:
             self.codec.cross_entropy(codes, self.quality)
         with FlopCounterMode(display=False) as decoder:
-            self.codec.reconstruct(codes, self.quality, height, width, grey=channels == 1)
+            self.codec.decode(codes, self.quality, height, width, grey=channels == 1)
         counters = {"encoder": encoder, "prior": prior, "decoder": decoder}
         return {part: counter.get_total_flops() // 2 for part, counter in counters.items()}
 

@@ -26,6 +26,7 @@ from benchmarks import (
     exactness,
     flat,
     options,
+    sizes,
     speed,
     speed_codecs,
     speed_plot,
@@ -307,6 +308,21 @@ def test_busy_as_a_table() -> None:
     assert lines[0] == "| beside | direction | 2 threads, s | 1 thread, s | ratio |"
     assert lines[2:4] == [f"| nothing | {direction} | 0.250 | 0.200 | 1.25 |" for direction in busy.DIRECTIONS]
     assert lines[5] == "| 2 busy loops | decode | 0.250 | 0.200 | 1.25 |"
+
+
+def test_sizes_are_distinct_and_small() -> None:
+    found = sizes.distinct_sizes(2000, 16)
+    assert len(set(found)) == 2000
+    assert all(0 < height <= width and height % 16 == width % 16 == 0 for height, width in found)
+    assert sizes.distinct_sizes(5, 8) == [(8, 8), (8, 16), (8, 24), (8, 32), (16, 16)]
+    assert max(height * width for height, width in found) < 160 * 1000
+
+
+def test_memory_over_sizes(tiny_codec: Codec, photograph: NDArray[np.uint8]) -> None:
+    readings = sizes.measure(tiny_codec, photograph, 5, 2)
+    assert [reading.pictures for reading in readings] == [1, 2, 4]
+    assert all(10**7 < reading.resident < 10**11 for reading in readings)
+    assert sizes.table([sizes.Reading(2000, 512_000_000)])[2:] == ["| 2,000 | 512 |"]
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from vqcodec.cli.progress import Progress
 from vqcodec.config import DEFAULT_EFFORT
 from vqcodec.errors import FormatError, UnknownModelError, VqcodecError, WeightsError
 from vqcodec.files import images
-from vqcodec.files.container import Container, pack, parse
+from vqcodec.files.container import Chunks, Container, pack, parse
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -57,6 +57,7 @@ class FakeCodec:
         quality: int = 75,
         *,
         effort: int = DEFAULT_EFFORT,
+        chunks: Chunks = (),
         check: bool = False,
         max_pixels: int | None = None,
         progress: Callable[[float], None] | None = None,
@@ -67,9 +68,8 @@ class FakeCodec:
         if self.fault:
             raise self.fault
         height, width, channels = pixels.shape
-        return pack(
-            Container(width, height, channels == 1, quality, FINGERPRINT, (zlib.compress(pixels.tobytes()), b""))
-        )
+        levels = (zlib.compress(pixels.tobytes()), b"")
+        return pack(Container(width, height, channels == 1, quality, FINGERPRINT, levels, tuple(chunks)))
 
     def decompress(self, file: bytes | Container, *, max_pixels: int | None = None) -> NDArray[np.uint8]:
         self.calls += [("max_pixels", max_pixels)] if max_pixels else []
@@ -541,6 +541,16 @@ def test_many_files_are_refused_before_the_work(fake: type[FakeCodec], pictures:
     assert Path("in/more/b.vq").read_bytes() != b"mine"
 
 
+def test_the_name_of_a_file_is_no_folder(fake: type[FakeCodec], pictures: list[str]) -> None:
+    for command, name in (("encode", "all.vq"), ("decode", "all.png"), ("decode", "all.webp"), ("encode", "all.VQ")):
+        result = vq(command, "in", "-o", name)
+        said = f"-o {name} names a file, expected a folder for several outputs ({name}/ is one)"
+        assert (result.exit_code, said in " ".join(result.stderr.split())) == (2, True), result.stderr
+    assert not fake.calls
+    assert vq("encode", "in", "-o", "all.vq/").exit_code == 0
+    assert Path("all.vq/a.vq").is_file()
+
+
 def test_skip_existing(fake: type[FakeCodec], pictures: list[str]) -> None:
     Path("in/a.vq").write_bytes(b"mine")
     result = vq("encode", "in", "--skip-existing")
@@ -559,10 +569,10 @@ def test_skip_existing(fake: type[FakeCodec], pictures: list[str]) -> None:
 def test_the_share_of_files_done_is_shown(
     fake: type[FakeCodec], pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares: list[float] = []
-    monkeypatch.setattr(Progress, "share", lambda _, done: shares.append(done))
+    shares: list[tuple[float, int]] = []
+    monkeypatch.setattr(Progress, "share", lambda _, done, pixels: shares.append((done, pixels)))
     assert vq("encode", *pictures).exit_code == 0
-    assert shares == [0, 1 / 3, 2 / 3]
+    assert shares == [(0, 0), (1 / 3, 96), (2 / 3, 96 + 48)]
 
 
 def test_what_is_passed_over_in_folders(fake: type[FakeCodec], pictures: list[str]) -> None:
@@ -623,6 +633,30 @@ def test_files_without_permission_fail_like_others(
     monkeypatch.setattr(os, "access", lambda *_, **__: False)  # what click would ask, for one
     assert vq("encode", "photo.png", "in").exit_code == 0
     assert vq("info", "in/a.vq").exit_code == 0
+    for arguments in (["inspect", "."], ["rd-curve", "."], ["interpolate", ".", "."], ["train", "photo.png"]):
+        result = vq(*arguments, "-o", "in")
+        assert (result.exit_code, "is not readable" in result.stderr) == (1, False), result.stderr
+
+
+def test_closed_files_and_folders_among_others(
+    fake: type[FakeCodec], pictures: list[str], bound: None, tmp_path: Path
+) -> None:
+    Path("in/c.png").touch(mode=0)
+    Path("shut").mkdir()
+    os.rename("photo.png", "shut/photo.png")
+    Path("in/link.png").symlink_to(tmp_path / "shut" / "photo.png")
+    Path("in/more").chmod(0)
+    Path("shut").chmod(0)
+    result = vq("encode", "in")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "vqcodec: error: in/more: cannot be read: Permission denied",
+        "vqcodec: error: in/c.png: cannot be read: Permission denied",
+        "vqcodec: error: in/link.png: cannot be read: Permission denied",
+        "vqcodec: error: 3 of 4 files failed",
+    ]
+    for path in ("shut", "in/more"):
+        Path(path).chmod(0o755)
 
 
 def test_each_model_is_loaded_once(fake: type[FakeCodec], packed: bytes) -> None:
@@ -1051,7 +1085,5 @@ def test_standard_output_by_another_name(codec: "Codec", photograph: NDArray[np.
 
 
 def test_help_lists_the_images_that_are_looked_for_in_folders() -> None:
-    words = set(
-        re.findall(r"\.[a-z0-9]+(?=[,;. ])", " ".join(vq("encode", "--help").stdout.split("Options:")[0].split()))
-    )
-    assert words == images._SUFFIXES | {".vq"}
+    (listed,) = re.findall(r"files that end in ([^;]*);", " ".join(vq("encode", "--help").stdout.split()))
+    assert {f".{word}" for word in re.split(", | or ", listed)} == images._SUFFIXES

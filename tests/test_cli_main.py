@@ -4,12 +4,15 @@ import os
 import subprocess
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import vqcodec
 from tests.command import run_module, vq
+from vqcodec.cli.main import main
 from vqcodec.config import DEFAULT_QUALITY
 
 
@@ -78,9 +81,8 @@ def test_a_reader_that_went_away_is_no_error(packed: bytes) -> None:
 def test_an_output_that_is_full_is_one_line(packed: bytes, arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         result = run_module("-m", "vqcodec", *arguments, stdout=full)
-    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert result.stderr.startswith("vqcodec: error: ")
-    assert result.stderr.endswith("No space left on device\n")
+    said = "vqcodec: error: standard output: cannot be written: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, said)
 
 
 def test_an_interrupt_after_the_work_is_quiet(packed: bytes) -> None:
@@ -95,3 +97,14 @@ def test_names_that_are_not_text(packed: bytes) -> None:
     result = run_module("-m", "vqcodec", "info", os.fsdecode(b"\xff.vq"), stdout=subprocess.PIPE)
     assert (result.returncode, result.stderr) == (0, "")
     assert ".vq: 12×8" in result.stdout
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_fits_the_terminal_and_is_complete(width: int) -> None:
+    for name in ("", *main.commands):
+        command = main.commands[name] if name else main
+        shown = CliRunner().invoke(main, [*name.split(), "--help"], terminal_width=width).stdout
+        assert max(map(len, shown.splitlines())) <= width
+        assert "..." not in shown.partition("\n")[2], f"{name}: a text is cut"
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{name} {option.name}"

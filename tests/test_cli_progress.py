@@ -1,6 +1,7 @@
 """The progress line on the terminal: it appears for long work only and never mixes with other output."""
 
 import io
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -73,6 +74,21 @@ def test_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     with Progress("encoding", quiet=False) as progress, progress.aside():
         pass
+
+
+def test_the_share_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = replaced_stderr(monkeypatch)
+    with Progress("encoding", quiet=False, delay=0.01) as progress:
+        progress.share(0, 0)
+        terminal.wait_for("encoding, 0 s")
+        assert "%" not in terminal.getvalue()
+        terminal.wait_for("encoding, 1 s")
+        progress.share(0.4, 10**6)
+        terminal.wait_for(" s, 40 %, ")
+    found = re.search(r"(\d+) s, 40 %, ([.\d]+) Mpixel/s, (\d+) s left", terminal.getvalue())
+    assert found
+    assert 0.1 < float(found[2]) <= 2.1
+    assert 1 <= int(found[3]) <= 8
 
 
 def test_results_do_not_mix_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec.codec import Codec, compress, decompress, pick_device
+from vqcodec.codec import Codec, pick_device
 from vqcodec.errors import Cancelled, DeviceError, FormatError, ImageError, LimitError, UnknownModelError, VqcodecError
 from vqcodec.exact import entropy
 from vqcodec.exact import prior as fixed_prior
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, PIXELS_A_BYTE, Container, pack, parse
 from vqcodec.geometry import Geometry
 from vqcodec.metrics import psnr
-from vqcodec.weights import Weights, load_weights
+from vqcodec.weights import load_weights
 
 Pixels = NDArray[np.uint8]
 SIDES = st.one_of(st.integers(1, 3), st.integers(1, 70))
@@ -169,7 +169,7 @@ def test_what_is_no_array(tiny_codec: Codec, pixels: Any) -> None:
 @pytest.mark.parametrize("data", ["photo.vq", Path("photo.vq"), None, 5])
 def test_what_are_no_bytes(tiny_codec: Codec, data: Any) -> None:
     message = rf"^expected the bytes of a \.vq file, a bytes-like object, found {type(data).__name__}$"
-    for read in (tiny_codec.decompress, tiny_codec.salvage, tiny_codec.read, Codec.for_file, decompress):
+    for read in (tiny_codec.decompress, tiny_codec.salvage, tiny_codec.read, Codec.for_file):
         with pytest.raises(TypeError, match=message):
             read(data)
 
@@ -178,7 +178,7 @@ def test_what_are_no_bytes(tiny_codec: Codec, data: Any) -> None:
 def test_too_many_pixels_are_refused_before_any_work(
     tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]
 ) -> None:
-    monkeypatch.setattr(tiny_codec, "codes", None)
+    monkeypatch.setattr(tiny_codec, "encode", None)
     pixels = np.broadcast_to(np.uint8(0), shape)  # one byte of memory
     with pytest.raises(
         LimitError, match=f"^{shape[1]}×{shape[0]} pixels, expected at most {MAX_PIXELS} and {MAX_SIDE}"
@@ -280,7 +280,7 @@ def test_compress_checks_its_own_bytes(tiny_codec: Codec, photograph: Pixels, mo
 def test_threads_and_batches_change_no_code(
     tiny_codec: Codec, photograph: Pixels, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes = tiny_codec.codes(photograph[:64, :80], 75)
+    codes = tiny_codec.encode(photograph[:64, :80], 75)
     threads(1)
     bitstreams = [level.bitstream for level in entropy.encode(tiny_codec.prior, codes, 75)]
     for count, chunk in ((1, 2048), (2, 2048), (2, 5)):
@@ -312,17 +312,17 @@ def test_a_file_made_here_is_read_by_another_process_with_plain_arithmetic(
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() in ("DEFAULT", "NO AVX")
     there = np.load("codes.npz")
-    for name, grid in zip(there.files, tiny_codec.codes(photograph, 75), strict=True):
+    for name, grid in zip(there.files, tiny_codec.encode(photograph, 75), strict=True):
         assert np.array_equal(there[name], grid)
     # Floats may differ in their last bits, which changes a pixel by at most one grey level.
     assert np.abs(np.load("pixels.npy").astype(int) - tiny_codec.decompress(data)).max() <= 1
 
 
 def test_the_first_levels_alone_give_a_preview(tiny_codec: Codec, photograph: Pixels) -> None:
-    codes = tiny_codec.codes(photograph, 80)
+    codes = tiny_codec.encode(photograph, 80)
     height, width, _ = photograph.shape
-    whole = tiny_codec.reconstruct(codes, 80, height, width, grey=False)
-    preview = tiny_codec.reconstruct(codes[:1], 80, height, width, grey=False)
+    whole = tiny_codec.decode(codes, 80, height, width, grey=False)
+    preview = tiny_codec.decode(codes[:1], 80, height, width, grey=False)
     assert np.array_equal(whole, tiny_codec.decompress(tiny_codec.compress(photograph, 80)))
     assert preview.shape == whole.shape
     assert 8 < psnr(photograph, preview) < psnr(photograph, whole)
@@ -330,7 +330,7 @@ def test_the_first_levels_alone_give_a_preview(tiny_codec: Codec, photograph: Pi
 
 def test_files_are_as_long_as_theory_says(tiny_codec: Codec, photograph: Pixels) -> None:
     for quality in (1, 50, 100):
-        codes = tiny_codec.codes(photograph, quality)
+        codes = tiny_codec.encode(photograph, quality)
         file = parse(tiny_codec.compress(photograph, quality))
         for level, bits, grid in zip(file.levels, tiny_codec.cross_entropy(codes, quality), codes, strict=True):
             assert len(level) <= 1.005 * bits / 8 + 8
@@ -338,28 +338,6 @@ def test_files_are_as_long_as_theory_says(tiny_codec: Codec, photograph: Pixels)
             assert len(level) >= math.floor(bits / 8) - 4 or not grid.any()
         framing = len(tiny_codec.compress(photograph, quality)) - sum(map(len, file.levels))
         assert framing <= 20 + 6 * len(file.levels)
-
-
-def test_the_functions_load_each_model_once(
-    tiny_codec: Codec, tiny_weights: Path, small: bytes, photograph: Pixels, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VQCODEC_WEIGHTS", str(tiny_weights.parent))
-    monkeypatch.setattr("vqcodec.codec._codecs", {})
-    loaded: list[Path] = []
-
-    def count(path: Path) -> Weights:
-        loaded.append(path)
-        return load_weights(path)
-
-    monkeypatch.setattr("vqcodec.codec.load_weights", count)
-    for _ in range(2):
-        assert np.array_equal(decompress(small), tiny_codec.decompress(small))
-    assert [path.name for path in loaded] == ["tiny.decoder.safetensors"]
-    data = compress(photograph[:16, :24])
-    assert parse(data).quality == 75
-    assert compress(photograph[:16, :24], quality=75) == data
-    assert decompress(data).shape == (16, 24, 3)
-    assert [path.name for path in loaded] == ["tiny.decoder.safetensors", "compact.decoder.safetensors"]
 
 
 def test_devices() -> None:
@@ -383,7 +361,7 @@ def test_gpu_and_cpu_read_each_others_files(tiny_codec: Codec, tiny_weights: Pat
         file = parse(data)
         shapes = Geometry(file.height, file.width, reader.model.strides).grids
         (there,) = entropy.decode(reader.prior, [file.levels], shapes, [80])
-        assert all(np.array_equal(a, b) for a, b in zip(writer.codes(photograph, 80), there, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(writer.encode(photograph, 80), there, strict=True))
         assert np.abs(reader.decompress(data).astype(int) - writer.decompress(data)).max() <= 1
 
 
@@ -410,7 +388,7 @@ def test_fewer_levels_and_salvage(tiny_codec: Codec, photograph: Pixels) -> None
         assert len(some) == min(levels, len(codes))
         assert all(np.array_equal(a, b) for a, b in zip(some, codes, strict=False))
         preview = tiny_codec.decompress(data, levels=levels)
-        np.testing.assert_array_equal(preview, tiny_codec.reconstruct(some, 60, *size, grey=False))
+        np.testing.assert_array_equal(preview, tiny_codec.decode(some, 60, *size, grey=False))
     whole, damage = tiny_codec.salvage(data)
     assert damage is None
     np.testing.assert_array_equal(whole, tiny_codec.decompress(data))
@@ -486,7 +464,7 @@ def test_many_pictures_at_once(tiny_codec: Codec, photograph: Pixels, monkeypatc
     qualities = [1, 20, 40, 60, 80, 100, 50, 70, 90, 30, 10]
     files = [tiny_codec.compress(np.ascontiguousarray(p), q) for p, q in zip(pictures, qualities, strict=True)]
     for i in (1, 4, 7):
-        codes = tiny_codec.codes(pictures[i], qualities[i])
+        codes = tiny_codec.encode(pictures[i], qualities[i])
         codes[-1][:] = 0
         levels = entropy.encode(tiny_codec.prior, codes, qualities[i])
         files[i] = forge(files[i], levels=tuple(level.bitstream for level in levels))
@@ -669,6 +647,26 @@ def test_a_plain_surface_has_bytes_enough_to_be_trusted(codec: Codec, level: int
     for quality in (1, 30):
         data = codec.compress(np.full((2048, 2048, 3), level, np.uint8), quality, effort=0)
         assert 2048**2 / sum(map(len, parse(data).levels)) < PIXELS_A_BYTE / 2
+
+
+def test_grids_that_do_not_fit(tiny_codec: Codec, photograph: Pixels) -> None:
+    codes = tiny_codec.encode(photograph[:, :, 0], 60)
+    assert tiny_codec.decode(codes, 60, 128, 192, grey=True).shape == (128, 192, 1)
+    assert [grid.dtype for grid in codes] == [np.dtype(np.int16)] * 3
+    for wrong, message in (
+        ([], "0 grids of codes, expected 1 to 3"),
+        ([*codes, codes[0]], "4 grids of codes, expected 1 to 3"),
+        ([codes[0][:, 1:]], r"level 0 are int16 \[2, 7, 12\], expected 0 to 15 in integers \[2, 8, 12\]"),
+        ([codes[0].astype(float)], r"level 0 are float64 \[2, 8, 12\], expected"),
+        ([codes[0], codes[1] + 16], r"level 1 are \d+ to \d+, expected 0 to 15"),
+        ([codes[0] - 16], r"level 0 are -\d+ to -\d+, expected 0 to 15"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny_codec.decode(wrong, 60, 128, 192, grey=True)
+    with pytest.raises(ImageError, match=r"pixels are float64 \[128, 192\], expected uint8"):
+        tiny_codec.encode(np.zeros((128, 192)), 60)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"pixels are of type PIL\.Image\.Image, expected a numpy array"):
+        tiny_codec.compress(Image.fromarray(photograph))  # type: ignore[arg-type]
 
 
 def test_arguments_of_another_kind(tiny_codec: Codec, small: bytes, photograph: Pixels) -> None:

@@ -12,7 +12,7 @@ from tests import plain_reader
 from vqcodec.errors import FormatError, ImageError
 from vqcodec.files import extras
 from vqcodec.files.container import Container, pack, parse
-from vqcodec.files.extras import Extras, attach, from_container, to_chunks
+from vqcodec.files.extras import Extras, from_container, to_chunks
 
 PLAIN = Container(9, 7, False, 50, b"1234", (b"level",))
 ALPHA = np.arange(63, dtype=np.uint8).reshape(7, 9)
@@ -20,10 +20,14 @@ ALPHA = np.arange(63, dtype=np.uint8).reshape(7, 9)
 metadata = st.none() | st.binary(max_size=200)
 
 
+def packed(extras: Extras) -> bytes:
+    return pack(replace(PLAIN, chunks=tuple(to_chunks(extras))))
+
+
 @given(st.booleans(), metadata, metadata, metadata)
 def test_round_trip(has_alpha: bool, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> None:
     given_extras = Extras(ALPHA if has_alpha else None, icc, exif, xmp)
-    data = attach(pack(PLAIN), to_chunks(given_extras))
+    data = packed(given_extras)
     back, warnings = from_container(parse(data))
     assert warnings == []
     assert (back.icc, back.exif, back.xmp) == (icc, exif, xmp)
@@ -33,8 +37,8 @@ def test_round_trip(has_alpha: bool, icc: bytes | None, exif: bytes | None, xmp:
 
 
 def test_nothing_costs_nothing() -> None:
-    assert attach(pack(PLAIN), to_chunks(Extras())) == pack(PLAIN)
-    transparent = attach(pack(PLAIN), to_chunks(Extras(np.zeros((7, 9), np.uint8))))
+    assert packed(Extras()) == pack(PLAIN)
+    transparent = packed(Extras(np.zeros((7, 9), np.uint8)))
     assert len(transparent) - len(pack(PLAIN)) == 11
 
 

@@ -19,10 +19,9 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from tests.pictures import RANDOM, Pixels, png, read, refuse
 from vqcodec.errors import ImageError, LimitError, VqcodecError
-from vqcodec.files import images
+from vqcodec.files import images, pictures
 from vqcodec.files.container import Container, pack
-from vqcodec.files.extras import Picture
-from vqcodec.files.images import encode_image, output_format, read_image, write_image
+from vqcodec.files.images import encode_image, image_files, output_format, read_image, write_image
 from vqcodec.metrics import psnr
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -30,8 +29,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def test_public_names() -> None:
     assert set(images.__all__) == {
-        "encode_image", "encode_picture", "has_image_extension", "image_files", "is_image_name", "opaque",
-        "output_format", "read_image", "read_picture", "write_image",
+        "ImageFile", "encode_image", "encode_picture", "has_image_extension", "image_files", "is_image_name",
+        "output_format", "pillow_errors", "read_image", "read_picture", "write_image",
     }  # fmt: skip
 
 
@@ -62,10 +61,10 @@ def test_a_vq_file_is_no_image(tmp_path: Path) -> None:
 
 
 def test_memory_that_runs_out_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images, "_decode", fail)
+    monkeypatch.setattr(images, "from_image", fail)
     (tmp_path / "x.png").write_bytes(encoded("PNG"))
     with pytest.raises(VqcodecError, match=r"x\.png: not enough memory$"):
         read_image(tmp_path / "x.png")
@@ -215,10 +214,18 @@ def test_what_is_no_image_file(tmp_path: Path) -> None:
         refuse(tmp_path / "x.png", expected)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a user whom permissions bind")
-def test_a_file_without_permission(tmp_path: Path) -> None:
+def test_a_file_without_permission(bound: None, tmp_path: Path) -> None:
     (tmp_path / "x.png").touch(mode=0)
     refuse(tmp_path / "x.png", "cannot be read: Permission denied")
+
+
+def test_a_subfolder_without_permission_is_not_passed_over(bound: None, tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    (tmp_path / "sub").mkdir(mode=0)
+    with pytest.raises(ImageError, match=r"sub: cannot be read: Permission denied$"):
+        image_files(tmp_path)
+    (tmp_path / "sub").chmod(0o755)
+    assert image_files(tmp_path) == [tmp_path / "x.png"]
 
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF", "JPEG2000", "TGA"])
@@ -250,9 +257,9 @@ def test_too_large_by_the_header(tmp_path: Path, width: int, height: int, expect
 
 def test_the_limit_itself_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(RANDOM).save(tmp_path / "x.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 35)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 35)
     assert read_image(tmp_path / "x.png")[0].shape == (5, 7, 3)
-    monkeypatch.setattr(images, "MAX_PIXELS", 34)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 34)
     refuse(tmp_path / "x.png", "too many pixels: 7x5 is 35, the limit is 34")
 
 
@@ -270,7 +277,7 @@ def test_an_icon_cannot_understate_its_size(tmp_path: Path, monkeypatch: pytest.
     inside = io.BytesIO()
     Image.new("RGB", (200, 200)).save(inside, "PNG")
     data = inside.getvalue()
-    monkeypatch.setattr(images, "MAX_PIXELS", 200 * 200 - 1)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 200 * 200 - 1)
     header = struct.pack("<HHHBBBBHHII", 0, 1, 1, 4, 4, 0, 0, 1, 24, len(data), 22)  # of 4x4
     (tmp_path / "x.ico").write_bytes(header + data)
     refuse(tmp_path / "x.ico", "too many pixels: 200x200 .*")
@@ -296,13 +303,13 @@ def test_threads_that_read_together_leave_the_warnings_as_they_were(
     paths = [tmp_path / name for name in ("first.png", "second.png")]
     for path in paths:
         path.write_bytes(png(12_000, 12_000))  # Pillow warns
-    both_inside, first_left, decode = threading.Barrier(2), threading.Event(), images._decode
+    both_inside, first_left, open_image = threading.Barrier(2), threading.Event(), Image.open
 
-    def interleaved(file: BinaryIO, max_pixels: int) -> tuple[Picture, list[str]]:
+    def interleaved(file: BinaryIO) -> Image.Image:
         both_inside.wait(5)
         if file.name == str(paths[1]):
             assert first_left.wait(5)
-        return decode(file, max_pixels)
+        return open_image(file)
 
     def read_refused(path: Path) -> str:
         with pytest.raises(LimitError) as caught:
@@ -311,7 +318,7 @@ def test_threads_that_read_together_leave_the_warnings_as_they_were(
             first_left.set()
         return str(caught.value)
 
-    monkeypatch.setattr(images, "_decode", interleaved)
+    monkeypatch.setattr(Image, "open", interleaved)
     before = list(warnings.filters)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         messages = list(pool.map(read_refused, paths))

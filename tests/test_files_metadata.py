@@ -15,7 +15,7 @@ from tests.test_files_colour import BLACK_INK_ONLY, LINEAR_GREY, LINEAR_RGB, SRG
 from tests.test_files_images import UPRIGHT, XMP, exif
 from vqcodec.files.container import Container, pack, parse
 from vqcodec.files.exif import PREFIX
-from vqcodec.files.extras import Extras, Picture, attach, from_container, to_chunks
+from vqcodec.files.extras import Extras, Picture, from_container, to_chunks
 from vqcodec.files.images import encode_picture, read_picture
 
 ALPHA = np.random.default_rng(3).integers(0, 256, RANDOM.shape[:2], np.uint8)
@@ -31,8 +31,9 @@ def saved(image: Image.Image, name: str, **options: Any) -> bytes:
 def through(picture: Picture) -> Picture:
     """``picture`` with the extras that a .vq file gives back; its pixels stand for decoded ones."""
     height, width = picture.pixels.shape[:2]
-    plain = pack(Container(width, height, False, 50, b"1234", (b"level",)))
-    extras, warnings = from_container(parse(attach(plain, to_chunks(picture.extras))))
+    chunks = tuple(to_chunks(picture.extras))
+    data = pack(Container(width, height, False, 50, b"1234", (b"level",), chunks))
+    extras, warnings = from_container(parse(data))
     assert warnings == []
     return Picture(picture.pixels, extras)
 

@@ -34,8 +34,10 @@ LIGHT = [
     "files.extras",
     "files.images",
     "files.metadata",
+    "files.pictures",
     "files.streams",
     "files.suited",
+    "pillow_plugin",
     "workers",
     "metrics",
     "cli",
@@ -52,7 +54,9 @@ LIGHT = [
     "__main__",
 ]
 WITHOUT_TORCH = ["vqcodec", *(f"vqcodec.{name}" for name in LIGHT)]
-WITH_PILLOW = {f"vqcodec.files.{name}" for name in ("alpha", "colour", "extras", "images", "metadata", "suited")}
+WITH_PILLOW = {
+    f"vqcodec.files.{name}" for name in ("alpha", "colour", "extras", "images", "metadata", "pictures", "suited")
+} | {"vqcodec.pillow_plugin"}
 
 
 def _name(path: Path) -> str:
@@ -149,10 +153,10 @@ def test_all_is_sorted_and_true(module: str) -> None:
 
 
 def test_lazy_names_of_the_package() -> None:
-    from vqcodec import codec
+    from vqcodec import api, codec
     from vqcodec.files import images
 
-    assert (vqcodec.Codec, vqcodec.compress, vqcodec.decompress) == (codec.Codec, codec.compress, codec.decompress)
+    assert (vqcodec.Codec, vqcodec.compress, vqcodec.decompress) == (codec.Codec, api.compress, api.decompress)
     assert (vqcodec.read_image, vqcodec.write_image) == (images.read_image, images.write_image)
     with pytest.raises(AttributeError, match="no attribute 'codecs'"):
         _ = vqcodec.codecs
@@ -212,7 +216,10 @@ def test_the_wheel_carries_modules_weights_and_licence_and_nothing_else(wheel: P
     assert weights == {f"vqcodec/models/compact.{side}.safetensors" for side in ("decoder", "encoder")}
     weights.add("vqcodec/models/SHA256SUMS")
     assert sources | weights | {f"{info}/licenses/LICENSE"} <= files
-    assert {name.split("/")[0] for name in files} == {"vqcodec", info}
+    data = f"vqcodec-{vqcodec.__version__}.data"
+    shared = {path.relative_to(ROOT).as_posix() for path in (ROOT / "share").glob("*/**/*") if path.is_file()}
+    assert {name.removeprefix(f"{data}/data/") for name in files if name.startswith(data)} == shared
+    assert {name.split("/")[0] for name in files} == {"vqcodec", info, data}
 
 
 @pytest.mark.slow

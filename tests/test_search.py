@@ -84,13 +84,13 @@ def test_files_of_every_effort_decode(
 def test_windows_are_searched_one_by_one(codec: Codec, photograph: Pixels) -> None:
     weights = codec._weights
     quality = 60
-    codes = codec.codes(photograph, quality)
+    codes = codec.encode(photograph, quality)
     searched = []
     for window in (1024, 64):
         search = Search(codec.vqvae, weights.prior_integers, weights.prior, bfloat16=False, window=window)
         found = search(photograph, codes, quality, 3).codes
         bits = sum(level.cross_entropy for level in entropy.encode(codec.prior, found, quality, measure=True))
-        seen = codec.reconstruct(found, quality, *photograph.shape[:2], grey=False)
+        seen = codec.decode(found, quality, *photograph.shape[:2], grey=False)
         error = np.square(photograph.astype(np.float64) - seen).sum() / 3
         searched.append(bits + codec.model.lmbda(quality) * error)
     whole, parts = searched
@@ -133,7 +133,7 @@ def test_a_search_that_loses_is_dropped(
 
 @pytest.mark.parametrize("quality", [5, 60, 98])
 def test_estimates_are_off_by_less_than_a_per_cent(codec: Codec, photograph: Pixels, quality: int) -> None:
-    codes = codec.codes(photograph, quality)
+    codes = codec.encode(photograph, quality)
     before = cost(codec, photograph, codec.compress(photograph, quality, effort=0))
     found = codec._search(photograph, codes, quality, 1)
     data = codec.compress(photograph, quality, effort=1)

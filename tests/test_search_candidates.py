@@ -21,7 +21,7 @@ def window(codec: Codec, photograph: NDArray[np.uint8]) -> tuple[Objective, Rows
     pixels = photograph[:64, :96]
     weights, quality = codec._weights, QUALITY
     prior = floating_point(weights.prior_integers, codec.model, weights.prior, quality, codec.device)
-    codes = codec.codes(pixels, quality)
+    codes = codec.encode(pixels, quality)
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
     shapes = [(grid.shape[1], grid.shape[2]) for grid in codes]
     lmbda = torch.tensor([codec.model.lmbda(quality)])

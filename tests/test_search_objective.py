@@ -24,7 +24,7 @@ def test_rows_and_grids_are_inverse() -> None:
 @pytest.mark.parametrize("grey", [False, True])
 def test_j_is_that_of_the_file(codec: Codec, photograph: NDArray[np.uint8], quality: int, grey: bool) -> None:
     pixels = photograph[:, :187, :1] if grey else photograph[:, :187]  # padding counts for bits, not for distortion
-    codes = codec.codes(pixels, quality)
+    codes = codec.encode(pixels, quality)
     weights = codec._weights
     prior = floating_point(weights.prior_integers, codec.model, weights.prior, quality, codec.device)
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
@@ -43,7 +43,7 @@ def test_j_is_that_of_the_file(codec: Codec, photograph: NDArray[np.uint8], qual
         return of_stage
 
     found = objective(leaves, [nats(index) for index in range(len(levels))]).total
-    seen = codec.reconstruct(codes, quality, *pixels.shape[:2], grey=grey)
+    seen = codec.decode(codes, quality, *pixels.shape[:2], grey=grey)
     error = np.square(pixels.astype(np.float64) - seen).mean() * pixels.shape[0] * pixels.shape[1]
     expected = sum(codec.cross_entropy(codes, quality)) + lmbda * error
     assert float(found) == pytest.approx(expected, rel=0.01)

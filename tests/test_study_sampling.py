@@ -120,7 +120,7 @@ def test_pictures(tiny_codec: Codec, photograph: NDArray[np.uint8]) -> None:
 
 
 def test_kept_levels_are_kept(tiny_codec: Codec, photograph: NDArray[np.uint8]) -> None:
-    kept = tiny_codec.codes(photograph, 60)
+    kept = tiny_codec.encode(photograph, 60)
     shapes = [(grid.shape[1], grid.shape[2]) for grid in kept]
     drawn = draw_codes(tiny_codec.prior, shapes, 60, Draw([(0, 0), (0, 1)]), 2, kept[:2])
     for grid, known in zip(drawn, kept[:2], strict=False):

@@ -89,3 +89,14 @@ def test_targets_beyond_all_qualities(codec: Codec, photograph: Pixels) -> None:
 def test_targets_that_make_no_sense(kind: str, value: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         Target(kind, value)
+
+
+def test_a_size_counts_opacity_and_metadata(tiny_codec: Codec, photograph: Pixels) -> None:
+    pixels, chunks = photograph[:64, :96], ((b"exif", bytes(700)),)
+    sizes = [len(tiny_codec.compress(pixels, quality, effort=0)) for quality in (1, 100)]
+    limit = 700 + (sizes[0] + sizes[1]) // 2
+    found = compress_to(tiny_codec, pixels, Target("size", limit), effort=0, chunks=chunks)
+    assert parse(found.data).chunks == chunks
+    assert len(found.data) <= limit
+    with pytest.raises(TargetError, match="are too few"):
+        compress_to(tiny_codec, pixels, Target("size", 700), effort=0, chunks=chunks)

@@ -92,7 +92,7 @@ def test_a_file_of_any_model(name: str, height: int, width: int, grey: bool, tmp
     assert done.stdout.strip() == hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
     found = np.frombuffer((tmp_path / "pixels").read_bytes(), np.uint8)
     pixels, opacity = np.split(found, [3 * height * width])
-    expected = codec.reconstruct(codes, 40, height, width, grey=grey)
+    expected = codec.decode(codes, 40, height, width, grey=grey)
     assert np.abs(pixels.reshape(height, width, 3).astype(int) - expected).max() <= 1
     assert np.array_equal(opacity.reshape(height, width), alpha)
 

@@ -432,6 +432,37 @@ def test_a_mistyped_folder_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, t
         find_weights()
 
 
+def test_a_closed_folder_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, bound: None, tmp_path: Path) -> None:
+    for mode in (0, 0o300, 0o400):
+        folder = tmp_path / f"{mode:o}"
+        folder.mkdir()
+        write(folder / "compact.decoder.safetensors")
+        folder.chmod(mode)
+        monkeypatch.setenv("VQCODEC_WEIGHTS", str(folder))
+        try:
+            with pytest.raises(WeightsError, match=r"Permission denied$"):
+                load_weights(find_weights())
+        finally:
+            folder.chmod(0o755)
+
+
+def test_a_link_into_a_closed_folder(bound: None, tmp_path: Path) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    write(shut / "a.decoder.safetensors")
+    shutil.copy(shut / "a.decoder.safetensors", tmp_path)
+    (tmp_path / "a.encoder.safetensors").symlink_to(shut / "a.encoder.safetensors")
+    (tmp_path / "b.decoder.safetensors").symlink_to(shut / "a.decoder.safetensors")
+    shut.chmod(0)
+    try:
+        with pytest.raises(WeightsError, match=r"a\.encoder\.safetensors: cannot be read: Permission denied$"):
+            Codec.load(tmp_path / "a.decoder.safetensors", device="cpu").compress(PIXELS)
+        with pytest.raises(WeightsError, match=r"b\.decoder\.safetensors: cannot be read: Permission denied$"):
+            Codec.load(tmp_path / "b.decoder.safetensors", device="cpu")
+    finally:
+        shut.chmod(0o755)
+
+
 def manifest(**sums: str) -> None:
     Path("SHA256SUMS").write_text("".join(f"{digest}  {name}.decoder.safetensors\n" for name, digest in sums.items()))
 

@@ -2,14 +2,14 @@
 
 ::
 
-    from vqcodec import compress, decompress, read_image, write_image
+    from vqcodec import compress, decompress
 
-    pixels, warnings = read_image("photo.png")  # uint8 [H, W, 3], or [H, W, 1] for grey
-    data = compress(pixels, quality=75)         # the bytes of a .vq file
-    write_image("decoded.png", decompress(data))
+    data = compress("photo.png", quality=75)  # the bytes of a .vq file; also of a PIL image, an array or a tensor
+    image = decompress(data)                  # a PIL image
+    image.save("decoded.png")
 
-:class:`Codec` is the same with a model, a device and limits of the caller's choice. Every error that vqcodec raises on
-purpose is a :class:`VqcodecError`; :mod:`vqcodec.errors` draws their tree.
+:class:`Codec` codes arrays with a model, a device and limits of the caller's choice, and gives their code grids. Every
+error that vqcodec raises on purpose is a :class:`VqcodecError`; :mod:`vqcodec.errors` draws their tree.
 
 The functions and Codec are imported at their first use, because they need torch or numpy: torch takes seconds.
 """
@@ -31,11 +31,13 @@ from vqcodec.errors import (
     TrainingPaused,
     UnknownModelError,
     VqcodecError,
+    VqcodecWarning,
     WeightsError,
 )
 
 if TYPE_CHECKING:
-    from vqcodec.codec import Codec, compress, decompress
+    from vqcodec.api import compress, decompress
+    from vqcodec.codec import Codec
     from vqcodec.files.images import read_image, write_image
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "TrainingPaused",
     "UnknownModelError",
     "VqcodecError",
+    "VqcodecWarning",
     "WeightsError",
     "__version__",
     "compress",
@@ -65,8 +68,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Codec": "vqcodec.codec",
-    "compress": "vqcodec.codec",
-    "decompress": "vqcodec.codec",
+    "compress": "vqcodec.api",
+    "decompress": "vqcodec.api",
     "read_image": "vqcodec.files.images",
     "write_image": "vqcodec.files.images",
 }

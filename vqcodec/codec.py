@@ -24,14 +24,14 @@ from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, Unk
 from vqcodec.exact import entropy
 from vqcodec.exact.prior import BYTES_PER_CHANNEL, FixedPrior
 from vqcodec.exact.wavefront import Codes, chunks
-from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Container, pack, parse
+from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, BytesLike, Chunks, Container, pack, parse
 from vqcodec.forks import fork_safe
 from vqcodec.geometry import Geometry, batch_size
 from vqcodec.pixels import TiledVQVAE, assemble
 from vqcodec.search import Found, Search
 from vqcodec.weights import Weights, fill_decoder, fill_encoder, find_weights, load_weights
 
-__all__ = ["Codec", "compress", "decompress", "pick_device"]
+__all__ = ["Codec", "pick_device"]
 
 _Cancelled = Callable[[], bool] | None
 _Progress = Callable[[float], None] | None
@@ -40,8 +40,6 @@ _Pixels = NDArray[np.uint8]
 _File = BytesLike | Container
 
 SURE = 0.99  # a search's estimates of J are off by less than a per cent; with a larger gain, J need not be measured
-
-_codecs: dict[tuple[int, bytes | None], "Codec"] = {}  # by process, and fingerprint or None for the shipped model
 
 
 class Codec:
@@ -128,6 +126,7 @@ class Codec:
         *,
         effort: int = DEFAULT_EFFORT,
         lambda_scale: float = 1.0,
+        chunks: Chunks = (),
         check: bool = False,
         max_pixels: int | None = None,
         cancelled: _Cancelled = None,
@@ -137,9 +136,10 @@ class Codec:
 
         ``quality`` is 1..100, higher for a larger file. ``effort`` is 0..9, higher for a longer search for codes that
         take fewer bits at the same distortion (:mod:`vqcodec.search`), with the quality's λ times ``lambda_scale``;
-        ``progress`` is called with the share of it that is done, 0..1. With ``check``, the bytes are decoded before
-        they are returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is MAX_PIXELS by
-        default.
+        ``progress`` is called with the share of it that is done, 0..1. The file gets ``chunks``, which
+        :func:`vqcodec.files.extras.to_chunks` makes of opacity and metadata. With ``check``, the bytes are decoded
+        before they are returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is
+        MAX_PIXELS by default.
 
         Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
         another quality or effort, LimitError if the picture is too large or needs more than ``max_memory``,
@@ -149,14 +149,14 @@ class Codec:
         effort = _whole("effort", effort, 0, EFFORT_MAX)
         height, width, channels = pixels.shape
         _admit(self, height, width, effort)
-        codes = self.codes(pixels, quality, cancelled=cancelled)
+        codes = self.encode(pixels, quality, cancelled=cancelled)
         if effort == 0:
             levels = _bitstreams(self, codes, quality, cancelled)
         else:
             lmbda = lambda_scale * self.model.lmbda(quality)
             found = self._search(pixels, codes, quality, effort, lmbda=lmbda, cancelled=cancelled, progress=progress)
             codes, levels = _better(self, pixels, codes, found, quality, lmbda, cancelled)
-        file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels))
+        file = Container(width, height, channels == 1, quality, self.fingerprint, tuple(levels), tuple(chunks))
         if check:
             (again,) = _decode(self, [file], None, cancelled)
             if not all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True)):
@@ -188,7 +188,7 @@ class Codec:
         for batch in _batches(kinds, self.memory, self.max_memory):
             for i, codes in zip(batch, _decode(self, [accepted[i] for i in batch], levels, cancelled), strict=True):
                 f = accepted[i]
-                pixels[i] = self.reconstruct(codes, f.quality, f.height, f.width, grey=f.grey, cancelled=cancelled)
+                pixels[i] = self.decode(codes, f.quality, f.height, f.width, grey=f.grey, cancelled=cancelled)
         return [pixels[i] for i in range(len(files))]
 
     def salvage(
@@ -207,13 +207,13 @@ class Codec:
         return file, _decode(self, [file], levels, cancelled)[0]
 
     @fork_safe
-    def codes(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
-        """Code grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
+    def encode(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
+        """int16 grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
         self.load_encoder()
-        return self._tiled.encode(pixels, quality, cancelled=cancelled)
+        return self._tiled.encode(_picture(pixels, MAX_SIDE**2), quality, cancelled=cancelled)
 
     @fork_safe
-    def reconstruct(
+    def decode(
         self,
         codes: Sequence[Codes],
         quality: int,
@@ -223,7 +223,7 @@ class Codec:
         grey: bool,
         cancelled: _Cancelled = None,
     ) -> _Pixels:
-        """Pixels ``[height, width, C]`` of code grids, coarsest first; of fewer levels, a preview."""
+        """Pixels ``[height, width, C]`` of the grids of some levels, coarsest first; ValueError if they do not fit."""
         return self._tiled.decode(codes, quality, height, width, grey=grey, cancelled=cancelled)
 
     @fork_safe
@@ -242,23 +242,6 @@ class Codec:
         if effort > 0:
             networks = max(networks, self._search.memory(height, width))
         return networks + rows * columns * _prior_bytes(self.prior)
-
-
-def compress(pixels: _Pixels, quality: int = DEFAULT_QUALITY, *, effort: int = DEFAULT_EFFORT) -> bytes:
-    """The bytes of a ``.vq`` file of ``pixels``, by the shipped model; see :meth:`Codec.compress`.
-
-    The model is loaded by the first call in a process, on a GPU if there is one.
-    """
-    return _installed(None).compress(pixels, quality, effort=effort)
-
-
-def decompress(data: BytesLike) -> _Pixels:
-    """The pixels of the ``.vq`` file ``data``, by the model that it names; see :meth:`Codec.decompress`.
-
-    Each model is loaded by the first call in a process that needs it, on a GPU if there is one.
-    """
-    file = parse(data)
-    return _installed(file.fingerprint).decompress(file)
 
 
 def pick_device(name: str) -> torch.device:
@@ -326,16 +309,6 @@ def _prior_bytes(prior: FixedPrior) -> int:
     return numbers + 4 * prior.model.levels[-1].groups + 200
 
 
-def _installed(fingerprint: bytes | None) -> Codec:
-    """The codec of this process for an installed model; None for the shipped one."""
-    process = os.getpid()
-    if (process, fingerprint) not in _codecs:
-        codec = Codec.load(fingerprint=fingerprint)
-        _codecs[process, fingerprint] = codec
-        _codecs.setdefault((process, codec.fingerprint), codec)
-    return _codecs[process, fingerprint]
-
-
 def _parsed(file: _File, *, intact: int | None = None, max_pixels: int | None = None) -> Container:
     """What :func:`parse` accepts, or has accepted."""
     return file if isinstance(file, Container) else parse(file, intact=intact, max_pixels=max_pixels)
@@ -380,7 +353,7 @@ def _cost(
 ) -> float:
     """J = bits + λ·255²·MSE·pixels of a file, by its real bytes and the pixels that it decodes to."""
     height, width, channels = pixels.shape
-    seen = codec.reconstruct(codes, quality, height, width, grey=channels == 1)
+    seen = codec.decode(codes, quality, height, width, grey=channels == 1)
     error = np.subtract(pixels, seen, dtype=np.float32)
     distortion = float(np.vdot(error, error)) / channels
     return float(_bits(levels) + lmbda * distortion)

@@ -17,6 +17,8 @@
     ├── ReportError             a curve, a report or a folder of results that cannot be used
     └── MissingPackageError     an optional package that is not installed
 
+    VqcodecWarning              what a function dropped or converted, by the module warnings
+
 Each message is one line that says what was found and what was expected. Functions that work on files put the file's
 name first: ``photo.png: not an image that Pillow can read``. Four functions help to write such messages::
 
@@ -43,6 +45,7 @@ __all__ = [
     "TrainingPaused",
     "UnknownModelError",
     "VqcodecError",
+    "VqcodecWarning",
     "WeightsError",
     "explain",
     "naming",
@@ -105,6 +108,10 @@ class ReportError(VqcodecError):
 
 class MissingPackageError(VqcodecError):
     """An optional package that is not installed; the message says how to install it."""
+
+
+class VqcodecWarning(UserWarning):
+    """What a picture lost: metadata that was dropped, samples or colours that were converted."""
 
 
 def explain(error: BaseException) -> str:

@@ -81,8 +81,12 @@ class TiledVQVAE:
         grey: bool,
         cancelled: Callable[[], bool] | None = None,
     ) -> NDArray[np.uint8]:
-        """Pixels ``[height, width, C]`` of code grids; of fewer levels, a preview. Raises Cancelled."""
+        """Pixels ``[height, width, C]`` of code grids; of fewer levels, a preview.
+
+        Raises ValueError unless ``codes`` are grids of the coarsest levels of a picture of this size, and Cancelled.
+        """
         geometry, lmbda = self.geometry(height, width), self._lmbda(quality)
+        _check_codes(codes, self.config, geometry)
         pixels = np.empty((*geometry.padded, 1 if grey else 3), np.uint8)
         for tile in geometry.tiles(self.tile, self.vqvae.reach):
             stop_if(cancelled)
@@ -120,6 +124,17 @@ def held(config: ModelConfig, geometry: Geometry) -> float:
     rows, columns = geometry.padded
     codes = sum(4 * level.groups / level.stride**2 for level in config.levels)
     return rows * columns * (codes + 9)
+
+
+def _check_codes(codes: Sequence[Codes], config: ModelConfig, geometry: Geometry) -> None:
+    if not 1 <= len(codes) <= len(config.levels):
+        raise ValueError(f"{len(codes)} grids of codes, expected 1 to {len(config.levels)}")
+    for number, (codes_l, level, grid) in enumerate(zip(codes, config.levels, geometry.grids, strict=False)):
+        expected = f"expected 0 to {level.codebook_size - 1} in integers {[level.groups, *grid]}"
+        if codes_l.shape != (level.groups, *grid) or codes_l.dtype.kind not in "iu":
+            raise ValueError(f"the codes of level {number} are {codes_l.dtype} {list(codes_l.shape)}, {expected}")
+        if codes_l.min() < 0 or codes_l.max() >= level.codebook_size:
+            raise ValueError(f"the codes of level {number} are {codes_l.min()} to {codes_l.max()}, {expected}")
 
 
 def to_image(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -24,6 +24,7 @@ from vqcodec import metrics
 from vqcodec.codec import Codec
 from vqcodec.config import DEFAULT_EFFORT, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import TargetError
+from vqcodec.files.container import Chunks
 
 __all__ = ["TARGETS", "Target", "Targeted", "compress_to"]
 
@@ -107,6 +108,7 @@ def compress_to(
     target: Target,
     *,
     effort: int = DEFAULT_EFFORT,
+    chunks: Chunks = (),
     check: bool = False,
     max_pixels: int | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -120,7 +122,7 @@ def compress_to(
     Raises TargetError, with what can be reached, if no file meets the target, MissingPackageError if the metric is
     not installed, and what :meth:`Codec.compress` raises.
     """
-    compress = partial(codec.compress, pixels, check=check, max_pixels=max_pixels, cancelled=cancelled)
+    compress = partial(codec.compress, pixels, chunks=chunks, check=check, max_pixels=max_pixels, cancelled=cancelled)
     excess = partial(target.excess, codec, pixels)
     quick = _Tried(target, partial(compress, effort=0), excess)
     full = _Tried(target, partial(compress, effort=effort), excess)

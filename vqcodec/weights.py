@@ -91,8 +91,11 @@ def folders() -> list[Path]:
     """Where weights are looked for: ``$VQCODEC_WEIGHTS``, the installed package, the source tree."""
     package = Path(__file__).resolve().parent
     own = os.environ.get("VQCODEC_WEIGHTS")
-    if own and not Path(own).is_dir():
-        raise WeightsError(f"VQCODEC_WEIGHTS is {own}, expected a folder of weights")
+    if own:
+        try:
+            os.listdir(own)  # glob takes a folder that cannot be read for an empty one
+        except OSError as error:
+            raise WeightsError(f"VQCODEC_WEIGHTS is {own}, expected a folder of weights: {error.strerror}") from None
     return [*([Path(own)] if own else []), package / "models", package.parent / "weights"]
 
 
@@ -178,7 +181,7 @@ def fill_encoder(vqvae: VQVAE, weights: Weights, device: torch.device | str = "c
     Raises WeightsError with the file's name if it is missing or damaged, or made for another decoder side.
     """
     path = encoder_path(weights.path)
-    if not path.exists():
+    if not os.path.lexists(path):  # what a link leads to may be out of reach, which reading tells
         raise WeightsError(f"{path}: missing; compressing needs this encoder side next to {weights.path.name}")
     data, _ = _read(path)
     metadata, contents, tensors = _unpack(path, data, ENCODER_FORMAT)
@@ -290,7 +293,7 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
 def _manifest(folder: Path) -> dict[str, str]:
     """SHA-256 in hexadecimal digits of each file that the folder's manifest lists; empty where there is none."""
     path = folder / MANIFEST
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     listed: dict[str, str] = {}
     for line in _bytes_of(path).decode(errors="replace").splitlines():

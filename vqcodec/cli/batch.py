@@ -12,6 +12,7 @@ The outcome of a task is what the work on it returned, or a :class:`Failure`, wh
 
 import contextlib
 import os
+import stat
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -128,10 +129,20 @@ class _Found:
 
     def _files(self, folder: Path) -> Iterator[Path]:
         for parent, _, names in os.walk(folder, onerror=self._note):
-            yield from (path for name in names if (path := Path(parent, name)).is_file())
+            yield from (path for name in names if _may_be_regular(path := Path(parent, name)))
 
     def _note(self, error: OSError) -> None:
         self.unreadable.append(f"{error.filename}: cannot be read: {error.strerror}")
+
+
+def _may_be_regular(path: Path) -> bool:
+    """Whether a file is to be tried: one behind a link into a closed folder fails later, and is told of."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _distinct(tasks: Sequence[Task], suffix: str) -> list[Task]:

@@ -41,11 +41,11 @@ class _How:
 
 
 @click.command()
-@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=options.PATH)
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=options.NAME)
 @click.option(
     "-o",
     "--output",
-    type=options.PATH,
+    type=options.NAME,
     metavar="PATH",
     help="Output file, or the folder for several.  [default: INPUT with .vq]",
 )
@@ -91,16 +91,17 @@ def encode(
     the folder that -o names. A name that ends in a slash always means a folder. Images of one
     folder that differ only in their extension keep it: a.jpg and a.png become a.jpg.vq and a.png.vq.
 
-    In folders, the images are the files that end in .apng, .avif, .bmp, .dib, .gif, .ico, .j2k,
-    .jfif, .jp2, .jpe, .jpeg, .jpg, .pbm, .pcx, .pgm, .png, .pnm, .ppm, .psd, .qoi, .tga, .tif,
-    .tiff or .webp; a warning counts the others.
+    In folders, the images are the files that end in apng, avif, bmp, dib, gif, ico, j2k, jfif, jp2,
+    jpe, jpeg, jpg, pbm, pcx, pgm, png, pnm, ppm, psd, qoi, tga, tif, tiff or webp; a warning counts
+    the others.
 
     Transparency, EXIF and XMP are kept, and the picture is turned upright. Colours are converted to
     sRGB; a profile of another space is kept, and decode converts them back to it.
 
-    With a target in place of a quality, the file that comes closest on the allowed side is written.
-    The picture is encoded several times: about four times with effort 0, and mostly once or twice
-    with the effort that was asked for.
+    Give a quality, or a target in its place: then the file that comes closest to it on the allowed
+    side is written. That takes about four encodings with effort 0, and then mostly one or two with
+    the effort that was asked for. Effort 0 does not search; the decoder is the same for all. The
+    table in docs/search.md says what each of these costs.
 
     A warning names pictures that hardly need more bytes as a PNG without loss, such as drawings,
     screenshots and icons.
@@ -125,11 +126,11 @@ def encode(
 
 
 @click.command()
-@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=options.PATH)
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=options.NAME)
 @click.option(
     "-o",
     "--output",
-    type=options.PATH,
+    type=options.NAME,
     metavar="PATH",
     help="Output image, or the folder for several.  [default: INPUT with .png]",
 )
@@ -243,7 +244,7 @@ def _code_many(coder: Coder, sources: Sequence[str], how: _How) -> None:
     ):
         for number in range(1, len(tasks) + 1):
             progress.describe(f"{coder.verb} {number} of {len(tasks)}")
-            progress.share((number - 1) / len(tasks))
+            progress.share((number - 1) / len(tasks), sum(result.width * result.height for result in done))
             outcome = next(outcomes)
             with progress.aside():
                 if isinstance(outcome, FileResult):
@@ -297,7 +298,9 @@ def _check_folder(output: str | None, sources: Sequence[str], coder: Coder) -> N
         raise click.UsageError("- means one file, and cannot be combined with several inputs or a folder")
     if output is None or os.path.isdir(output) or output.endswith(("/", os.sep)):
         return
+    from vqcodec.files.images import has_image_extension
+
     if os.path.exists(output):
         raise click.UsageError(f"-o {output} is a file, expected a folder for several outputs")
-    if os.path.splitext(output)[1].lower() == coder.suffix:
+    if os.path.splitext(output)[1].lower() == ".vq" or has_image_extension(output):
         raise click.UsageError(f"-o {output} names a file, expected a folder for several outputs ({output}/ is one)")

@@ -14,12 +14,12 @@ its own models. ``torch`` is imported with the first model, after the first file
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from vqcodec.errors import VqcodecError, naming
-from vqcodec.files.container import MAX_SIDE, Container, parse
+from vqcodec.files.container import MAX_SIDE, Chunks, Container, pack, parse
 from vqcodec.files.streams import STREAM, read_container, read_header, read_source, shown, write_bytes, write_picture
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
@@ -125,12 +125,22 @@ class Models:
         return self._loaded[fingerprint]
 
 
+class _Options(TypedDict):
+    """What :meth:`vqcodec.codec.Codec.compress` and :func:`vqcodec.targets.compress_to` are both told."""
+
+    effort: int
+    chunks: Chunks
+    check: bool
+    max_pixels: int | None
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Makes a ``.vq`` file of an image.
 
     Attributes:
-        quality, effort, check, max_pixels, progress: as for :meth:`vqcodec.codec.Codec.compress`.
+        quality, effort, check, max_pixels: as for :meth:`vqcodec.codec.Codec.compress`.
+        progress: called with the share of the search that is done, and how many pixels that is.
         psnr: whether to decode the file and measure it.
         advise: whether to warn of pictures that are better stored without loss.
         target: kind and value of a :class:`vqcodec.targets.Target`, which chooses the quality; None for ``quality``.
@@ -146,7 +156,7 @@ class Encoder:
     check: bool = False
     max_pixels: int | None = None
     target: tuple[str, float] | None = None
-    progress: Callable[[float], None] | None = None
+    progress: Callable[[float, int], None] | None = None
     strip: Sequence[str] = ()
     advise: bool = True
 
@@ -165,7 +175,7 @@ class Encoder:
         return [self._encode(task) for task in batch]
 
     def _encode(self, task: Task) -> FileResult:
-        from vqcodec.files.extras import attach, to_chunks
+        from vqcodec.files.extras import to_chunks
         from vqcodec.files.images import has_image_extension
         from vqcodec.files.suited import unsuited
 
@@ -178,16 +188,15 @@ class Encoder:
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
-            compressed = self._compress(codec, pixels)
-            data = attach(compressed, to_chunks(picture.extras))
+            data = self._compress(codec, pixels, to_chunks(picture.extras))
             seconds = time.perf_counter() - start
             decibels = None
             if self.psnr:
                 from vqcodec.metrics import psnr
 
                 decibels = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
-            advice = unsuited(pixels, len(compressed)) if self.advise else None
         file = parse(data, max_pixels=MAX_SIDE**2)
+        advice = unsuited(pixels, len(pack(replace(file, chunks=())))) if self.advise else None
         write_bytes(task.target, data)
         height, width = pixels.shape[:2]
         begun += start - read
@@ -208,20 +217,20 @@ class Encoder:
             parts=parts_of(file),
         )
 
-    def _compress(self, codec: "Codec", pixels: "NDArray[np.uint8]") -> bytes:
+    def _compress(self, codec: "Codec", pixels: "NDArray[np.uint8]", chunks: Chunks) -> bytes:
+        options = _Options(effort=self.effort, chunks=chunks, check=self.check, max_pixels=self.max_pixels)
         if self.target is None:
-            return codec.compress(
-                pixels,
-                self.quality,
-                effort=self.effort,
-                check=self.check,
-                max_pixels=self.max_pixels,
-                progress=self.progress,
-            )
+            return codec.compress(pixels, self.quality, progress=self._share_of(pixels), **options)
         from vqcodec.targets import Target, compress_to
 
-        target = Target(*self.target)
-        return compress_to(codec, pixels, target, effort=self.effort, check=self.check, max_pixels=self.max_pixels).data
+        return compress_to(codec, pixels, Target(*self.target), **options).data
+
+    def _share_of(self, pixels: "NDArray[np.uint8]") -> Callable[[float], None] | None:
+        """Tells ``progress`` how much of a picture is done."""
+        if (progress := self.progress) is None:
+            return None
+        size = pixels.shape[0] * pixels.shape[1]
+        return lambda share: progress(share, round(share * size))
 
 
 @dataclass(frozen=True)

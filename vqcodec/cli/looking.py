@@ -1,25 +1,28 @@
-"""The commands that look at files: ``info``, ``verify``, ``compare`` and ``models``.
+"""The commands that look at files: ``info``, ``verify``, ``compare``, ``thumbnail`` and ``models``.
 
 ::
 
     info      .vq files ──parse──▶ the contents of their headers
     verify    .vq files ──parse──▶ whether they are whole
     compare   two pictures, images or .vq files ──▶ PSNR, MS-SSIM, SSIMULACRA2
+    thumbnail a .vq file ──the coarse levels──▶ a small PNG
     models    the installed weights ──▶ names, fingerprints, sizes
 
-``torch`` takes a second to import, so only ``compare`` and ``models`` import it.
+``torch`` takes a second to import, so only ``compare``, ``thumbnail`` and ``models`` import it.
 """
 
+import io
 import json
 import math
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from vqcodec.cli import options
 from vqcodec.cli.messages import count, describe, facts, say
-from vqcodec.errors import VqcodecError, printable
-from vqcodec.files.streams import is_vq, read_container, read_source, shown
+from vqcodec.errors import VqcodecError, naming, printable
+from vqcodec.files.streams import check_input, is_vq, read_container, read_source, shown, write_bytes
 from vqcodec.metrics import METRICS, available, bpp, measure
 
 if TYPE_CHECKING:
@@ -28,11 +31,11 @@ if TYPE_CHECKING:
 
     from vqcodec.cli.jobs import Models
 
-__all__ = ["compare", "info", "models", "verify"]
+__all__ = ["compare", "info", "models", "thumbnail", "verify"]
 
 
 @click.command()
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.PATH)
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.NAME)
 @options.as_json
 @options.max_pixels
 def info(sources: tuple[str, ...], as_json: bool, max_pixels: int | None) -> None:
@@ -57,7 +60,7 @@ def info(sources: tuple[str, ...], as_json: bool, max_pixels: int | None) -> Non
 
 
 @click.command()
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.PATH)
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.NAME)
 @options.max_pixels
 @options.as_json
 @click.option("--quiet", is_flag=True, help="Print nothing about files that are whole.")
@@ -90,8 +93,8 @@ def verify(sources: tuple[str, ...], max_pixels: int | None, as_json: bool, quie
 
 
 @click.command()
-@click.argument("original", metavar="ORIGINAL", type=options.PATH)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.PATH)
+@click.argument("original", metavar="ORIGINAL", type=options.NAME)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.NAME)
 @options.device
 @options.weights
 @options.max_pixels
@@ -99,10 +102,11 @@ def verify(sources: tuple[str, ...], max_pixels: int | None, as_json: bool, quie
 def compare(
     original: str, files: tuple[str, ...], device: str, weights: str | None, max_pixels: int | None, as_json: bool
 ) -> None:
-    """Measure how far pictures are from ORIGINAL: PSNR, MS-SSIM and SSIMULACRA2.
+    """Measure how far pictures are from ORIGINAL.
 
-    ORIGINAL and FILE are images or .vq files, and transparent ones are laid over white. A metric is left out if its
-    package is not installed (pip install vqcodec[bench]), or if the picture is too small for it.
+    The metrics are PSNR, MS-SSIM and SSIMULACRA2. ORIGINAL and FILE are images or .vq files, and
+    transparent ones are laid over white. A metric is left out if its package is not installed (pip
+    install vqcodec[bench]), or if the picture is too small for it.
     """
     from vqcodec.cli.jobs import Models
 
@@ -126,11 +130,43 @@ def compare(
 
 
 @click.command()
+@click.argument("source", metavar="INPUT", type=options.NAME)
+@click.argument("target", metavar="OUTPUT", type=options.NAME)
+@click.option(
+    "-s",
+    "--size",
+    type=click.IntRange(1, 4096),
+    default=256,
+    show_default=True,
+    metavar="PIXELS",
+    help="The longer side at most.",
+)
+def thumbnail(source: str, target: str, size: int) -> None:
+    """Make a small PNG of a .vq file, as file managers do.
+
+    OUTPUT is overwritten, and may have any extension. Only the levels are decoded that a picture of
+    this size needs; a smaller picture keeps its size.
+    """
+    _, container = read_container(source)
+    from vqcodec import api
+
+    with naming(shown(source, "input")):
+        codec = api.installed(container.fingerprint)
+        shrink = max(container.width, container.height) // (2 * size)  # halved once more by a good filter
+        image, _ = api.decoded(codec, container, levels=api.levels_for(codec.model, max(1, shrink)))
+    image.thumbnail((size, size))
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    write_bytes(target, encoded.getvalue())
+
+
+@click.command()
 @options.as_json
 def models(as_json: bool) -> None:
-    """List the installed models: their names, fingerprints and sizes.
+    """List the installed models.
 
-    A .vq file names its model by the fingerprint. encode uses the default model.
+    Each has a name, a fingerprint, and the sizes of its two files. A .vq file names its model by the
+    fingerprint. encode uses the default model.
     """
     from vqcodec.weights import decoder_paths, encoder_path, find_weights, load_weights
 
@@ -138,11 +174,11 @@ def models(as_json: bool) -> None:
     for path in decoder_paths():
         try:
             weights, encoder = load_weights(path), encoder_path(path)
+            sizes = path.stat().st_size, check_input(str(encoder)) if os.path.lexists(encoder) else None
         except VqcodecError as error:
             say("error", str(error))
             failed = True
             continue
-        sizes = path.stat().st_size, encoder.stat().st_size if encoder.exists() else None
         fingerprint, is_default = weights.fingerprint.hex(), path == default
         if as_json:
             names = ("name", "fingerprint", "default", "decoder_bytes", "encoder_bytes", "path")
@@ -163,7 +199,7 @@ def _pixels(name: str, models: "Models", max_pixels: int | None) -> "tuple[NDArr
     if not is_vq(name):
         return read_source(name, strip=["all"], max_pixels=max_pixels)[0].pixels, None
     from vqcodec.files.extras import Picture, from_container
-    from vqcodec.files.images import opaque
+    from vqcodec.files.pictures import opaque
 
     data, container = read_container(name, max_pixels=max_pixels)
     extras, _ = from_container(container)

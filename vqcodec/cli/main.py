@@ -2,10 +2,10 @@
 
 ::
 
-    vqcodec ┬ encode, decode                   vqcodec.cli.commands
-            ├ info, verify, compare, models    vqcodec.cli.looking
-            ├ train, rd-curve                  vqcodec.cli.tools
-            └ inspect, sample, interpolate     vqcodec.cli.study
+    vqcodec ┬ encode, decode                            vqcodec.cli.commands
+            ├ info, verify, compare, thumbnail, models  vqcodec.cli.looking
+            ├ train, rd-curve                           vqcodec.cli.tools
+            └ inspect, sample, interpolate              vqcodec.cli.study
 
 Results go to stdout, one line per file; everything else goes to stderr. Exit codes: 0 done; 1 failed, with a line
 for each file that says why; 2 wrong usage; 130 interrupted. With VQCODEC_DEBUG set, errors show their tracebacks.
@@ -25,7 +25,7 @@ import click
 
 from vqcodec import __version__
 from vqcodec.cli.commands import decode, encode
-from vqcodec.cli.looking import compare, info, models, verify
+from vqcodec.cli.looking import compare, info, models, thumbnail, verify
 from vqcodec.cli.messages import say
 from vqcodec.cli.study import inspect, interpolate, sample
 from vqcodec.cli.tools import rd_curve, train
@@ -56,6 +56,8 @@ class _Main(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click handles these, and ends quietly if the reader of our output has gone
         except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, OSError) and error.errno and not error.filename:
+                raise  # standard output is full or broken, see main
             if os.environ.get("VQCODEC_DEBUG"):
                 traceback.print_exc()
             say("error", explain(error))
@@ -88,5 +90,9 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-for _command in (encode, decode, info, verify, compare, models, train, rd_curve, inspect, sample, interpolate):
+_COMMANDS = (encode, decode, info, verify, compare, thumbnail, models, train, rd_curve, inspect, sample, interpolate)
+
+for _command in (main, *_COMMANDS):
+    _command.short_help = (_command.help or "").partition("\n")[0]  # whole: click would cut it
+for _command in _COMMANDS:
     main.add_command(_command)

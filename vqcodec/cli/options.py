@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -9,6 +10,8 @@ import click
 from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
 
 __all__ = [
+    "FOLDER",
+    "NAME",
     "PATH",
     "STRIPPABLE",
     "as_json",
@@ -34,7 +37,10 @@ __all__ = [
 
 STRIPPABLE = ("all", "alpha", "exif", "gps", "icc", "xmp")
 
-PATH = click.Path(readable=False)  # a file that cannot be read is an error of that file, not wrong usage
+# A file that cannot be read is an error of that file, not wrong usage: the command, not click, tries to read it.
+NAME = click.Path(readable=False)
+PATH = click.Path(readable=False, path_type=Path)
+FOLDER = click.Path(readable=False, path_type=Path, file_okay=False)
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -127,7 +133,7 @@ threads = click.option(
 verbose = click.option(
     "-v", "--verbose", is_flag=True, help="Also print the model and the bytes of each part of a file."
 )
-weights = click.option("--weights", type=PATH, metavar="FILE", help="A model's .decoder.safetensors file.")
+weights = click.option("--weights", type=NAME, metavar="FILE", help="A model's .decoder.safetensors file.")
 
 
 # Of commands that code files with a model, and of those of the study bench.

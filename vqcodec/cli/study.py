@@ -9,6 +9,7 @@
 ``vqcodec.study`` imports torch, so it is imported after the arguments were checked.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -57,12 +58,12 @@ def _size(context: click.Context, parameter: click.Parameter, text: str | None) 
 
 
 @click.command()
-@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=options.PATH)
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.FOLDER,
     metavar="DIR",
     help="Folder of the page and the pictures.",
 )
@@ -99,7 +100,7 @@ def inspect(
 
 
 @click.command()
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="FILE", help="Picture of all samples.")
+@click.option("-o", "--output", required=True, type=options.NAME, metavar="FILE", help="Picture of all samples.")
 @click.option("-n", "--count", type=click.IntRange(1, 1024), default=16, show_default=True, help="Number of samples.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same codes.")
 @click.option(
@@ -167,9 +168,9 @@ def sample(
 
 
 @click.command()
-@click.argument("first", metavar="A", type=click.Path())
-@click.argument("second", metavar="B", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="FILE", help="Picture of the strip.")
+@click.argument("first", metavar="A", type=options.NAME)
+@click.argument("second", metavar="B", type=options.NAME)
+@click.option("-o", "--output", required=True, type=options.NAME, metavar="FILE", help="Picture of the strip.")
 @click.option("--steps", type=click.IntRange(2, 32), default=5, show_default=True, help="Pictures from A to B.")
 @options.study
 def interpolate(
@@ -213,7 +214,7 @@ def _images(sources: Sequence[Path]) -> list[Path]:
 
     found: list[Path] = []
     for source in sources:
-        if source.is_dir():
+        if os.path.isdir(source):
             found += image_files(source)
         else:
             check_input(str(source))

@@ -25,22 +25,30 @@ __all__ = ["rd_curve", "train"]
 
 
 @click.command()
-@click.argument("data_dir", metavar="DATA_DIR", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "run_dir", metavar="RUN_DIR", required=True, type=click.Path(path_type=Path))
+@click.argument("data_dir", metavar="DATA_DIR", type=options.PATH)
 @click.option(
-    "--config", "preset", type=click.Path(), metavar="FILE", help="A TOML preset.  [default: the shipped model]"
+    "-o",
+    "--output",
+    "run_dir",
+    metavar="RUN_DIR",
+    required=True,
+    type=options.PATH,
+    help="Folder of the run: checkpoints, log, and at the end the model.",
+)
+@click.option(
+    "--config", "preset", type=options.NAME, metavar="FILE", help="A TOML preset.  [default: the shipped model]"
 )
 @options.device
 @click.option(
     "--validation",
     "validation_dir",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     metavar="DIR",
     help="Images to evaluate on.  [default: one in twenty of DATA_DIR, held out]",
 )
 @click.option(
     "--init",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     metavar="PATH",
     help="Start from the weights in a file, or in another run's folder; the new model may be larger.",
 )
@@ -75,11 +83,14 @@ def train(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train a model on the images under DATA_DIR and export its weights to RUN_DIR."""
+    """Train a model on the images under DATA_DIR.
+
+    Its weights are exported to RUN_DIR.
+    """
     config = Config.from_toml(preset) if preset else Config()
     if minutes is not None:
         config = replace(config, train=config.train.within(minutes))
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         raise VqcodecError(f"{data_dir}: not a folder, expected one with the training images")
     from vqcodec.train import run
 
@@ -110,12 +121,12 @@ def train(
 
 
 @click.command("rd-curve")
-@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=options.PATH)
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.FOLDER,
     metavar="DIR",
     help="Folder of the report. A report that was begun there is continued.",
 )
@@ -169,10 +180,11 @@ def rd_curve(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure rate and distortion over IMAGES, files or folders, and write a report to DIR.
+    """Measure rate and distortion over IMAGES.
 
-    vqcodec and the anchors code every image to real files. The report has the curves (rd.json,
-    rd.png, rd.svg), every file's figures (per_image.csv), and a page to look at (index.html).
+    IMAGES are files or folders. vqcodec and the anchors code every image to real files. The report
+    in DIR has the curves (rd.json, rd.png, rd.svg), every file's figures (per_image.csv), and a page
+    to look at (index.html).
     """
     from vqcodec.rd.anchors import ANCHORS, installed_anchors
     from vqcodec.rd.report import DEFAULT_QUALITIES, Options, make_report

@@ -70,7 +70,7 @@ def to_srgb(image: Image.Image, stored_as: str) -> Converted:
     if image.mode in ("P", "PA") and image.palette is None:
         raise ImageError("damaged image: a palette image without its palette")
     warnings = []
-    _scale_transparency(image, stored_as)
+    image = _scale_transparency(image, stored_as)
     eight_bit = _eight_bit(image, stored_as)
     # Pillow itself has reduced wide colour samples; BGR;16 is 16 bits for the three together.
     if eight_bit is not image or (";16" in stored_as and not stored_as.startswith("BGR")):
@@ -121,15 +121,17 @@ def fill(colours: Image.Image, alpha: Image.Image) -> Image.Image:
     return Image.composite(colours, below.resize(colours.size, Image.Resampling.BILINEAR), visible)
 
 
-def _scale_transparency(image: Image.Image, stored_as: str) -> None:
-    """Scale the transparent level of a grey PNG, which Pillow leaves as it is, in the way that Pillow scales samples.
+def _scale_transparency(image: Image.Image, stored_as: str) -> Image.Image:
+    """``image`` with the transparent level of a grey PNG scaled as Pillow scales samples; Pillow leaves it as it is.
 
     Only the low bits of the stored number count (PNG specification, 11.3.2.1).
     """
     level = image.info.get("transparency")
     if isinstance(level, int) and stored_as in _GREY_TOPS and image.mode == "L":
         top = _GREY_TOPS[stored_as]
+        image = image.copy()  # the caller's keeps its own
         image.info["transparency"] = (level & top) * (255 // top)
+    return image
 
 
 def _eight_bit(image: Image.Image, stored_as: str) -> Image.Image:

@@ -12,7 +12,7 @@ This module does not interpret the bitstreams; it guarantees only that they are 
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vqcodec.config import QUALITY_MAX, QUALITY_MIN
@@ -34,10 +34,12 @@ __all__ = [
     "SMALL_PIXELS",
     "VERSION",
     "BytesLike",
+    "Chunks",
     "Container",
     "Header",
     "pack",
     "parse",
+    "parse_chunks",
     "parse_header",
 ]
 
@@ -58,6 +60,9 @@ MAX_CHUNK_BYTES = 2**24  # of payload
 
 BytesLike = bytes | bytearray | memoryview
 """A file in memory."""
+
+Chunks = Sequence[tuple[bytes, bytes]]
+"""Tags and payloads."""
 
 _LEVELS, _GREY, _CHUNKS, _RESERVED = 0x0F, 0x10, 0x20, 0xC0  # the fields of the layout byte
 _TAG_BYTES = 4
@@ -188,6 +193,14 @@ def parse_header(start: BytesLike) -> Header:
     Raises FormatError if the header is damaged or states something out of range.
     """
     return _read_header(_Cursor(start))
+
+
+def parse_chunks(end: BytesLike) -> Chunks:
+    """The chunks that ``end`` consists of, the last ``Header.chunks_length`` bytes of a file.
+
+    Raises FormatError if one is damaged or unknown and critical.
+    """
+    return _read_chunks(_Cursor(end))
 
 
 def _read_header(cursor: "_Cursor") -> Header:

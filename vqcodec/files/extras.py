@@ -10,18 +10,19 @@
 """
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.errors import FormatError, ImageError
 from vqcodec.files.alpha import pack_alpha, unpack_alpha
-from vqcodec.files.container import ALPHA_TAG, MAX_CHUNK_BYTES, Container, pack, parse
+from vqcodec.files.container import ALPHA_TAG, MAX_CHUNK_BYTES, Chunks, Container
 from vqcodec.files.exif import without_gps, without_gps_xmp
 
-__all__ = ["METADATA_TAGS", "Extras", "Picture", "attach", "from_container", "to_chunks"]
+__all__ = ["METADATA_TAGS", "Extras", "Picture", "from_container", "read_metadata", "to_chunks"]
 
 METADATA_TAGS = {"icc": b"iccp", "exif": b"exif", "xmp": b"xmpp"}
 _NAMES = {"icc": "ICC profile", "exif": "EXIF metadata", "xmp": "XMP metadata"}
@@ -62,7 +63,7 @@ class Picture:
     extras: Extras = Extras()
 
 
-def to_chunks(extras: Extras) -> tuple[tuple[bytes, bytes], ...]:
+def to_chunks(extras: Extras) -> Chunks:
     """The chunks that hold ``extras``, in the order of the format; raises ImageError for one above 2^24 bytes."""
     chunks = [] if extras.alpha is None else [(ALPHA_TAG, pack_alpha(extras.alpha))]
     for kind, tag in METADATA_TAGS.items():
@@ -74,15 +75,7 @@ def to_chunks(extras: Extras) -> tuple[tuple[bytes, bytes], ...]:
         if len(payload) > MAX_CHUNK_BYTES:
             found = f"the chunk {tag.decode()} would have {len(payload):,} bytes"
             raise ImageError(f"{found}, expected at most {MAX_CHUNK_BYTES:,} (--strip leaves it out)")
-    return tuple(chunks)
-
-
-def attach(data: bytes, chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The intact file ``data`` with ``chunks`` instead of its own."""
-    if not chunks:
-        return data
-    container = parse(data, max_pixels=2**32)
-    return pack(replace(container, chunks=tuple(chunks)))
+    return chunks
 
 
 def from_container(container: Container) -> tuple[Extras, list[str]]:
@@ -90,15 +83,19 @@ def from_container(container: Container) -> tuple[Extras, list[str]]:
 
     Raises FormatError for a malformed opacity, or for two of them, since the picture would be wrong.
     """
-    found: dict[bytes, bytes] = {}
-    for tag, payload in container.chunks:
-        if tag == ALPHA_TAG and tag in found:
-            raise FormatError("two chunks Alph, expected at most one")
-        found.setdefault(tag, payload)
-    alpha = None
-    if ALPHA_TAG in found:
-        alpha = unpack_alpha(found[ALPHA_TAG], container.height, container.width)
-    metadata: dict[str, bytes] = {}
+    opacities = [payload for tag, payload in container.chunks if tag == ALPHA_TAG]
+    if len(opacities) > 1:
+        raise FormatError("two chunks Alph, expected at most one")
+    extras, warnings = read_metadata(container.chunks)
+    if opacities:
+        extras = replace(extras, alpha=unpack_alpha(opacities[0], container.height, container.width))
+    return extras, warnings
+
+
+def read_metadata(chunks: Chunks) -> tuple[Extras, list[str]]:
+    """The metadata that ``chunks`` hold, without the opacity, and warnings about what cannot be read."""
+    found = dict(reversed(chunks))  # the first of a tag counts
+    metadata: dict[str, Any] = {}
     warnings = []
     for kind, tag in METADATA_TAGS.items():
         if tag in found:
@@ -106,7 +103,7 @@ def from_container(container: Container) -> tuple[Extras, list[str]]:
                 warnings.append(f"malformed {_NAMES[kind]} dropped")
             else:
                 metadata[kind] = data
-    return Extras(alpha, **metadata), warnings
+    return Extras(**metadata), warnings
 
 
 def _inflate(payload: bytes) -> bytes | None:

@@ -2,8 +2,8 @@
 
 ::
 
-    file ──header──▶ size check ──first frame──▶ EXIF ──▶ upright ──vqcodec.files.colour──▶ 8-bit sRGB ──▶ Picture
-    file ◀──write_atomic── bytes ◀──Pillow, by the file's extension── Picture, or pixels alone
+    file ──Pillow──▶ Image, its first frame ──vqcodec.files.pictures──▶ Picture
+    file ◀──write_atomic── bytes ◀──Pillow, by the file's extension── Image ◀── Picture, or pixels alone
 
 ``read_picture`` and ``encode_picture`` keep opacity and metadata; ``read_image`` lays pictures over white.
 Pixels are uint8 arrays ``[H, W, 3]`` in sRGB, or ``[H, W, 1]`` for a grey image; H, W ≥ 1. Nothing
@@ -15,10 +15,10 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +26,20 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from vqcodec.errors import ImageError, LimitError, naming, one_line
 from vqcodec.files.atomic import write_atomic
-from vqcodec.files.colour import fill, from_srgb, over_white, raw_mode, to_srgb
 from vqcodec.files.container import MAGIC, MAX_PIXELS, MAX_SIDE, BytesLike
 from vqcodec.files.exif import PREFIX
-from vqcodec.files.extras import Extras, Picture
-from vqcodec.files.metadata import dropped_metadata, take_metadata
+from vqcodec.files.extras import Picture
+from vqcodec.files.pictures import from_image, opaque, plain_image, to_code, to_image
 
 __all__ = [
+    "ImageFile",
     "encode_image",
     "encode_picture",
     "has_image_extension",
     "image_files",
     "is_image_name",
-    "opaque",
     "output_format",
+    "pillow_errors",
     "read_image",
     "read_picture",
     "write_image",
@@ -63,7 +63,8 @@ _SIDE_LIMITS = {"JPEG": 65_500, "WEBP": 16_383}  # pixels, where a format holds 
 _WITH_ALPHA = {"PNG", "TIFF", "WEBP", "AVIF"}
 _WITH_METADATA = {*_WITH_ALPHA, "JPEG"}
 
-_Source = str | os.PathLike[str] | BytesLike | BinaryIO
+ImageFile = str | os.PathLike[str] | BytesLike | BinaryIO
+"""The name of an image file, its bytes, or a binary file object that can seek."""
 
 _SUFFIXES = {  # looked for in folders
     *(
@@ -87,13 +88,21 @@ _SUFFIXES = {  # looked for in folders
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every image file under ``folder``, in sorted order; raises ImageError if there are none."""
-    if not folder.is_dir():
+    """Every image file under ``folder``, in sorted order; raises ImageError if there are none.
+
+    Raises ImageError for a folder below it that cannot be read, too: what it holds must not be missed in silence.
+    """
+    if not os.path.isdir(folder):
         raise ImageError(f"{folder}: not a folder; expected a folder of images")
-    files = sorted(path for path in folder.rglob("*") if is_image_name(path) and path.is_file())
+    found = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=_refuse) for name in names)
+    files = sorted(path for path in found if is_image_name(path) and os.path.isfile(path))
     if not files:
         raise ImageError(f"{folder}: holds no images; expected files such as .png, .jpg or .avif")
     return files
+
+
+def _refuse(error: OSError) -> None:
+    raise ImageError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def is_image_name(path: Path) -> bool:
@@ -101,7 +110,7 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES
 
 
-def read_image(source: _Source, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], list[str]]:
+def read_image(source: ImageFile, *, max_pixels: int | None = None) -> tuple[NDArray[np.uint8], list[str]]:
     """The pixels of an image and warnings about what was lost in reading it.
 
     ``source`` is the name of a file, the bytes of one, or a binary file object that can seek, which is read from its
@@ -125,21 +134,14 @@ def read_image(source: _Source, *, max_pixels: int | None = None) -> tuple[NDArr
 
 
 def read_picture(
-    source: _Source, *, strip: Collection[str] = (), max_pixels: int | None = None
+    source: ImageFile, *, strip: Collection[str] = (), max_pixels: int | None = None
 ) -> tuple[Picture, list[str]]:
     """The picture in an image file, with opacity and metadata, and warnings.
 
-    Otherwise like :func:`read_image`. ``strip`` leaves out some of all, alpha, exif, gps, icc and xmp. If alpha is
-    left out, the picture is laid over white; else its colours continue smoothly where it is fully transparent.
+    Otherwise like :func:`read_image`. ``strip`` is that of :func:`vqcodec.files.pictures.to_code`.
     """
     picture, warnings = _read_source(source, max_pixels)
-    extras, alpha = picture.extras.strip(strip), picture.extras.alpha
-    if alpha is None:
-        return Picture(picture.pixels, extras), warnings
-    if "alpha" in strip or "all" in strip:
-        return Picture(opaque(picture), replace(extras, alpha=None)), warnings
-    filled = _array(fill(_image(picture.pixels), Image.fromarray(alpha)))
-    return Picture(filled, extras), warnings
+    return to_code(picture, strip), warnings
 
 
 def write_image(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None:
@@ -160,7 +162,7 @@ def write_image(path: str | os.PathLike[str], pixels: NDArray[np.uint8]) -> None
 def encode_image(pixels: NDArray[np.uint8], extension: str = ".png") -> bytes:
     """The bytes that :func:`write_image` writes to a file with ``extension``; raises as it does."""
     _check_pixels(pixels, extension)
-    return _save(_image(pixels), extension, {})
+    return _save(plain_image(pixels), extension, {})
 
 
 def encode_picture(picture: Picture, extension: str = ".png") -> tuple[bytes, list[str]]:
@@ -170,14 +172,16 @@ def encode_picture(picture: Picture, extension: str = ".png") -> tuple[bytes, li
     :func:`encode_image` does.
     """
     name = _check_pixels(picture.pixels, extension)
-    image, metadata, warnings = _with_extras(picture, name)
+    fitting, lost = _fitting(picture, name)
+    image, warnings = to_image(fitting)
     try:
-        return _save(image, extension, metadata), warnings
+        return _save(image, extension, _metadata_options(image.info, name)), lost + warnings
     except ImageError:
-        if not metadata.keys() - {"icc_profile"}:
+        if fitting.extras.exif is None and fitting.extras.xmp is None:
             raise
-    profile = {key: value for key, value in metadata.items() if key == "icc_profile"}
-    return _save(image, extension, profile), [*warnings, f"metadata that {name} cannot hold dropped"]
+    without = Picture(picture.pixels, replace(picture.extras, exif=None, xmp=None))
+    data, warnings = encode_picture(without, extension)
+    return data, [*warnings, f"metadata that {name} cannot hold dropped"]
 
 
 def output_format(path: str | os.PathLike[str]) -> str:
@@ -195,12 +199,11 @@ def has_image_extension(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in _FORMATS
 
 
-def _read_source(source: _Source, max_pixels: int | None) -> tuple[Picture, list[str]]:
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
+def _read_source(source: ImageFile, max_pixels: int | None) -> tuple[Picture, list[str]]:
     if isinstance(source, BytesLike):
-        return _read(io.BytesIO(source), limit)
+        return _read(io.BytesIO(source), max_pixels)
     if not isinstance(source, str | os.PathLike):
-        return _read(source, limit)
+        return _read(source, max_pixels)
     path = Path(source)
     with naming(str(path)):
         try:
@@ -208,23 +211,7 @@ def _read_source(source: _Source, max_pixels: int | None) -> tuple[Picture, list
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror}") from error
         with file:
-            return _read(file, limit)
-
-
-def _image(pixels: NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-
-
-def _array(image: Image.Image) -> NDArray[np.uint8]:
-    pixels = np.array(image)
-    return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def opaque(picture: Picture) -> NDArray[np.uint8]:
-    """The pixels of ``picture``, over white where it is transparent."""
-    if picture.extras.alpha is None:
-        return picture.pixels
-    return _array(over_white(_image(picture.pixels), Image.fromarray(picture.extras.alpha)))
+            return _read(file, max_pixels)
 
 
 def _check_pixels(pixels: object, extension: str) -> str:
@@ -244,49 +231,39 @@ def _check_pixels(pixels: object, extension: str) -> str:
     return name
 
 
-def _with_extras(picture: Picture, name: str) -> tuple[Image.Image, dict[str, object], list[str]]:
-    """The image to save as Pillow's format ``name``, options that hold its metadata, and warnings."""
-    image, extras, lost = _image(picture.pixels), picture.extras, list[str]()
+def _fitting(picture: Picture, name: str) -> tuple[Picture, list[str]]:
+    """``picture`` without what Pillow's format ``name`` cannot hold, and warnings."""
+    extras, lost = picture.extras, list[str]()
     if extras.alpha is not None and name not in _WITH_ALPHA:
-        image = over_white(image, Image.fromarray(extras.alpha))
+        picture = Picture(opaque(picture), replace(extras, alpha=None))
         lost.append(f"transparency laid over white, {name} has none")
     kinds = [kind.upper() for kind in ("icc", "exif", "xmp") if getattr(extras, kind) is not None]
     if kinds and name not in _WITH_METADATA:
-        return image, {}, [*lost, f"{' and '.join(kinds)} metadata dropped, {name} has none"]
-    metadata = _metadata_options(extras, name)
-    if extras.icc is not None:
-        try:
-            image = from_srgb(image, extras.icc)
-            metadata["icc_profile"] = extras.icc
-        except Exception:  # littlecms has its own errors for every kind of damage
-            lost.append("ICC profile cannot be applied, the colours are in sRGB")
-    if extras.alpha is not None and name in _WITH_ALPHA:
-        image.putalpha(Image.fromarray(extras.alpha))
-    return image, metadata, lost
+        picture = Picture(picture.pixels, picture.extras.strip(["all"]))
+        lost.append(f"{' and '.join(kinds)} metadata dropped, {name} has none")
+    return picture, lost
 
 
-def _metadata_options(extras: Extras, name: str) -> dict[str, object]:
-    """Pillow's options that write EXIF and XMP in the format ``name``."""
-    metadata: dict[str, object] = {}
-    if extras.exif is not None:
-        metadata["exif"] = PREFIX + extras.exif
-        if name == "TIFF":  # libtiff, which compresses, cannot write the parts of EXIF that tags point to
-            metadata["compression"] = None
-    if extras.xmp is None:
-        return metadata
+def _metadata_options(info: dict[str | tuple[int, int], Any], name: str) -> dict[str, object]:
+    """Pillow's options that write the metadata of ``info`` in the format ``name``."""
+    options: dict[str, object] = {key: info[key] for key in ("icc_profile", "exif") if key in info}
+    if name == "TIFF" and "exif" in info:  # libtiff, which compresses, cannot write what the tags of EXIF point to
+        options["compression"] = None
+    if "xmp" not in info:
+        return options
     if name == "PNG":
         text = PngImagePlugin.PngInfo()
-        text.add_itxt("XML:com.adobe.xmp", extras.xmp.decode("utf-8", "replace"))
-        metadata["pnginfo"] = text
+        text.add_itxt("XML:com.adobe.xmp", info["xmp"].decode("utf-8", "replace"))
+        options["pnginfo"] = text
     elif name == "TIFF":  # where all metadata are tags
         tags = Image.Exif()
         with contextlib.suppress(Exception):  # a damaged block has no tags
-            tags.load(PREFIX + (extras.exif or b""))
-        tags[ExifTags.Base.XMLPacket] = extras.xmp
-        metadata["exif"] = tags
+            tags.load(info.get("exif", PREFIX))
+        tags[ExifTags.Base.XMLPacket] = info["xmp"]
+        options["exif"] = tags
     else:
-        metadata["xmp"] = extras.xmp
-    return metadata
+        options["xmp"] = info["xmp"]
+    return options
 
 
 def _save(image: Image.Image, extension: str, metadata: dict[str, object]) -> bytes:
@@ -341,53 +318,38 @@ def _format(extension: str) -> tuple[str, dict[str, object]]:
     return name, options
 
 
-def _read(file: BinaryIO, max_pixels: int) -> tuple[Picture, list[str]]:
-    """The picture in an open file; every error is one of ours, or a MemoryError."""
+def _read(file: BinaryIO, max_pixels: int | None) -> tuple[Picture, list[str]]:
+    """The picture in an open file, before its hidden colours are filled."""
+    with pillow_errors(max_pixels):
+        file.seek(0)
+        if not (start := file.read(len(MAGIC))):
+            raise ImageError("empty file")
+        if start == MAGIC:  # which Pillow reads, too, once it has our plugin
+            raise ImageError("is a .vq file, expected an image")
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError as error:
+            raise ImageError("not an image that Pillow can read") from error
+        if image.format == "EPS":  # Pillow would run Ghostscript on it
+            raise ImageError("EPS is a program that draws, not an image; convert it to PNG first")
+        return from_image(image, max_pixels=max_pixels)
+
+
+@contextlib.contextmanager
+def pillow_errors(max_pixels: int | None = None) -> Iterator[None]:
+    """While Pillow opens or loads an image, every error is one of ours, or a MemoryError; its warnings are silenced.
+
+    ``max_pixels`` is the limit that a LimitError names.
+    """
     with _without_warnings:
         try:
-            file.seek(0)
-            if not file.read(1):
-                raise ImageError("empty file")
-            return _decode(file, max_pixels)
+            yield
         except (ImageError, LimitError, MemoryError):
             raise
-        except UnidentifiedImageError as error:
-            file.seek(0)
-            ours = file.read(len(MAGIC)) == MAGIC
-            raise ImageError(
-                "is a .vq file, expected an image" if ours else "not an image that Pillow can read"
-            ) from error
         except Image.DecompressionBombError as error:
-            pillows = 2 * (Image.MAX_IMAGE_PIXELS or max_pixels)
-            which = f"the limit is {max_pixels}" if max_pixels <= pillows else f"the limit of Pillow is {pillows}"
+            limit = MAX_PIXELS if max_pixels is None else max_pixels
+            pillows = 2 * (Image.MAX_IMAGE_PIXELS or limit)
+            which = f"the limit is {limit}" if limit <= pillows else f"the limit of Pillow is {pillows}"
             raise LimitError(f"too many pixels, {which}") from error
         except Exception as error:  # on damaged files, Pillow's plugins raise nearly every type there is
             raise ImageError(f"damaged image: {one_line(error, 100)}") from error
-
-
-def _decode(file: BinaryIO, max_pixels: int) -> tuple[Picture, list[str]]:
-    """The picture in an open file, before its hidden colours are filled; errors of Pillow pass through."""
-    image = Image.open(file)
-    if image.format == "EPS":  # Pillow would run Ghostscript on it
-        raise ImageError("EPS is a program that draws, not an image; convert it to PNG first")
-    _check_size(image, max_pixels)
-    stored_as = raw_mode(image)
-    frames = getattr(image, "n_frames", 1)
-    image.load()
-    exif, xmp, damaged = take_metadata(image)
-    converted = to_srgb(image, stored_as)
-    warnings = converted.warnings
-    if frames > 1 and image.format != "PSD":  # Pillow counts a PSD's layers, and reads them merged
-        warnings.insert(0, f"{frames} frames or pages, only the first is kept")
-    warnings += damaged + dropped_metadata(image, has_exif=exif is not None)
-    alpha = None if converted.alpha is None else np.array(converted.alpha)
-    extras = Extras(alpha, converted.icc, exif, xmp)
-    return Picture(_array(converted.colours), extras), warnings
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if max(width, height) > MAX_SIDE:
-        raise ImageError(f"too large: {width}x{height}, the limit is {MAX_SIDE} pixels on a side")
-    if width * height > max_pixels:
-        raise LimitError(f"too many pixels: {width}x{height} is {width * height}, the limit is {max_pixels}")

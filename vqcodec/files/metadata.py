@@ -2,7 +2,7 @@
 
 ::
 
-    image ─┬─ take_metadata ────▶ EXIF and XMP as the file has them, but with orientation 1; the pixels are turned
+    image ─┬─ take_metadata ────▶ the image upright; EXIF and XMP as the file has them, but with orientation 1
            └─ dropped_metadata ─▶ warnings: text, IPTC, dpi
 """
 
@@ -53,27 +53,32 @@ _USUAL_DPI = {1, 72, 96}  # what programs write when nobody chose a resolution; 
 _TEXT_IN_INFO = {"comment", "Comment"}
 
 
-def take_metadata(image: Image.Image) -> tuple[bytes | None, bytes | None, list[str]]:
-    """Turn a loaded ``image`` upright, in place; EXIF without its prefix and XMP, with orientation 1; and warnings.
+def take_metadata(image: Image.Image) -> tuple[Image.Image, bytes | None, bytes | None, list[str]]:
+    """A loaded ``image`` turned upright; EXIF without its prefix and XMP, with orientation 1; and warnings.
 
-    EXIF that only describes how the pixels were stored is left out: None.
+    EXIF that only describes how the pixels were stored is left out: None. ``image`` itself is not changed.
     """
-    stored, xmp = image.info.get("exif"), image.info.get("xmp")  # turning the image makes Pillow write both anew
+    stored, xmp = image.info.get("exif"), image.info.get("xmp")
     xmp = upright_xmp(xmp.encode() if isinstance(xmp, str) else bytes(xmp)) if xmp else None
     try:
-        ImageOps.exif_transpose(image, in_place=True)
         tags = image.getexif()
+        turned = image if tags.get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
         if not set(tags) - _LAYOUT_TAGS:
-            return None, xmp, []
-        if not isinstance(
-            stored, bytes
-        ):  # a TIFF's tags are those of its pixels too, and old PNGs have hexadecimal text
-            for tag in _LAYOUT_TAGS - _RESOLUTION_TAGS:
-                tags.pop(tag, None)
-            stored = tags.tobytes()
-        return upright(stored.removeprefix(PREFIX)), xmp, []
+            return turned, None, xmp, []
+        if not isinstance(stored, bytes):  # old PNGs have hexadecimal text
+            stored = _without_layout(tags)
+        return turned, upright(stored.removeprefix(PREFIX)), xmp, []
     except Exception:  # damaged EXIF must not cost the picture
-        return None, xmp, ["damaged EXIF metadata dropped"]
+        return image, None, xmp, ["damaged EXIF metadata dropped"]
+
+
+def _without_layout(tags: Image.Exif) -> bytes:
+    """EXIF without the tags that describe how pixels are stored: a TIFF has both in one."""
+    kept = Image.Exif()
+    kept.load(tags.tobytes())  # a copy, for the image keeps its own
+    for tag in _LAYOUT_TAGS - _RESOLUTION_TAGS:
+        kept.pop(tag, None)
+    return kept.tobytes()
 
 
 def dropped_metadata(image: Image.Image, *, has_exif: bool) -> list[str]:

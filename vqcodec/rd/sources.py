@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +63,15 @@ def _find(sources: Sequence[Path], report: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     seen: set[Path] = set()
     for source in sources:
-        if not (source.is_dir() or source.is_file()):
+        if not (os.path.isdir(source) or os.path.isfile(source)):
             fault = "is no regular file" if source.exists() else "does not exist"
             raise ReportError(f"{source}: {fault}, expected an image or a folder of images")
-        for path in image_files(source) if source.is_dir() else [source]:
+        for path in image_files(source) if os.path.isdir(source) else [source]:
             true = path.resolve()
             if true in seen or (path != source and true.is_relative_to(report)):
                 continue
             seen.add(true)
-            name = _printable(path.relative_to(source).as_posix() if source.is_dir() else path.name)
+            name = _printable(path.relative_to(source).as_posix() if os.path.isdir(source) else path.name)
             if found.setdefault(name, path) != path:
                 raise ReportError(f"{path}: has the name of {found[name]}; expected every image to have its own")
     if not found:

@@ -182,7 +182,7 @@ def _measure(task: Task) -> Measurement | str:
     contents = None
     if task.codec == OWN:
         file, codes = _codec().read(data)
-        seen = _codec().reconstruct(codes, file.quality, file.height, file.width, grey=file.grey)
+        seen = _codec().decode(codes, file.quality, file.height, file.width, grey=file.grey)
         decode_seconds = time.perf_counter() - start
         contents = _own_contents(file, codes)
     else:

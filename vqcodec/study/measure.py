@@ -61,7 +61,7 @@ class Coded:
     @classmethod
     def of(cls, codec: Codec, name: str, pixels: Pixels, quality: int) -> "Coded":
         """What ``codec`` makes of ``pixels``; the file is what :meth:`Codec.compress` returns with effort 0."""
-        codes = codec.codes(pixels, quality)
+        codes = codec.encode(pixels, quality)
         levels = entropy.encode(codec.prior, codes, quality, measure=True)
         height, width, channels = pixels.shape
         streams = tuple(level.bitstream for level in levels)

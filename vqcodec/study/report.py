@@ -160,7 +160,7 @@ class _Report:
         pictures = [Figure(f"original, {8 * shown.pixels.shape[2]} bits a pixel", rgb(shown.pixels))]
         for count in range(1, len(shown.codes) + 1):
             grey = shown.pixels.shape[2] == 1
-            x_hat = self.codec.reconstruct(shown.codes[:count], self.found.quality, height, width, grey=grey)
+            x_hat = self.codec.decode(shown.codes[:count], self.found.quality, height, width, grey=grey)
             self._save(f"decoded-levels-{count}.png", x_hat)
             named = "level 0 alone" if count == 1 else f"levels 0 to {count - 1}"
             rate = bpp(sum(shown.level_bytes[:count]), width, height)
@@ -279,11 +279,11 @@ class _Report:
     def _contributions(self, index: int, groups: Sequence[int]) -> list[Figure]:
         codes, (height, width) = _middle(self.shown.codes, self.geometry)
         quality, upright = self.found.quality, self.geometry.upright
-        whole = self.codec.reconstruct(codes, quality, height, width, grey=False)
+        whole = self.codec.decode(codes, quality, height, width, grey=False)
         found: list[Figure] = []
         for group in groups:
             silent = without_group(codes, index, group, int(self.neutral[index][group]))
-            without = self.codec.reconstruct(silent, quality, height, width, grey=False)
+            without = self.codec.decode(silent, quality, height, width, grey=False)
             difference = whole.astype(float) - without
             gain = visible_gain(difference)
             picture = amplified(difference.swapaxes(0, 1) if upright else difference, gain)

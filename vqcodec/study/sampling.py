@@ -47,7 +47,7 @@ class Start:
         levels = len(codec.model.levels)
         if not 1 <= self.levels < levels:
             raise ValueError(f"{self.levels} levels are to be kept, expected 1 to {levels - 1} of {levels}")
-        return codec.codes(self.pixels, quality)[: self.levels]
+        return codec.encode(self.pixels, quality)[: self.levels]
 
 
 class Draw:
@@ -170,7 +170,7 @@ def _sample(
         grids = draw_codes(codec.prior, geometry.grids, quality, draw, len(numbers), kept)
         for i in range(len(numbers)):
             codes = [np.ascontiguousarray(grid[i]) for grid in grids]
-            pictures.append(codec.reconstruct(codes, quality, height, width, grey=False))
+            pictures.append(codec.decode(codes, quality, height, width, grey=False))
     return pictures
 
 
@@ -190,7 +190,7 @@ def sample_sheet(
     tiles = _sample(codec, count, quality, height, width, seed, temperature, kept)
     names: list[str] = []
     if start is not None:
-        coarse = codec.reconstruct(kept, quality, height, width, grey=False)
+        coarse = codec.decode(kept, quality, height, width, grey=False)
         tiles = [rgb(start.pixels), coarse, *tiles]
         names = ["image", f"{start.levels} of {len(codec.model.levels)} levels", *(f"sample {i}" for i in range(count))]
     return sheet(tiles, names, columns=math.isqrt(len(tiles) - 1) + 1)

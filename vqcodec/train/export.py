@@ -111,7 +111,7 @@ def fixed_point_cost(model: Model, codec: Codec, images: list[NDArray[np.uint8]]
     exact = in_float = 0.0
     lmbda = torch.tensor([codec.model.lmbda(quality)], device=codec.device)
     for pixels in images:
-        codes = codec.codes(pixels, quality)
+        codes = codec.encode(pixels, quality)
         exact += sum(codec.cross_entropy(codes, quality))
         with torch.no_grad():
             bits = model.prior([torch.from_numpy(grid)[None].to(codec.device, torch.int64) for grid in codes], lmbda)

@@ -1,0 +1,143 @@
+"""Pillow opens, shows and saves ``.vq`` files after ``import vqcodec.pillow_plugin``.
+
+::
+
+    with Image.open("photo.vq") as image:  # reads header and chunks; the pixels are decoded when they are needed
+        image.thumbnail((128, 128))        # decodes the coarse levels only
+    image.save("small.vq", quality=50, effort=0)
+
+An image has mode L, LA, RGB or RGBA; ``info`` has ``exif``, ``xmp`` and ``icc_profile`` if the file does, and the
+colours are those of the profile. Images of every mode can be saved, with the options
+
+- ``quality``, 1..100, by default 75, and ``effort``, 0..9, by default 1;
+- ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out.
+
+A damaged file raises OSError with one line; with ``ImageFile.LOAD_TRUNCATED_IMAGES`` the levels before the damage are
+shown. torch is imported when the first picture is decoded or saved.
+"""
+
+import os
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from vqcodec.errors import FormatError, VqcodecError
+from vqcodec.files.container import (
+    ALPHA_TAG,
+    MAGIC,
+    MAX_HEADER_BYTES,
+    Chunks,
+    Header,
+    parse,
+    parse_chunks,
+    parse_header,
+)
+from vqcodec.files.exif import PREFIX
+from vqcodec.files.extras import read_metadata
+
+__all__ = ["EXTENSION", "FORMAT", "MIME_TYPE", "VqImageFile", "register"]
+
+FORMAT, EXTENSION, MIME_TYPE = "VQ", ".vq", "image/x-vqcodec"
+
+
+class VqImageFile(ImageFile.ImageFile):
+    """A ``.vq`` file that Pillow has opened."""
+
+    format, format_description = FORMAT, "vqcodec image"
+    _shrink = 1  # how many times smaller the picture will be shown at least
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        try:
+            header = parse_header(self.fp.read(MAX_HEADER_BYTES))
+            chunks = _read_chunks(self.fp, header)
+        except FormatError as error:
+            raise OSError(str(error)) from error
+        has_alpha = any(tag == ALPHA_TAG for tag, _ in chunks)
+        self._size = header.width, header.height
+        self._mode = ("L" if header.grey else "RGB") + ("A" if has_alpha else "")
+        metadata, _ = read_metadata(chunks)
+        named = {"exif": metadata.exif and PREFIX + metadata.exif, "xmp": metadata.xmp, "icc_profile": metadata.icc}
+        self.info.update({name: data for name, data in named.items() if data is not None})
+        self._decoded = False
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Let :meth:`load` decode no finer levels than a picture of ``size`` needs; its own size stays."""
+        if self._decoded or size is None:
+            return None
+        self._shrink = max(1, min(self.width // max(size[0], 1), self.height // max(size[1], 1)))
+        return self.mode, (0, 0, self.width, self.height)
+
+    def load(self) -> Any:
+        """Decode the picture, unless that has been done."""
+        if not self._decoded:
+            assert self.fp is not None
+            self.fp.seek(0)
+            try:
+                image = _decode(self.fp.read(), self._shrink)
+            except VqcodecError as error:
+                raise OSError(str(error)) from error
+            if self._exclusive_fp:
+                self.fp.close()
+            self.fp, self.im = None, image.im
+            self._mode, self.info, self._decoded = image.mode, {**image.info}, True
+        return super().load()
+
+
+def register() -> None:
+    """Make ``.vq`` files known to Pillow, as importing this module does."""
+    Image.register_open(FORMAT, VqImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, EXTENSION)
+    Image.register_mime(FORMAT, MIME_TYPE)
+
+
+def _accept(start: bytes) -> bool:
+    return start.startswith(MAGIC)
+
+
+def _read_chunks(file: IO[bytes], header: Header) -> Chunks:
+    """The chunks of a file that is as long as its header says; none of another, which is damaged."""
+    if not header.chunks_length or file.seek(0, os.SEEK_END) != header.size:
+        return ()
+    file.seek(header.size - header.chunks_length)
+    return parse_chunks(file.read(header.chunks_length))
+
+
+def _decode(data: bytes, shrink: int) -> Image.Image:
+    from vqcodec import api
+
+    file = parse(data, intact=1 if ImageFile.LOAD_TRUNCATED_IMAGES else None)
+    codec = api.installed(file.fingerprint)
+    image, _ = api.decoded(codec, file, levels=api.levels_for(codec.model, shrink))
+    return image
+
+
+def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    """Pillow's ``image.save``: ``image.encoderinfo`` has its options."""
+    from vqcodec import api
+
+    options: dict[str, Any] = image.encoderinfo
+    given: dict[str, Any] = {name: options[name] for name in ("exif", "xmp", "icc_profile") if name in options}
+    if given:
+        image = _described(image, given)
+    quality, effort = options.get("quality", DEFAULT_QUALITY), options.get("effort", DEFAULT_EFFORT)
+    try:
+        file.write(api.compress(image, quality, effort=effort))
+    except VqcodecError as error:
+        raise OSError(str(error)) from error
+
+
+def _described(image: Image.Image, given: dict[str, Any]) -> Image.Image:
+    """A copy of ``image`` with its own metadata, except those ``given``: bytes, Pillow's ``Exif`` or None."""
+    own = {"exif": image.getexif()} if image.getexif() and "exif" not in image.info else {}
+    described = image.copy()
+    for name, data in (own | given).items():
+        described.info.pop(name, None)
+        if data:
+            described.info[name] = data.tobytes() if isinstance(data, Image.Exif) else data
+    return described
+
+
+register()
