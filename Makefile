@@ -68,5 +68,5 @@ web/node_modules: web/package.json web/package-lock.json
 	@touch $@
 
 .venv/dev: .venv/python pyproject.toml constraints.txt
-	$(PIP) -e ".[dev,bench,docs]"
+	$(PIP) -e ".[dev,bench,docs,study]"
 	@touch $@

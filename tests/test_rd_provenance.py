@@ -15,6 +15,7 @@ from vqcodec.rd.provenance import Provenance, command_line, image_facts, provena
     ("program", "arguments", "shown"),
     [
         ("/x/benchmarks/speed.py", ["kodak", "-o", "a.json"], "python -m benchmarks.speed kodak -o a.json"),
+        ("/x/benchmarks/study/models.py", ["--seed", "1"], "python -m benchmarks.study.models --seed 1"),
         ("/usr/bin/vqcodec", ["rd-curve", "/home/me/my pictures"], "vqcodec rd-curve 'my pictures'"),
         ("/x/vqcodec/__main__.py", ["rd-curve", "../elsewhere/kodak"], "vqcodec rd-curve kodak"),
         (

@@ -143,8 +143,9 @@ def surroundings(*, threads: int) -> JsonObject:
 def command_line(argv: Sequence[str]) -> str:
     """The command that was run, with paths that lead out of the working directory cut to their last part."""
     program = Path(argv[0])
-    ours = program.parent.name != "benchmarks"
-    start = ["vqcodec"] if ours else ["python", "-m", f"benchmarks.{program.stem}"]
+    parts = program.with_suffix("").parts[-3:]
+    ours = "benchmarks" not in parts[:-1]
+    start = ["vqcodec"] if ours else ["python", "-m", ".".join(parts[parts.index("benchmarks") :])]
     return shlex.join([*start, *map(_public, argv[1:])])
 
 
