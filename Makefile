@@ -6,6 +6,7 @@
 #   make format  ruff's fixes and formatting
 #   make docs    the documents as a site in build/site/
 #   make web     the decoder for browsers: npm ci, lint, tests, and the page in web/dist/
+#   make study   the experiments of docs/lecture.md (STUDY="models levels" chooses, DATA=FOLDER)
 #   make clean   remove .venv, demo/ and what make docs and make web made
 
 PYTHON ?= python3
@@ -16,12 +17,15 @@ QUALITY ?= 75
 # One process a core; the tests of a file share what they set up.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
+STUDY ?= models codebooks levels gradients generation factors symbols
+DATA ?= /usr/share/datasets/fashion-mnist
+
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 NAME = demo/$(basename $(notdir $(PHOTO)))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick lint format docs web clean
+.PHONY: demo test quick lint format docs web study clean
 
 demo: .venv/run
 	@mkdir -p demo
@@ -51,6 +55,10 @@ docs: .venv/dev
 
 web: web/node_modules
 	cd web && npm run lint && npm test && npm run build
+
+study: .venv/dev
+	for name in $(STUDY); do VQCODEC_STUDY_DATA="$(DATA)" $(BIN)/python -m benchmarks.study.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.study.findings
 
 clean:
 	rm -rf .venv build demo web/node_modules web/build web/dist

@@ -193,11 +193,11 @@ def test_gain_at_equal_rate() -> None:
 
 SMALLER: list[tuple[Any, dict[str, int]]] = [
     (models, {"RATED": 50, "WRITTEN": 5, "PLOTTED": 40}),
-    (codebooks, {"IMAGES": 60, "EVERY": 2, "REST_STEPS": 4}),
+    (codebooks, {"IMAGES": 60, "EVERY": 1, "REST_STEPS": 4}),
     (levels, {"FITTED": 60, "TESTED": 5}),
     (gradients, {"SEEDS": 1}),
     (generation, {"SEEDS": 2, "PAIRS": 60, "SHOWN": 4}),
-    (factors, {"IMAGES": 100, "SEEDS": 1, "PAIRS": 2, "POINTS": 60, "MANY": 200, "TESTED": 50}),
+    (factors, {"SEEDS": 1, "PAIRS": 2, "POINTS": 60, "MANY": 200, "TESTED": 50}),
     (symbols, {"TASK_STEPS": 30, "PLOTTED": 40}),
 ]
 
@@ -207,11 +207,13 @@ SMALLER: list[tuple[Any, dict[str, int]]] = [
 def test_script(script: Any, sizes: dict[str, int], tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in sizes.items():
         monkeypatch.setattr(script, name, value)
-    run = CliRunner().invoke(script.main, ["--data", str(tiny), "--minutes", "0.02", "-o", str(folder)])
+    monkeypatch.setenv("VQCODEC_STUDY_DATA", str(tiny))
+    run = CliRunner().invoke(script.main, ["--minutes", "0.02", "-o", str(folder)])
     assert run.exit_code == 0, run.output
     name = script.__name__.split(".")[-1]
     result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    assert result["images"] == {"train": 80, "test": 60}
+    sizes = {"train": 80, "test": 60} if script is not factors else {"train": 10_000, "test": 2000}
+    assert (result["images"], result["data"]) == (sizes, "shapes" if script is factors else tiny.name)
     assert min(result["steps"]) >= 1
     assert str(folder) not in json.dumps(result)
     with Image.open(folder / f"{name}.png") as image:

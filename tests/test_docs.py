@@ -1,4 +1,4 @@
-"""The names and paths of the source tree in the documents exist."""
+"""The names and paths of the source tree in the documents exist, and what they quote is what is stored."""
 
 import importlib
 import json
@@ -13,26 +13,32 @@ from pathlib import Path
 import pytest
 
 import vqcodec
+from benchmarks.study.findings import BLOCK, FINDINGS, updated
 
 ROOT = Path(__file__).resolve().parents[1]
 DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+LECTURE = (ROOT / "docs" / "lecture.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "benchmarks" / "study" / "results"
 
 # `networks/quantize.py:VectorQuantizer.forward`
-NAMED = sorted(set(re.findall(r"`((?:\w+/)*\w+\.py):([\w.]+)`", DESIGN)))
+NAMED = sorted(set(re.findall(r"`((?:\w+/)*\w+\.py):([\w.]+)`", DESIGN + LECTURE)))
 
 
-def test_the_design_names_places() -> None:
-    assert len(NAMED) >= 25
+def test_the_documents_name_places() -> None:
+    assert len(NAMED) >= 50
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
-def test_a_name_of_the_design_exists(path: str, name: str) -> None:
-    module = importlib.import_module(f"vqcodec.{path.removesuffix('.py').replace('/', '.')}")
-    assert callable(reduce(getattr, name.split("."), module))
+def test_a_name_of_the_documents_exists(path: str, name: str) -> None:
+    module = path.removesuffix(".py").replace("/", ".")
+    loaded = importlib.import_module(module if module.startswith("benchmarks.") else f"vqcodec.{module}")
+    assert callable(reduce(getattr, name.split("."), loaded))
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:vqcodec|tests|docs)/[\w/]*(?:\.\w+)?)`", DESIGN))))
-def test_a_path_of_the_design_exists(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`((?:vqcodec|tests|docs|benchmarks)/[\w/]*(?:\.\w+)?)`", DESIGN + LECTURE)))
+)
+def test_a_path_of_the_documents_exists(name: str) -> None:
     assert (ROOT / name).exists()
 
 
@@ -62,6 +68,7 @@ PAGES = [
     "performance",
     "search",
     "design",
+    "lecture",
     "format",
     "training",
 ]
@@ -95,3 +102,17 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     for page in [*site.rglob("*.html")]:
         for link in re.findall(r"""(?:src|srcset|href)="([^"#?:]+)["#?]""", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.relative_to(site)} names {link}, which is not there"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", DESIGN + LECTURE))))
+def test_a_link_of_the_documents_leads_somewhere(name: str) -> None:
+    assert (ROOT / "docs" / name).exists()
+
+
+def test_the_lecture_quotes_the_stored_results_and_their_pictures() -> None:
+    assert updated(LECTURE, RESULTS) == LECTURE
+    quoted = {match[1] for match in BLOCK.finditer(LECTURE)}
+    assert quoted == FINDINGS.keys()
+    stored = {path.stem for path in RESULTS.glob("*.json")}
+    assert stored == {path.stem for path in RESULTS.glob("*.png")} <= quoted
+    assert max(path.stat().st_size for path in RESULTS.iterdir()) < 120_000

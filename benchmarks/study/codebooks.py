@@ -8,7 +8,7 @@ r"""Do codebooks learned by gradient and by moving averages come to rest at the 
 The lecture says (slides 75 and 76): the codebook loss is k-means by gradient, the moving average is k-means in
 batches, and both have the same stationary points. Shown here is the distance of every live codeword from the mean of
 its cluster, in radii of a cluster (root mean square distance of its vectors from their mean). In the second part the
-encoder is at rest, and only the codebooks go on.
+encoder is at rest, and only the codebooks go on, with all vectors in every step.
 """
 
 from dataclasses import dataclass, field
@@ -28,12 +28,11 @@ from vqcodec.networks.vqvae import VQVAE
 __all__ = ["distances", "main", "run"]
 
 RULES = {"EMA": "ema", "gradient": "gradient"}
-LEVEL = LevelConfig(stride=4, groups=1, dim=8, codebook_size=32, stages=1)
-IMAGES = 1000  # of the training set; all vectors of these are seen and measured
-STEPS, REST_STEPS, EVERY = 300, 200, 50
-TOGETHER = 256  # images in a step at rest
-RATE = 0.01  # of the codebook, η
-DECAY = 0.98  # of the moving averages at rest, where nothing moves that they would have to follow
+LEVEL = LevelConfig(stride=4, groups=1, dim=8, codebook_size=16, stages=1)
+IMAGES = 400  # of the training set; all vectors of these are seen and measured
+STEPS, REST_STEPS, EVERY = 200, 500, 25
+RATE, REST_RATE = 0.01, 0.05  # η of the codebook, while the encoder learns and at rest
+DECAY = 0.8  # of the moving averages at rest, where a step sees all vectors and averages have no noise to smooth
 
 
 @torch.no_grad()
@@ -97,7 +96,7 @@ def rest(training: lab.Training, track: Track, joint: int) -> None:
     quantizer.decay = DECAY
 
     def loss() -> Tensor:
-        loss: Tensor = quantizer(r[torch.randint(len(r), (TOGETHER,))]).codebook_loss  # updates averages as well
+        loss: Tensor = quantizer(r).codebook_loss  # also updates the averages
         return loss
 
     def after(step: int) -> None:
@@ -105,7 +104,7 @@ def rest(training: lab.Training, track: Track, joint: int) -> None:
             track.note(joint + step, r)
 
     if quantizer.learn == "gradient":
-        training(quantizer, loss, REST_STEPS, codebook_lr=RATE, after=after)
+        training(quantizer, loss, REST_STEPS, codebook_lr=REST_RATE, after=after)
         return
     quantizer.train()
     for step in range(1, min(REST_STEPS, joint) + 1):

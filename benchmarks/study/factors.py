@@ -35,7 +35,6 @@ BETAS = (1.0, 8.0)
 SEEDS = 2
 NOISE = 0.1  # s
 STEPS = 500
-IMAGES = 10_000  # to train on
 PAIRS, POINTS = 10, 600  # pairs whose differences are averaged; such averages, half of them for the test
 FEW, MANY, TESTED = 100, 10_000, 1000  # labels
 BINS = 3  # classes that a factor is cut into, for the classifiers
@@ -54,11 +53,9 @@ class Encoder:
         return r.chunk(2, 1)[0]
 
 
-def train(training: lab.Training, beta: float, seed: int) -> VQVAE:
-    """A β-VAE of drawn shapes with one vector an image."""
+def train(training: lab.Training, data: Labelled, beta: float, seed: int) -> VQVAE:
+    """A β-VAE with one vector an image."""
     torch.manual_seed(seed)
-    images = draw(np.random.default_rng(seed).random((IMAGES, len(FACTORS))))
-    data = Labelled(images, torch.zeros(len(images), dtype=torch.int64), ("",))
     model = lab.network([LEVEL])
 
     def loss() -> Tensor:
@@ -119,7 +116,7 @@ def run(settings: Settings) -> None:
     traversals: dict[float, list[Tensor]] = {}
     for beta in BETAS:
         for seed in range(settings.seed, settings.seed + SEEDS):
-            model = train(training, beta, seed)
+            model = train(training, settings.train, beta, seed)
             encode = Encoder(model)
             labels = accuracy_by_labels(encode, seed)
             rows.append(
@@ -129,7 +126,7 @@ def run(settings: Settings) -> None:
                     "metric": metric(encode, seed),
                     "accuracy": {str(count): value for count, value in labels.items()},
                     "sample_efficiency": labels[FEW] / labels[MANY],
-                    **rate_and_psnr(model),
+                    **rate_and_psnr(model, settings.test),
                 }
             )
             traversals.setdefault(beta, traverse(model, encode))
@@ -141,10 +138,9 @@ def run(settings: Settings) -> None:
     store(settings, "factors", result, _picture(rows, traversals))
 
 
-def rate_and_psnr(model: VQVAE) -> dict[str, float]:
-    """Bits of q against p, and PSNR, of new images."""
-    images = draw(np.random.default_rng(99).random((1000, len(FACTORS))))
-    data, bottleneck = Labelled(images, torch.zeros(len(images), dtype=torch.int64), ("",)), lab.Gaussian()
+def rate_and_psnr(model: VQVAE, data: Labelled) -> dict[str, float]:
+    """Bits of q against p, and PSNR."""
+    bottleneck = lab.Gaussian()
     x_hat, _ = lab.inputs(model, data, bottleneck)
     return {"bits": float(torch.cat(bottleneck.bits).mean()), "psnr": lab.psnr(x_hat, data)}
 
@@ -167,7 +163,7 @@ def _picture(rows: list[dict[str, Any]], traversals: dict[float, list[Tensor]]) 
     return figure
 
 
-main = command(run, __doc__, data="shapes")
+main = command(run, __doc__, shapes=True)
 
 if __name__ == "__main__":
     main()

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.study import lab
-from benchmarks.study.output import COLOURS, Settings, command, sketch, store
+from benchmarks.study.output import COLOURS, Settings, command, log_axis, sketch, store
 from vqcodec.config import LevelConfig
 from vqcodec.networks.fitting import fit_level
 from vqcodec.networks.vqvae import VQVAE
@@ -32,8 +32,8 @@ __all__ = ["gain_at_equal_rate", "main", "run"]
 STRIDES = {"one level": (4,), "two levels": (8, 4), "three levels": (16, 8, 4)}
 BLOCKS = {"one level": (3,), "two levels": (2, 1), "three levels": (1, 1, 1)}
 QUALITIES = (1, 25, 50, 75, 100)
-STEPS, CODE_STEPS, PRIOR_STEPS = 300, 100, 200
-FITTED, KNOWN, TESTED = 300, 5000, 200  # images for the codebooks, for the prior, for the curves
+STEPS, CODE_STEPS, PRIOR_STEPS = 500, 200, 400
+FITTED, KNOWN, TESTED = 500, 5000, 300  # images for the codebooks, for the prior, for the curves
 
 
 def train(training: lab.Training, name: str, settings: Settings) -> VQVAE:
@@ -47,8 +47,8 @@ def train(training: lab.Training, name: str, settings: Settings) -> VQVAE:
         out = model(x, lmbda, hard=hard)
         cost, _, _ = rate_distortion(x, out, lmbda)
         # A file's loss grows about as √λ; dividing by it lets every rate weigh the same.
-        weighed: Tensor = (model.config.lambda_min / lmbda).sqrt() * cost
-        return weighed.mean() + 0.02 * out.commitment_loss
+        total: Tensor = ((model.config.lambda_min / lmbda).sqrt() * cost).mean() + 0.02 * out.commitment_loss
+        return total
 
     training(model, lambda: loss(hard=False), STEPS)
     x = data.x(slice(0, FITTED))
@@ -108,10 +108,11 @@ def run(settings: Settings) -> None:
 
 def _picture(curves: dict[str, list[dict[str, Any]]]) -> Figure:
     figure, (axes,) = sketch(1, width=5)
+    log_axis(axes, "bits an image, −log₂ p of the PixelCNN", (50, 100, 200, 400, 800))
     for colour, (name, points) in zip(COLOURS, curves.items(), strict=False):
         decibels = [point["psnr"] for point in points]
         axes.plot([point["cross_entropy"] for point in points], decibels, "o-", color=colour, label=name)
-    axes.set(xscale="log", xlabel="bits an image, −log₂ p of the PixelCNN", ylabel="PSNR, dB")
+    axes.set_ylabel("PSNR, dB")
     axes.legend(frameon=False)
     return figure
 

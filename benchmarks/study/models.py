@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.study import lab
 from benchmarks.study.data import Labelled
-from benchmarks.study.output import COLOURS, Settings, command, scatter, show, sketch, store
+from benchmarks.study.output import COLOURS, Settings, command, log_axis, scatter, show, sketch, store
 from vqcodec.config import LevelConfig
 from vqcodec.networks.choices import Encode
 from vqcodec.networks.head import LN2
@@ -87,9 +87,8 @@ def run(settings: Settings) -> None:
         x_hat, r = lab.inputs(model, rated, bottleneck)
         vae.append({"beta": beta, "bits": float(torch.cat(bottleneck.bits).mean()), "psnr": lab.psnr(x_hat, rated)})
         rows[f"VAE, β {beta:g}"] = x_hat[:SHOWN]
-        if beta == 1:
-            m, log_s = r.chunk(2, 1)
-            spaces["VAE"] = m + log_s.exp() * torch.randn_like(m)
+        m, log_s = r.chunk(2, 1)
+        spaces[f"VAE, β {beta:g}"] = m + log_s.exp() * torch.randn_like(m)
 
     vq: list[dict[str, float]] = []
     for size in SIZES:
@@ -123,17 +122,17 @@ def _picture(
     result: dict[str, Any], rows: dict[str, Tensor], spaces: dict[str, Tensor], data: Labelled, seed: int
 ) -> Figure:
     figure, panels = sketch(2, 3, height=8.4)
-    axes = panels[0]
+    log_axis(axes := panels[0], "bits an image", (100, 200, 400, 800, 1600))
     axes.plot(*_curve(result["vae"], "bits"), "o-", color=COLOURS[0], label="VAE: KL, at several β")
     for key, style, label in (("uniform", "v:", "log₂ K"), ("real", "o--", "real bytes")):
         axes.plot(*_curve(result["vqvae"], key), style, color=COLOURS[1], label=f"VQ-VAE: {label}, at two K")
     axes.axhline(result["autoencoder"]["psnr"], color=COLOURS[2], label="autoencoder, which has no rate")
-    axes.set(xscale="log", xlabel="bits an image", ylabel="PSNR, dB")
-    axes.legend(frameon=False, fontsize=7)
+    axes.set_ylabel("PSNR, dB")
+    axes.legend(frameon=False, fontsize=7, loc="lower right", bbox_to_anchor=(1.02, -0.02))
     show(panels[1], list(rows.values()), list(rows))
-    for i, (name, vectors) in enumerate(spaces.items()):
+    for i, name in enumerate(("autoencoder", f"VAE, β {BETAS[-1]:g}")):
         for axes, method in ((panels[2 + i], "PCA"), (panels[4 + i], "t-SNE")):
-            part = vectors[:PLOTTED]
+            part = spaces[name][:PLOTTED]
             places = lab.principal(part) if method == "PCA" else lab.neighbours(part, seed)
             scatter(axes, places, data.labels[:PLOTTED], data.names)
             axes.set_title(f"{method} of the latent space: {name}", fontsize=8)

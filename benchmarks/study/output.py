@@ -30,7 +30,7 @@ from vqcodec.rd.provenance import package_version, surroundings
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "Settings", "command", "grid", "scatter", "show", "sketch", "store"]
+__all__ = ["COLOURS", "Settings", "command", "grid", "log_axis", "scatter", "show", "sketch", "store"]
 
 COLOURS = [style.light for style in STYLES.values()]
 RESULTS = Path(__file__).parent / "results"
@@ -50,11 +50,10 @@ class Settings:
     folder: Path
 
 
-def command(run: Callable[[Settings], None], doc: str | None, *, data: str = str(FASHION)) -> click.Command:
-    """A command line that calls ``run``; ``doc`` is the script's docstring."""
+def command(run: Callable[[Settings], None], doc: str | None, *, shapes: bool = False) -> click.Command:
+    """A command line that calls ``run``; ``doc`` is the script's docstring. With ``shapes`` it takes no other data."""
 
     @click.command(help=(doc or "").splitlines()[0])
-    @click.option("--data", default=data, show_default=True, metavar="FOLDER", help="Labelled images, or 'shapes'.")
     @click.option(
         "--minutes",
         type=click.FloatRange(min=0, min_open=True),
@@ -66,7 +65,7 @@ def command(run: Callable[[Settings], None], doc: str | None, *, data: str = str
     @click.option(
         "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder to write to."
     )
-    def main(data: str, minutes: float, seed: int, output: Path) -> None:
+    def main(minutes: float, seed: int, output: Path, data: str = "shapes") -> None:
         try:
             train, test = load(data)
             if min(len(train), len(test)) < SMALLEST:
@@ -79,6 +78,17 @@ def command(run: Callable[[Settings], None], doc: str | None, *, data: str = str
         except VqcodecError as error:
             raise click.ClickException(str(error)) from None
 
+    if not shapes:
+        option = click.Option(
+            ["--data"],
+            default=str(FASHION),
+            show_default=True,
+            envvar="VQCODEC_STUDY_DATA",
+            show_envvar=True,
+            metavar="FOLDER",
+            help="Labelled images, or 'shapes'.",
+        )
+        main.params.insert(0, option)
     return main
 
 
@@ -111,6 +121,14 @@ def sketch(columns: int, rows: int = 1, *, width: float = 7.5, height: float = 3
         axes.grid(color=GRID)
         axes.set_axisbelow(True)
     return figure, panels
+
+
+def log_axis(axes: "Axes", label: str, ticks: Sequence[int]) -> None:
+    """Make the x axis of ``axes`` logarithmic."""
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
 
 
 def scatter(axes: "Axes", places: Tensor, labels: Tensor, names: Sequence[str]) -> None:

@@ -1,0 +1,195 @@
+"""Write what the experiments found, from their stored results, into docs/lecture.md.
+
+::
+
+    results/NAME.json ──▶ picture, table, sentence ──▶ docs/lecture.md, between "generated: NAME" and the end mark
+
+Run from the repository's root:
+
+    python -m benchmarks.study.findings
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vqcodec.files.atomic import write_atomic
+
+__all__ = ["FINDINGS", "LECTURE", "RESULTS", "main", "updated"]
+
+RESULTS = Path("benchmarks", "study", "results")
+LECTURE = Path("docs", "lecture.md")
+END = "<!-- end of what is generated -->"
+BLOCK = re.compile(rf"<!-- generated: (\w+) -->\n.*?{END}", re.DOTALL)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def models(result: dict[str, Any]) -> str:
+    rows = [["autoencoder", "–", "–", f"{result['autoencoder']['psnr']:.2f}"]]
+    rows += [[f"VAE, β = {p['beta']:g}", f"{p['bits']:.0f}", "–", f"{p['psnr']:.2f}"] for p in result["vae"]]
+    rows += [
+        [f"VQ-VAE, K = {p['codebook_size']}", f"{p['real']:.0f}", f"{p['uniform']:.0f}", f"{p['psnr']:.2f}"]
+        for p in result["vqvae"]
+    ]
+    gains = " and ".join(f"{100 * p['prior_gain']:.0f} % (K = {p['codebook_size']})" for p in result["vqvae"])
+    over = " and ".join(f"{p['real'] - p['cross_entropy']:.0f}" for p in result["vqvae"])
+    monotone = "gave" if result["beta_is_monotone"] else "did not always give"
+    spaces = [
+        [name, f"{space['gap']:.3f}", f"{100 * space['linear_accuracy']:.1f} %"]
+        for name, space in result["latent_space"].items()
+    ]
+    return "\n".join(
+        [
+            _table(["model", "bits an image", "log₂ K bound", "PSNR, dB"], rows),
+            "",
+            "The VAE's bits are its KL divergence. The VQ-VAE's are real bytes, one bitstream an image, read back:",
+            f"{gains} below log₂ K, which is what the prior is worth, and {over} bits above −log₂ p,",
+            "since a bitstream ends with whole bytes.",
+            f"A larger β {monotone} fewer bits and a lower PSNR.",
+            "",
+            _table(["latent space", "gap", "a linear classifier tells the class of"], spaces),
+            "",
+            "The gap is how far points halfway between two images are from the nearest image, in distances",
+            "of neighbours from each other.",
+        ]
+    )
+
+
+def codebooks(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            f"{100 * rule['mean_distance'][rule['steps'].index(result['steps'][0])]:.2f} %",
+            f"{100 * rule['mean_distance'][-1]:.3f} %",
+            f"{100 * rule['largest_distance'][-1]:.3f} %",
+            f"{rule['live_codewords'][-1]}",
+        ]
+        for name, rule in result["rules"].items()
+    ]
+    head = [
+        "rule",
+        "mean distance as the encoder stops",
+        "at the end",
+        "farthest codeword at the end",
+        "live codewords",
+    ]
+    return _table(head, rows) + "\n\nDistances are in mean radii of a cluster."
+
+
+def levels(result: dict[str, Any]) -> str:
+    gains = result["decibels_above_one_level_at_equal_rate"]
+    rows = [
+        [name, *(f"{p['cross_entropy']:.0f} / {p['psnr']:.2f}" for p in points)]
+        for name, points in result["curves"].items()
+    ]
+    qualities = [f"quality {p['quality']}" for p in next(iter(result["curves"].values()))]
+    words = [f"{name} {'have no rate in common' if g is None else f'{g:+.2f} dB'}" for name, g in gains.items()]
+    return f"Against one level at equal rate: {', '.join(words)}. Bits an image / PSNR in dB:\n\n" + _table(
+        ["model", *qualities], rows
+    )
+
+
+def gradients(result: dict[str, Any]) -> str:
+    seeds = len({run["seed"] for run in result["runs"]})
+    rows = [
+        [name, f"{m['psnr']:.2f}", f"{m['perplexity']:.1f}", f"{100 * m['usage']:.0f} %"]
+        for name, m in result["mean"].items()
+    ]
+    return (
+        _table(["estimator", "PSNR, dB", "perplexity", "codes that occur"], rows)
+        + f"\n\nMeans of {seeds} seeds after {result['steps'][0]} steps."
+    )
+
+
+def generation(result: dict[str, Any]) -> str:
+    rows = [
+        [kind, f"{100 * mean:.1f} %", f"{100 * result['standard_deviation'][kind]:.1f}"]
+        for kind, mean in result["mean"].items()
+    ]
+    return (
+        _table(["trained on", "accuracy on real images", "standard deviation"], rows)
+        + f"\n\n{len(result['runs'])} seeds, each with a VQ-VAE, a prior and classifiers of its own; "
+        + f"{result['pairs']:,} pairs of each kind."
+    )
+
+
+def factors(result: dict[str, Any]) -> str:
+    mean = result["mean"]
+    rows = [
+        [
+            f"β = {beta}",
+            f"{value:.3f}",
+            f"{mean['sample_efficiency'][beta]:.3f}",
+            f"{mean['bits'][beta]:.1f}",
+            f"{mean['psnr'][beta]:.2f}",
+        ]
+        for beta, value in mean["metric"].items()
+    ]
+    seeds = len(result["models"]) // len(rows)
+    head = ["model", "BetaVAE metric", "accuracy with 100 labels ÷ with 10,000", "bits", "PSNR, dB"]
+    return _table(head, rows) + f"\n\nMeans of {seeds} seeds; the metric of chance is {result['chance']:.3f}."
+
+
+def symbols(result: dict[str, Any]) -> str:
+    accuracy, numbers, untouched = result["linear_accuracy"], result["numbers_an_image"], result["untouched"]
+    rows = [
+        [name, *(f"{100 * value:.1f} %" for value in (task["before"], task["after"], result["second_task"][name]))]
+        for name, task in result["first_task"].items()
+    ]
+    return "\n".join(
+        [
+            f"A linear classifier reads the class from {numbers['histograms']} code counts in "
+            f"{100 * accuracy['histograms']:.1f} % of the images, from {numbers['pixels']:,} pixels in "
+            f"{100 * accuracy['pixels']:.1f} %.",
+            "",
+            _table(["classifier", "first task, learned", "first task after the second", "second task"], rows),
+            "",
+            f"The second task left {100 * untouched['rows']:.0f} % of the first task's rows as they were, to the bit; "
+            f"{100 * untouched['uses']:.0f} % of its codes refer to these.",
+        ]
+    )
+
+
+FINDINGS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "models": ("Rate against distortion, reconstructions, and latent spaces", models),
+    "codebooks": ("Distance of codewords from their clusters' means over training", codebooks),
+    "levels": ("PSNR against bits for one, two and three levels", levels),
+    "gradients": ("PSNR and perplexity for the three estimators", gradients),
+    "generation": ("Drawn images by class, and the accuracy of three classifiers", generation),
+    "factors": ("Traversals of VAE and β-VAE, and both scores", factors),
+    "symbols": ("t-SNE of code histograms, and accuracy on two tasks in turn", symbols),
+}
+"""The description of each experiment's picture, and what puts its result into words."""
+
+
+def updated(text: str, folder: Path) -> str:
+    """``text`` with every block as the results in ``folder`` have it."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match[1]
+        description, words = FINDINGS[name]
+        content = f"No result is stored. `python -m benchmarks.study.{name}` makes it."
+        if (folder / f"{name}.json").exists():
+            result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            content = f"![{description}](../{(RESULTS / f'{name}.png').as_posix()})\n\n{words(result)}"
+        return f"<!-- generated: {name} -->\n\n{content}\n\n{END}"
+
+    return BLOCK.sub(block, text)
+
+
+@click.command(help=(__doc__ or "").splitlines()[0])
+def main() -> None:
+    text = updated(LECTURE.read_text(encoding="utf-8"), RESULTS)
+    write_atomic(LECTURE, text.encode())
+
+
+if __name__ == "__main__":
+    main()
