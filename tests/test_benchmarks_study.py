@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.study import codebooks, factors, generation, gradients, lab, levels, models, symbols
+from benchmarks.study import codebooks, factors, findings, generation, gradients, lab, levels, models, symbols
 from benchmarks.study.data import FACTORS, draw, load
 from vqcodec.config import LevelConfig
 from vqcodec.errors import ImageError
@@ -216,6 +216,7 @@ def test_script(script: Any, sizes: dict[str, int], tiny: Path, folder: Path, mo
     assert (result["images"], result["data"]) == (sizes, "shapes" if script is factors else tiny.name)
     assert min(result["steps"]) >= 1
     assert str(folder) not in json.dumps(result)
+    assert "| " in findings.FINDINGS[name][1](result)
     with Image.open(folder / f"{name}.png") as image:
         assert image.width > 400
         assert len(set(image.convert("L").get_flattened_data())) > 2

@@ -107,7 +107,7 @@ def rest(training: lab.Training, track: Track, joint: int) -> None:
         training(quantizer, loss, REST_STEPS, codebook_lr=REST_RATE, after=after)
         return
     quantizer.train()
-    for step in range(1, min(REST_STEPS, joint) + 1):
+    for step in range(1, REST_STEPS + 1):
         loss()
         after(step)
 

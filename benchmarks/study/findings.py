@@ -64,23 +64,13 @@ def models(result: dict[str, Any]) -> str:
 
 
 def codebooks(result: dict[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            f"{100 * rule['mean_distance'][rule['steps'].index(result['steps'][0])]:.2f} %",
-            f"{100 * rule['mean_distance'][-1]:.3f} %",
-            f"{100 * rule['largest_distance'][-1]:.3f} %",
-            f"{rule['live_codewords'][-1]}",
-        ]
-        for name, rule in result["rules"].items()
-    ]
-    head = [
-        "rule",
-        "mean distance as the encoder stops",
-        "at the end",
-        "farthest codeword at the end",
-        "live codewords",
-    ]
+    rows: list[list[str]] = []
+    for name, rule in result["rules"].items():
+        at_rest = max((i for i, step in enumerate(rule["steps"]) if step <= result["steps"][0]), default=0)
+        figures = rule["mean_distance"][at_rest], rule["mean_distance"][-1], rule["largest_distance"][-1]
+        cells = [f"{100 * figure:.2f} %" if figure >= 5e-5 else "< 0.01 %" for figure in figures]
+        rows.append([name, *cells, str(rule["live_codewords"][-1])])
+    head = ["rule", "mean distance when the encoder stops", "at the end", "farthest codeword", "live codewords"]
     return _table(head, rows) + "\n\nDistances are in mean radii of a cluster."
 
 
