@@ -34,10 +34,10 @@ __all__ = ["generate", "main", "run"]
 
 LEVEL = LevelConfig(stride=8, groups=1, dim=16, codebook_size=128, stages=1)
 SEEDS = 3
-STEPS, PRIOR_STEPS, CLASSIFIER_STEPS = 600, 800, 400
-KNOWN = 20_000  # images that the prior is trained on
-PAIRS = 6000  # that each classifier is trained on
-TESTED = 4000
+STEPS, PRIOR_STEPS, CLASSIFIER_STEPS = 300, 400, 250
+KNOWN = 10_000  # images that the prior is trained on
+PAIRS = 5000  # that each classifier is trained on
+TESTED = 2000
 SHOWN = 8  # images of each class
 KINDS = ("real", "reconstructed", "generated")
 

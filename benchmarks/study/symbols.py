@@ -28,8 +28,8 @@ from vqcodec.config import LevelConfig
 __all__ = ["Values", "histograms", "main", "run"]
 
 LEVEL = LevelConfig(stride=4, groups=1, dim=8, codebook_size=128, stages=1)
-STEPS = 500
-KNOWN, TESTED, PLOTTED = 5000, 2000, 800  # images for classifiers and their test, in the plot
+STEPS = 300
+KNOWN, TESTED, PLOTTED = 4000, 2000, 600  # images for classifiers and their test, in the plot
 TASK_STEPS, EVERY, BATCH = 300, 30, 64
 RATES = {"symbols": 2.0, "pixels": 0.1}  # of gradient descent, about the fastest that is stable for each
 
