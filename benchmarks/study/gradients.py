@@ -30,9 +30,9 @@ from vqcodec.networks.levels import Latent
 __all__ = ["NoiseSubstitution", "Rotation", "main", "run"]
 
 LEVEL = LevelConfig(stride=4, groups=1, dim=8, codebook_size=128, stages=1)
-SEEDS = 2
-STEPS = 250
-TESTED = 1000
+SEEDS = 3
+STEPS = 400
+TESTED = 2000
 TINY = 1e-6
 FIGURES = ("psnr", "perplexity", "usage")
 

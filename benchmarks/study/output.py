@@ -101,7 +101,7 @@ def store(settings: Settings, name: str, result: Mapping[str, object], figure: F
     write_json(settings.folder / f"{name}.json", {**start, **result, "provenance": facts})
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    small = io.BytesIO()  # 128 colours are enough, and a third of the bytes
+    small = io.BytesIO()  # 128 colours are enough
     Image.open(buffer).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
     write_atomic(settings.folder / f"{name}.png", small.getvalue())
     for key, value in result.items():

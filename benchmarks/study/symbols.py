@@ -31,7 +31,7 @@ LEVEL = LevelConfig(stride=4, groups=1, dim=8, codebook_size=128, stages=1)
 STEPS = 300
 KNOWN, TESTED, PLOTTED = 4000, 2000, 600  # images for classifiers and their test, in the plot
 TASK_STEPS, EVERY, BATCH = 300, 30, 64
-RATES = {"symbols": 2.0, "pixels": 0.1}  # of gradient descent, about the fastest that is stable for each
+RATES = {"symbols": 2.0, "pixels": 0.1}  # of gradient descent
 
 
 def histograms(codes: Tensor) -> Tensor:
