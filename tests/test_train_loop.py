@@ -231,6 +231,15 @@ def test_tensorboard_gets_the_same_numbers(toy: Callable[..., Toy]) -> None:
     assert {name for name, _, _ in Writer.scalars} >= {"toy/loss", "toy/weight", "toy/minutes"}
 
 
+@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_used_where_the_processor_multiplies_it(
+    has_bfloat16: bool, dtype: torch.dtype, toy: Callable[..., Toy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqcodec.train.loop.multiplies_bfloat16", lambda: has_bfloat16)
+    with toy().run.autocast():
+        assert nn.functional.linear(torch.ones(1, 2), torch.ones(3, 2)).dtype == dtype
+
+
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

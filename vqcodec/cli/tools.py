@@ -37,7 +37,7 @@ __all__ = ["rd_curve", "train"]
     help="Folder of the run: checkpoints, log, and at the end the model.",
 )
 @click.option(
-    "--config", "preset", type=options.NAME, metavar="FILE", help="A TOML preset.  [default: the shipped model]"
+    "--config", "preset", type=options.NAME, metavar="FILE", help="A TOML preset.  [default: presets/compact.toml]"
 )
 @options.device
 @click.option(
