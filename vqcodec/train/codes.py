@@ -54,11 +54,11 @@ class CodesPhase(VAEPhase):
             crops.append(self.batch())
             lmbdas.append(draw_lambda(self.module.config, self.most_crops, crops[-1].device))
         x, lmbda, levels = torch.cat(crops), torch.cat(lmbdas), len(self.module.levels)
-        with self.run.bar(f"{self.name}: fitting codebooks to {count} crops", "level", levels) as bar:
+        with self.run.bar(f"{self.name}: fitting codebooks, crops: {count}") as bar:
             for index in range(levels):
 
                 def show(share: float, done: int = index) -> None:
-                    bar.update(done + share - bar.n)
+                    bar.update((done + share) / levels - bar.n)
 
                 fit_level(self.module, index, x, lmbda, seed=self.run.config.seed, progress=show)
 

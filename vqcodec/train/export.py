@@ -46,19 +46,19 @@ def export_weights(
     at all keeps its default. Returns the path of the decoder side.
     """
     path, begun = run.folder / f"{name}{DECODER_SUFFIX}", time.monotonic()
-    with run.bar("export", "part", 4) as bar:
+    with run.bar("export") as bar:
         searched = distortion_weights(run, model, seconds=WEIGHTS_SHARE * seconds) is not None
-        bar.update()
+        bar.update(0.25)
         scale = quality_scale(run, model.vqvae, seconds=SCALE_SHARE * seconds)
         config = replace(config, model=replace(config.model, quality_scale=scale))
         model.vqvae.config = model.prior.model = config.model
         save_weights(path, name, model.vqvae, config.prior, fixed_point(model.prior))
-        bar.update()
+        bar.update(0.25)
         codec = Codec(load_weights(path), run.device)
         images = [image.permute(1, 2, 0).cpu().numpy() for image in run.validation.images[:IMAGES]]
         left = FILES_SHARE * (seconds - (time.monotonic() - begun))
         pictures, crop, rates = _measure_files(codec, images, run.validation.smallest, left)
-        bar.update()
+        bar.update(0.25)
         centres = itertools.islice(run.validation.centres(), len(pictures))
         measured = Measured(
             fingerprint=codec.fingerprint.hex(),
@@ -71,7 +71,7 @@ def export_weights(
         )
         card = model_card(run, model, config, data_dir, path, name, measured)
         write_atomic(run.folder / f"{name}.md", card.encode())
-        bar.update()
+        bar.update(0.25)
     return path
 
 

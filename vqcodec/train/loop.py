@@ -112,10 +112,11 @@ class Run:
                 if isinstance(value, float):
                     self.writer.add_scalar(f"{entry['phase']}/{name}", value, cast(int, entry["step"]))
 
-    def bar(self, what: str, unit: str, total: float, initial: int = 0) -> tqdm:
-        """A bar of progress, shown by the first process where standard error is a terminal."""
+    def bar(self, what: str, done: float = 0.0) -> tqdm:
+        """A bar of the share of ``what`` that is done, 0..1; the first process shows it where stderr is a terminal."""
         hidden = True if self.quiet or not is_main() else None  # None: shown on a terminal
-        return tqdm(total=total, initial=initial, desc=what, disable=hidden, unit=unit)
+        form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        return tqdm(total=1.0, initial=done, desc=what, disable=hidden, bar_format=form)
 
     @property
     def bfloat16(self) -> bool:
@@ -221,17 +222,17 @@ class Trainer:
         self._count_time()
         self._saved = self._evaluated = self._clock
         self.module.train()
-        with self.run.bar(self.phase.name, "step", self.config.steps, self.step) as bar:
+        with self.run.bar(self.phase.name, min(1.0, self._progress())) as bar:
             while not self._is_over():
                 self._choose_crops()
                 progress = self._progress()
                 loss, figures = self._update(progress)
                 figures |= self.phase.after_step(self.step, progress)
                 self._count_step()
-                bar.update()
+                bar.update(min(1.0, self._progress()) - bar.n)
                 if self.step % LOG_STEPS == 0 or self._is_over():
                     self._log({"loss": loss, **figures})
-                    bar.set_postfix_str(f"loss {loss:.3f}")
+                    bar.set_postfix_str(f"{self.step} steps, loss {loss:.3f}")
                 if not self._is_over():
                     self._look_after()
         self._conclude(self._evaluate())
