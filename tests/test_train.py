@@ -462,7 +462,7 @@ def test_without_a_validation_folder_some_images_are_held_out(
     assert weights.name == "run.decoder.safetensors"
     card = weights.with_name("run.md").read_text(encoding="utf-8")
     assert "Data: 5 photographs" in card
-    assert "Means over the whole files of 1 validation images:" in card
+    assert "Means over the whole files of 1 validation images, compressed" in card
 
 
 # --- export ---------------------------------------------------------------------------------------------------
@@ -546,13 +546,12 @@ def test_an_export_in_no_time_keeps_to_defaults_and_measures_one_crop(
 
 
 def test_a_short_run_keeps_to_its_minutes(start: Callable[..., Path], short_config: Config, tmp_path: Path) -> None:
-    """Of the presets' kind: phases that would take hours. Every phase is trained, and all is counted."""
+    """Phases that would take hours: every one is begun and measured, and six seconds are a bound on the whole."""
     long = PhaseConfig(minutes=60, batch=2, crop=64)
-    train = dataclasses.replace(short_config.train, minutes=0.25, vae=long, codes=long, prior=long, joint=long)
+    train = dataclasses.replace(short_config.train, minutes=0.1, vae=long, codes=long, prior=long, joint=long)
     begun = time.monotonic()
     weights = start(config=dataclasses.replace(short_config, train=train))
-    assert time.monotonic() - begun < 60  # it would take 14 s on a machine that does nothing else
-    trained = {entry["phase"]: entry for entry in entries(tmp_path / "run") if "loss" in entry}
-    assert list(trained) == PHASES
-    assert sum(entry["minutes"] for entry in trained.values()) < 0.5
+    assert time.monotonic() - begun < 60  # a busy machine may hold up single steps
+    assert [entry["phase"] for entry in entries(tmp_path / "run") if entry.get("evaluation")] == PHASES
     assert "**This model is barely trained" in weights.with_name("run.md").read_text(encoding="utf-8")
+    assert load_weights(weights).name == "run"
