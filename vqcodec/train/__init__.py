@@ -84,43 +84,45 @@ def run(
     if distributed.is_main():
         _check_folder(run_dir, config, resume)
     torch.manual_seed(config.train.seed)
-    vqvae = VQVAE(config.model, learn=config.train.codebook)
-    settings = config.train
-    if init is not None:
-        grow(_trained(init), vqvae)
-        settings = replace(settings, linear_start=False)  # the other model has a transform already
+    vqvae, settings = _start(config, init)
     vqvae.to(where)
     photographs, validation = _photographs(data_dir, validation_dir, config, where)
     settings = _fitted(settings, int(distributed.from_main(photographs.smallest)))
     if distributed.is_main():
         run_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(run_dir / CONFIG, _contents(config).encode())
-        skipped = [*photographs.skipped, *validation.skipped]
-        if skipped and not quiet:
-            tqdm.write(f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}", file=sys.stderr)
-        if settings.joint.crop < config.train.joint.crop and not quiet:
-            line = f"vqcodec: warning: crops are at most {photographs.smallest} pixels a side, as most images are small"
-            tqdm.write(line, file=sys.stderr)
+        if not quiet:
+            _warn([*photographs.skipped, *validation.skipped], photographs.smallest, max(_crops(config)))
     distributed.wait()  # the others look for checkpoints only once the folder is complete
-    spent = distributed.from_main(time.monotonic() - since)
-    state = Run(
-        run_dir,
-        settings,
-        where,
-        photographs,
-        validation,
-        quiet=quiet,
-        writer=_tensorboard(run_dir),
-        stop_after=stop_after,
-        spent=spent,
-    )
+    limits = {"stop_after": stop_after, "spent": distributed.from_main(time.monotonic() - since)}
+    writer = _tensorboard(run_dir)
+    state = Run(run_dir, settings, where, photographs, validation, quiet=quiet, writer=writer, **limits)
     model = _train_phases(state, vqvae, config)
     if distributed.is_main():
-        export_weights(state, model, config, data_dir, name=name, seconds=60 * config.train.minutes - state.spent)
+        seconds = 60 * config.train.minutes - state.spent
+        export_weights(state, model, config, data_dir, name=name, seconds=seconds)
         if state.writer is not None:
             state.writer.close()
     distributed.finish()
     return run_dir / f"{name}{DECODER_SUFFIX}"
+
+
+def _start(config: Config, init: Path | None) -> tuple[VQVAE, TrainConfig]:
+    """The VQ-VAE before phase 0, and the settings that it is trained with."""
+    vqvae = VQVAE(config.model, learn=config.train.codebook)
+    if init is None:
+        return vqvae, config.train
+    grow(_trained(init), vqvae)
+    return vqvae, replace(config.train, linear_start=False)  # the other model has a transform already
+
+
+def _warn(skipped: list[str], side: int, wanted: int) -> None:
+    """Say which images are left out, and that crops are of ``side`` pixels if ``wanted`` are more."""
+    if skipped:
+        tqdm.write(f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}", file=sys.stderr)
+    if side < wanted:
+        line = f"vqcodec: warning: crops are at most {side} pixels a side, as most images are small"
+        tqdm.write(line, file=sys.stderr)
 
 
 def _train_phases(run: Run, vqvae: VQVAE, config: Config) -> Model:
