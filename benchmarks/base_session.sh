@@ -3,8 +3,8 @@
 #
 #     benchmarks/base_session.sh PHOTOS VALIDATION RUN MINUTES [PART]
 #
-# MINUTES is all that training may take, PART what this call may (both without the export and the measurement, some
-# five minutes at the end). Call it again with the same arguments until RUN/report is there. CONFIG and DEVICE name
+# MINUTES is all that training and its export may take, PART what this call may train (both without the measurement,
+# some minutes at the end). Call it again with the same arguments until RUN/report is there. CONFIG and DEVICE name
 # another preset and device, for a rehearsal.
 set -euo pipefail
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_toml_gives_the_configuration_back(tmp_path: Path) -> None:
 def test_what_a_table_leaves_out_keeps_its_own_default() -> None:
     partial = Config.from_dict({"train": {"codes": {"batch": 3}}, "model": {"levels": [{"stride": 16, "groups": 4}]}})
     assert partial.train.codes == dataclasses.replace(TrainConfig().codes, batch=3)
-    assert partial.train.codes.steps != PhaseConfig().steps
+    assert partial.train.codes.minutes != PhaseConfig().minutes
     assert partial.model.levels == (dataclasses.replace(LevelConfig(), stride=16, groups=4),)
     assert partial.prior == PriorConfig()
 
@@ -108,6 +109,28 @@ def test_presets_can_be_trained(path: Path) -> None:
     phases = [getattr(chosen.train, name) for name in ("vae", "codes", "prior", "joint")]
     assert all(phase.crop % chosen.model.levels[0].stride == 0 for phase in phases)
     assert Config.from_dict(chosen.to_dict()) == chosen
+
+
+def test_compact_is_the_default_to_the_letter() -> None:
+    """The preset states every setting there is."""
+    table = tomllib.loads(PRESETS[0].with_name("compact.toml").read_text(encoding="utf-8"))
+    assert toml(table) == toml(_in_order(table, Config().to_dict()))
+
+
+def _in_order(table: Any, value: Any) -> Any:
+    """``value``, with the keys of its dicts in the order of ``table``'s."""
+    if isinstance(value, dict):
+        assert table.keys() == value.keys()
+        return {key: _in_order(table[key], value[key]) for key in table}
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+        return [_in_order(a, b) for a, b in zip(table, value, strict=True)]
+    return value
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_presets_take_minutes(path: Path) -> None:
+    train = dataclasses.replace(Config.from_toml(path).train, minutes=2).scaled()
+    assert sum(getattr(train, name).minutes for name in config.PHASES) == pytest.approx(1.6)
 
 
 def test_the_textbook_presets_are_the_textbooks() -> None:
@@ -239,15 +262,25 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             Config.from_toml(path)
 
 
-def test_phases_share_out_the_minutes_there_are() -> None:
+def test_phases_share_out_the_minutes_that_export_and_reading_leave() -> None:
     vae, codes, prior, joint = (PhaseConfig(minutes=minutes, steps=5) for minutes in (6, 2, 3, 1))
-    train = TrainConfig(vae=vae, codes=codes, prior=prior, joint=joint)
-    shared = train.within(24)
-    assert [getattr(shared, name).minutes for name in config.PHASES] == [12, 4, 6, 2]
+    train = TrainConfig(vae=vae, codes=codes, prior=prior, joint=joint, minutes=30)
+    shared = train.scaled()  # a fifth is the export's
+    assert [getattr(shared, name).minutes for name in config.PHASES] == pytest.approx([12, 4, 6, 2])
     assert all(getattr(shared, name).steps == config.ENDLESS for name in config.PHASES)
     assert dataclasses.replace(shared, vae=vae, codes=codes, prior=prior, joint=joint) == train
-    with pytest.raises(ConfigError, match=r"^a total of minutes needs phases that end by minutes"):
-        TrainConfig().within(24)
+    assert train.scaled(12.0).vae.minutes == pytest.approx(6)
+    assert train.scaled(40.0).vae.minutes == pytest.approx(0.3)  # a fiftieth remains, however late it is
+    assert train.scaled(18.0, ("prior", "joint")).joint.minutes == pytest.approx(
+        1.5
+    )  # what the others overran is made up
+    assert dataclasses.replace(train, minutes=620).scaled().vae.minutes == pytest.approx(300)  # the export has enough
+    assert TrainConfig().scaled(12.0) == TrainConfig()
+
+
+def test_a_total_of_minutes_needs_those_of_each_phase() -> None:
+    with pytest.raises(ConfigError, match=r"^a total of minutes needs the minutes of each phase; set those of codes$"):
+        TrainConfig(codes=PhaseConfig(), minutes=3)
 
 
 def test_lambda_goes_through_its_ends_and_is_log_linear() -> None:

@@ -265,3 +265,9 @@ def test_the_zero_code_stays_at_zero(learn: str) -> None:
     q.revive(r, below=1e-3)
     assert not q.codebook[:, 0].any()
     assert (q.codebook[:, 1:] != before[:, 1:]).any(2).all()
+
+
+def test_a_fit_says_how_far_it_is() -> None:
+    shares: list[float] = []
+    VectorQuantizer(2, 4, 1).fit(torch.randn(1, 2, 5, 5), None, iterations=4, progress=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]

@@ -1,5 +1,9 @@
 """The phase of codes: codebooks fitted, and dead codes revived."""
 
+import dataclasses
+from typing import Any
+
+import pytest
 import torch
 
 from vqcodec.train.codes import CodesPhase
@@ -38,3 +42,31 @@ def test_codebooks_are_fitted_alike_whatever_came_before(tiny_state: Run, tiny_m
         phase.prepare()
         fitted.append([tensor.clone() for tensor in tiny_model.vqvae.state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*fitted, strict=True))
+
+
+def test_the_fit_takes_as_many_crops_as_there_is_time_for(
+    tiny_state: Run, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, fitted = [0.0], list[int]()
+
+    def fit(model: Any, index: int, x: torch.Tensor, lmbda: torch.Tensor, **_: Any) -> None:
+        assert len(x) == len(lmbda)
+        if index == 0:
+            fitted.append(len(x))
+            now[0] += len(x)  # a second a crop
+
+    monkeypatch.setattr("vqcodec.train.codes.fit_level", fit)
+    monkeypatch.setattr("vqcodec.train.codes.time.monotonic", lambda: now[0])
+
+    def crops(minutes: float) -> list[int]:
+        phase = CodesPhase(tiny_state, tiny_model.vqvae)
+        phase.config = dataclasses.replace(phase.config, batch=4, minutes=minutes)
+        fitted.clear()
+        phase.prepare()
+        assert phase.most_crops is None
+        return list(fitted)
+
+    assert tiny_state.config.fit_batches == 24
+    assert crops(60.0) == [1, 96]
+    assert crops(1.0) == [1, 14]  # of the 15 s that are a quarter of a minute
+    assert crops(0.1) == [1]

@@ -88,9 +88,26 @@ def test_unusable_images_are_listed(maps: Path) -> None:
     data = photographs(maps, smallest=48)
     assert len(data.images) == 1
     for line, name, reason in zip(
-        data.skipped, ("0.png", "1.png", "deeper/x.jpg"), ("", "smaller than 48 pixels", ""), strict=True
+        data.skipped, ("0.png", "deeper/x.jpg", "1.png"), ("", "", "smaller than 48 pixels"), strict=True
     ):
         assert line.startswith(f"{maps / name}: {reason}")
+
+
+def test_crops_that_most_images_are_too_small_for_shrink_to_fit(maps: Path) -> None:
+    data = photographs(maps, smallest=64, stride=16)  # 40, 40 and 64 pixels
+    assert data.smallest == 32
+    assert len(data.images) == 3
+    assert photographs(maps, smallest=32, stride=8).smallest == 32
+    Image.new("RGB", (9, 80)).save(maps / "narrow.png")
+    data = photographs(maps, smallest=64, stride=8)
+    assert data.smallest == 40
+    assert [line.partition(": ")[2] for line in data.skipped] == ["smaller than 40 pixels"]
+
+
+def test_reading_ends_with_the_time_for_it(maps: Path) -> None:
+    data = photographs(maps, seconds=-1.0)
+    assert len(data.images) == 1
+    assert [line.partition(": ")[2] for line in data.skipped] == ["not read, for lack of time"] * 2
 
 
 def test_hold_out(maps: Path) -> None:

@@ -125,7 +125,7 @@ def test_two_processes_train_one_model(tiny_data: Path, short_config: Config, tm
         PHASES * 2, key=PHASES.index
     )
     assert first.count("revived 3") == 2
-    assert Codec.load(tmp_path / "run" / "compact.decoder.safetensors", device="cpu").name == "compact"
+    assert Codec.load(tmp_path / "run" / "run.decoder.safetensors", device="cpu").name == "run"
     evaluated = [entry["phase"] for entry in entries(tmp_path / "run") if entry.get("evaluation")]
     assert evaluated == PHASES  # by one process only
 

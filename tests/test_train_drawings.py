@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqcodec.errors import MissingPackageError
-from vqcodec.train.drawings import KINDS, draw
+from vqcodec.train.drawings import KINDS, _colour, draw
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__.strip("_"))
@@ -28,3 +28,11 @@ def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch: pytest.Mon
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"^drawings need the package matplotlib: pip install"):
         draw(0, 32)
+
+
+def test_one_colour_in_three_is_grey() -> None:
+    rng = random.Random(0)
+    colours = [_colour(rng) for _ in range(3000)]
+    grey = [colour for colour in colours if len(set(colour)) == 1]
+    assert len(grey) / len(colours) == pytest.approx(1 / 3, abs=0.04)
+    assert {(0, 0, 0), (255, 255, 255)} <= set(grey)

@@ -39,7 +39,7 @@ class Number(nn.Module):
 
 
 class Toy(Phase):
-    """Each step takes a second, each evaluation an hour."""
+    """Each step takes a second, each evaluation a minute."""
 
     name = "toy"
 
@@ -47,8 +47,10 @@ class Toy(Phase):
         super().__init__(run)
         self.config, self.clock, self.bad_step = config, clock, bad_step
         self.module = Number()
-        self.losses = 0
+        self.losses, self.step_seconds = 0, 1.0
         self.evaluated: list[str] = []
+        self.allowed: list[float] = []
+        self.crops: list[int | None] = []
         self.updates: list[tuple[int, float]] = []
         self.drawn: list[float] = []
 
@@ -56,15 +58,20 @@ class Toy(Phase):
         value = math.nan if self.losses == self.bad_step else 1.0
         module = cast(Number, self.module)
         self.losses += 1
-        self.clock.now += 1
+        self.crops.append(self.most_crops)
+        self.clock.now += self.step_seconds
         self.drawn += [self.rng.random(), float(torch.rand(1))]
         slope = value * (2 + module.seen.cos())  # no two steps alike
         module.seen.add_(value)
         return (module.weight * slope).sum(), {"infinite": math.inf}
 
-    def evaluate(self, module: nn.Module, label: str) -> dict[str, float]:
-        self.clock.now += 3600
+    def measure(self, module: nn.Module, x: Tensor) -> dict[str, float]:
+        raise AssertionError("evaluate asks for nothing")
+
+    def evaluate(self, module: nn.Module, label: str, *, seconds: float = math.inf) -> dict[str, float]:
+        self.clock.now += 60
         self.evaluated.append(label)
+        self.allowed.append(seconds)
         return {"weight": float(cast(Number, module).weight)}
 
     def after_step(self, step: int, progress: float) -> dict[str, float]:
@@ -87,22 +94,52 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Toy]:
     return make
 
 
-def test_evaluation_is_not_training_time(toy: Callable[..., Toy], tmp_path: Path) -> None:
+def test_evaluations_are_counted(toy: Callable[..., Toy], tmp_path: Path) -> None:
     phase = toy(steps=130, evaluate_minutes=0.5, checkpoint_minutes=9.0)
     Trainer(phase).train()
     assert phase.evaluated == [f"toy-{step:06d}" for step in (31, 62, 93, 124, 130)]
-    assert load_checkpoint(tmp_path / "toy.pt", CPU)["seconds"] == 130
+    assert phase.allowed == [math.inf] * 5
+    assert load_checkpoint(tmp_path / "toy.pt", CPU)["seconds"] == 130 + 5 * 60
     assert [entry["step"] for entry in entries(tmp_path) if "loss" in entry] == [50, 100, 130]
 
 
+def test_preparation_is_counted(toy: Callable[..., Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phase = toy(minutes=10)
+
+    def prepare() -> None:
+        phase.clock.now += 700
+
+    monkeypatch.setattr(phase, "prepare", prepare)
+    Trainer(phase).train()  # a phase without a step is evaluated and saved, too
+    state = load_checkpoint(tmp_path / "toy.pt", CPU)
+    assert (state["step"], state["seconds"], state["done"]) == (0, 760, True)
+    assert phase.evaluated == ["toy-000000"]
+
+
 def test_a_phase_ends_by_minutes_and_still_logs_its_end(toy: Callable[..., Toy], tmp_path: Path) -> None:
-    phase = toy(steps=10**6, minutes=0.2)
+    phase = toy(steps=10**6, minutes=0.5, evaluate_minutes=9.0)
     Trainer(phase).train()
-    assert phase.updates == [(step, (step - 1) / 12) for step in range(1, 13)]
+    assert phase.updates == [(step, (step - 1) / 27) for step in range(1, 28)]  # a tenth is left for the evaluation
+    assert phase.allowed == [3.0]
     (training, evaluation) = entries(tmp_path)
-    assert (training["step"], training["loss"], training["after"]) == (12, pytest.approx(2, abs=1.1), 12.0)
+    assert (training["step"], training["loss"], training["after"]) == (27, pytest.approx(2, abs=1.1), 27.0)
     assert training["infinite"] is None
     assert evaluation["evaluation"] is True
+
+
+def test_where_minutes_are_short_a_step_takes_fewer_crops(toy: Callable[..., Toy]) -> None:
+    def crops(step_seconds: float) -> list[int | None]:
+        phase = toy(steps=4, minutes=2, batch=8)
+        phase.step_seconds = step_seconds  # of one crop, for the first step
+        Trainer(phase).train()
+        (phase.run.folder / "toy.pt").unlink()
+        return phase.crops
+
+    assert crops(1.0) == [1, 2, 4, 8]  # 108 s for 50 steps, and this toy needs no longer for more crops
+    assert crops(5.0) == [1, 1, 1, 1]
+    unlimited = toy(steps=2)
+    Trainer(unlimited).train()
+    assert unlimited.crops == [None, None]
 
 
 def test_a_run_pauses_when_its_time_is_up_and_loses_nothing(toy: Callable[..., Toy], tmp_path: Path) -> None:
@@ -113,9 +150,9 @@ def test_a_run_pauses_when_its_time_is_up_and_loses_nothing(toy: Callable[..., T
         done.append(load_checkpoint(tmp_path / "toy.pt", CPU)["step"])
     assert done == [2, 4, 6]
     # An evaluation counts too: it is the machine's time, not the training's, that is limited.
-    slow = toy(steps=100, evaluate_minutes=0.05, stop_after=30)
+    slow = toy(steps=100, evaluate_minutes=0.05, stop_after=0.5)
     (tmp_path / "toy.pt").unlink()
-    with pytest.raises(TrainingPaused, match=r"^toy: 0\.1 minutes done, 5 steps; --resume goes on$"):
+    with pytest.raises(TrainingPaused, match=r"^toy: 1\.1 minutes done, 5 steps; --resume goes on$"):
         Trainer(slow).train()
 
 
@@ -147,7 +184,7 @@ def test_a_restart_loses_nothing(toy: Callable[..., Toy], tmp_path: Path, monkey
         assert straight[name].keys() == resumed[name].keys() == {"weight", "seen"}
         assert all(torch.equal(resumed[name][key], tensor) for key, tensor in straight[name].items())
     assert torch.equal(cast(Number, average).weight, resumed["average"]["weight"])
-    assert (resumed["step"], resumed["seconds"]) == (6, 6.0)
+    assert (resumed["step"], resumed["seconds"]) == (6, 66.0)
 
 
 def test_a_restart_draws_other_crops_but_the_same_ones_each_time(toy: Callable[..., Toy], tmp_path: Path) -> None:
@@ -192,6 +229,15 @@ def test_tensorboard_gets_the_same_numbers(toy: Callable[..., Toy]) -> None:
     Trainer(phase).train()
     assert ("toy/after", 2.0, 2) in Writer.scalars
     assert {name for name, _, _ in Writer.scalars} >= {"toy/loss", "toy/weight", "toy/minutes"}
+
+
+@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_used_where_the_processor_multiplies_it(
+    has_bfloat16: bool, dtype: torch.dtype, toy: Callable[..., Toy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqcodec.train.loop.multiplies_bfloat16", lambda: has_bfloat16)
+    with toy().run.autocast():
+        assert nn.functional.linear(torch.ones(1, 2), torch.ones(3, 2)).dtype == dtype
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(

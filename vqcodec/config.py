@@ -1,7 +1,7 @@
 """Frozen configurations: the VQ-VAE, the prior and the phases of training.
 
 A preset is a TOML file with the tables ``[model]``, ``[prior]`` and ``[train.<phase>]``; each
-field has a default; the defaults describe the shipped model ``compact``. This module does not import torch,
+field has a default; the defaults are those of ``presets/compact.toml``. This module does not import torch,
 so ``vqcodec info`` and ``--help`` start at once.
 
 The textbook models are configurations, not classes::
@@ -15,6 +15,7 @@ import itertools
 import math
 import tomllib
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +43,8 @@ EFFORT_MAX = 9  # 0 is the encoder alone; more is a longer search for better cod
 DEFAULT_EFFORT = 1
 PHASES = ("vae", "codes", "prior", "joint")  # of training, in order
 ENDLESS = 10**9  # steps of a phase that ends by minutes
+EXPORT, EXPORT_MINUTES = 0.2, 20.0  # share of a run's minutes that is kept for the export, and its most minutes
+LEAST = 0.02  # share of a run's minutes that is left for its next phases, whatever was spent before them
 
 
 def _require(condition: bool, message: str) -> None:
@@ -152,10 +155,10 @@ class PriorConfig:
 class PhaseConfig:
     """Length and step sizes of one phase, which ends after ``steps`` or ``minutes``, whichever comes first."""
 
-    steps: int = 20_000
-    minutes: float = math.inf
+    steps: int = 1_000_000
+    minutes: float = math.inf  # with preparation and evaluations
     batch: int = 8
-    crop: int = 128  # pixels per side; a multiple of the coarsest stride
+    crop: int = 256  # pixels per side; a multiple of the coarsest stride
     muon_lr: float = 0.01  # convolution kernels
     adam_lr: float = 1.5e-3  # everything else
     clip: float = 1.0  # gradient norm
@@ -174,17 +177,18 @@ class PhaseConfig:
 class TrainConfig:
     """The phases of training, in order, and the settings that they share."""
 
-    vae: PhaseConfig = PhaseConfig()
-    codes: PhaseConfig = PhaseConfig(steps=8_000, muon_lr=0.003, adam_lr=5e-4)
-    prior: PhaseConfig = PhaseConfig(steps=8_000, batch=8, crop=256, muon_lr=0.01, adam_lr=2e-3)
-    joint: PhaseConfig = PhaseConfig(steps=2_000, batch=4, crop=256, muon_lr=0.001, adam_lr=2e-4)
+    vae: PhaseConfig = PhaseConfig(minutes=150)
+    codes: PhaseConfig = PhaseConfig(minutes=35, muon_lr=0.003, adam_lr=5e-4)
+    prior: PhaseConfig = PhaseConfig(minutes=45, muon_lr=0.01, adam_lr=2e-3)
+    joint: PhaseConfig = PhaseConfig(minutes=120, batch=2, crop=384, muon_lr=0.001, adam_lr=2e-4)
+    minutes: float = math.inf  # of the whole run, everything counted; the phases then share them in their proportions
     seed: int = 0
     ema: float = 0.999  # decay of the exponential moving average of the weights, which is exported
     codebook: str = "ema"  # how codebooks learn: "ema" (k-means) or "gradient"
     codebook_lr: float = 1e-3  # for codebook = "gradient"
     beta: float = 0.02  # weight of the commitment loss
     freeze_encoder: bool = False  # whether the encoder is trained in phase 0 only
-    revive_below: float = 1e-5  # a code with a lower usage is dead and gets revived
+    revive_below: float = 1e-7  # a code with a lower usage is dead and gets revived
     revive_steps: int = 200  # steps between two searches for dead codes
     fit_batches: int = 24  # number of batches to which the codebooks are fitted
     downscale_share: float = 0.25  # share of crops taken from images downscaled at random, by up to …
@@ -203,21 +207,30 @@ class TrainConfig:
         _require(self.evaluation_crop >= 1, f"evaluation_crop is {self.evaluation_crop}, expected at least 1")
         _require(self.downscale_max >= 1 and self.grain >= 0, "a run needs downscale_max >= 1 and grain >= 0")
         _require(0 <= self.drawn_share <= 1, f"drawn_share is {self.drawn_share}, expected 0..1")
+        _require(self.minutes > 0, f"minutes is {self.minutes}, expected above 0")
+        endless = [name for name in PHASES if getattr(self, name).minutes == math.inf]
+        _require(
+            self.minutes == math.inf or not endless,
+            f"a total of minutes needs the minutes of each phase; set those of {', '.join(endless)}",
+        )
         _require(0 <= self.ema < 1, f"ema is {self.ema}, expected 0 <= ema < 1")
 
-    def within(self, minutes: float) -> "TrainConfig":
-        """The same phases, scaled to ``minutes`` in total, with no limit of steps.
+    def scaled(self, spent: float = 0.0, phases: Sequence[str] = PHASES) -> "TrainConfig":
+        """The ``phases`` scaled to what remains of ``minutes`` after ``spent`` of them, without a limit of steps.
 
-        Each phase keeps its share of the total. Raises ConfigError if a phase has no limit of minutes.
+        EXPORT of ``minutes``, and at most EXPORT_MINUTES, are kept for the export. Each phase keeps its share of the
+        rest. Without ``minutes`` nothing changes.
         """
-        phases = {name: getattr(self, name) for name in PHASES}
-        total = sum(phase.minutes for phase in phases.values())
-        _require(total < math.inf, "a total of minutes needs phases that end by minutes; set the minutes of each phase")
-        shared = {
-            name: dataclasses.replace(phase, minutes=phase.minutes * minutes / total, steps=ENDLESS)
-            for name, phase in phases.items()
+        if self.minutes == math.inf:
+            return self
+        own = {name: getattr(self, name) for name in phases}
+        rest = self.minutes - min(EXPORT * self.minutes, EXPORT_MINUTES) - spent
+        factor = max(rest, LEAST * self.minutes) / sum(phase.minutes for phase in own.values())
+        scaled = {
+            name: dataclasses.replace(phase, minutes=phase.minutes * factor, steps=ENDLESS)
+            for name, phase in own.items()
         }
-        return dataclasses.replace(self, **shared)
+        return dataclasses.replace(self, **scaled)
 
 
 @dataclass(frozen=True)

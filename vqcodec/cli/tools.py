@@ -11,6 +11,7 @@ Both packages import torch, so they are imported after the arguments were checke
 import json
 import math
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ __all__ = ["rd_curve", "train"]
     help="Folder of the run: checkpoints, log, and at the end the model.",
 )
 @click.option(
-    "--config", "preset", type=options.NAME, metavar="FILE", help="A TOML preset.  [default: the shipped model]"
+    "--config", "preset", type=options.NAME, metavar="FILE", help="A TOML preset.  [default: presets/compact.toml]"
 )
 @options.device
 @click.option(
@@ -52,12 +53,12 @@ __all__ = ["rd_curve", "train"]
     metavar="PATH",
     help="Start from the weights in a file, or in another run's folder; the new model may be larger.",
 )
-@click.option("--name", metavar="NAME", help="Name of the exported model.  [default: compact]")
+@click.option("--name", metavar="NAME", help="Name of the exported model.  [default: that of RUN_DIR]")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     metavar="M",
-    help="Minutes for all phases together, in the preset's proportions.",
+    help="Minutes for everything together: reading, the phases in the preset's proportions, the export.",
 )
 @click.option(
     "--stop-after",
@@ -87,12 +88,13 @@ def train(
 
     Its weights are exported to RUN_DIR.
     """
+    since = time.monotonic()
     config = Config.from_toml(preset) if preset else Config()
     if minutes is not None:
-        config = replace(config, train=config.train.within(minutes))
+        config = replace(config, train=replace(config.train, minutes=minutes))
     if not os.path.isdir(data_dir):
         raise VqcodecError(f"{data_dir}: not a folder, expected one with the training images")
-    from vqcodec.train import run
+    from vqcodec.train import run, shortfall
 
     exported, paused = None, None
     try:
@@ -106,16 +108,19 @@ def train(
             validation_dir=validation_dir,
             init=init,
             stop_after=stop_after,
-            **({} if name is None else {"name": name}),
+            name=name,
+            since=since,
         )
     except TrainingPaused as pause:
         paused = str(pause)
     if os.environ.get("RANK", "0") != "0":  # torchrun's name for a process; the first one speaks for all
         return
+    few = shortfall(run_dir) if exported else None
     if as_json:
-        click.echo(json.dumps({"run": str(run_dir), "weights": exported and str(exported), "paused": paused}))
+        entry = {"weights": exported and str(exported), "paused": paused, "shortfall": few}
+        click.echo(json.dumps({"run": str(run_dir), **entry}))
     elif exported and not quiet:
-        click.echo(f"{printable(str(exported))}: weights of a finished run")
+        click.echo(f"{printable(str(exported))}: {few or 'weights of a finished run'}")
     elif not quiet:
         click.echo(f"{printable(str(run_dir))}: paused: {paused}")
 

@@ -15,6 +15,7 @@ too slow: b spans more than ten nats, and most codes are too rare to receive man
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -108,24 +109,35 @@ class Codebooks(nn.Module, ABC):
         return self.codebook.gather(1, codes[:, :, None].expand(-1, -1, self.dim))
 
     @torch.no_grad()
-    def fit(self, r: Tensor, inverse_variance: Tensor | None, *, iterations: int = 25, seed: int = 0) -> None:
+    def fit(
+        self,
+        r: Tensor,
+        inverse_variance: Tensor | None,
+        *,
+        iterations: int = 25,
+        seed: int = 0,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
         """Set the codebooks by entropy-constrained k-means on ``r [B, G·D, H, W]``, whose 1/σ² has the same shape.
 
         Seeds are drawn as in k-means++ (Arthur and Vassilvitskii 2007), which reaches into the tails. Each
         iteration assigns a code to every vector, moves codewords to their centroids, and scales the head so
-        that it expects each code as often as it occurred (Chou, Lookabaugh and Gray 1989).
+        that it expects each code as often as it occurred (Chou, Lookabaugh and Gray 1989). After each iteration
+        ``progress`` is called with the share that is done, 0..1.
         """
         vectors = self.rows(r)
         precision = None if inverse_variance is None else self.rows(inverse_variance)
         self.codebook.copy_(self._seeds(vectors, seed))
         self.bias.zero_()
-        for _ in range(iterations):
+        for iteration in range(iterations):
             counts, sums = self.statistics(vectors, self.assign(vectors, precision))
             centroids = sums / counts.clamp_min(1)[:, :, None]
             self.codebook.copy_(torch.where(counts[:, :, None] > 0, centroids, self.codebook))
             expected = self.expected_counts(precision, vectors.shape[1])
             self.bias.add_(((counts + 0.1) / (expected + 0.1)).log())
             self.bias.sub_(self.bias.amax(1, keepdim=True))
+            if progress is not None:
+                progress((iteration + 1) / iterations)
         if self.zero_code:
             self._appoint_zero_code(counts)
         self.usage.copy_(counts / counts.sum(1, keepdim=True))

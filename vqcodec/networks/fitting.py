@@ -9,6 +9,8 @@
 Legend: B batch, H and W image height and width, G_l groups and D_l channels a group of level l.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,12 +33,20 @@ def residuals(model: VQVAE, x: Tensor, lmbda: Tensor, *, quantized: int = 0) -> 
 
 
 @torch.no_grad()
-def fit_level(model: VQVAE, index: int, x: Tensor, lmbda: Tensor, *, seed: int = 0) -> None:
+def fit_level(
+    model: VQVAE,
+    index: int,
+    x: Tensor,
+    lmbda: Tensor,
+    *,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> None:
     """Fit the codebooks of level ``index`` to its residuals of ``x [B, 3, H, W]`` at ``lmbda [B]``.
 
     Coarser levels must have been fitted before, since the residuals depend on their codes. Channels are ranked by
     entropy and dealt to the groups; otherwise one group uses all of its K codes while others use ten. A level of
-    pixels gets its transform first.
+    pixels gets its transform first. ``progress`` is called with the share of the iterations that is done, 0..1.
     """
     level = model.levels[index]
     assert isinstance(level, (Level, PixelLevel))
@@ -49,7 +59,7 @@ def fit_level(model: VQVAE, index: int, x: Tensor, lmbda: Tensor, *, seed: int =
     ranked = (1 + 12 * variance).log2().mean((0, 2, 3)).argsort(descending=True)
     order = deal_channels(ranked, level.quantizer.groups)
     level.permute(order)
-    level.quantizer.fit(r[:, order], precision[:, order], seed=seed)
+    level.quantizer.fit(r[:, order], precision[:, order], seed=seed, progress=progress)
 
 
 def deal_channels(channels: Tensor, groups: int) -> Tensor:

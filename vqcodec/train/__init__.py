@@ -12,7 +12,10 @@ Every phase leaves ``RUN_DIR/<phase>.pt`` and resumes from it after a kill.
 
 import json
 import math
+import random
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from vqcodec.codec import pick_device
-from vqcodec.config import PHASES, Config
+from vqcodec.config import PHASES, Config, TrainConfig
 from vqcodec.errors import ConfigError, ImageError, TrainingError, WeightsError
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.images import image_files
@@ -29,18 +32,20 @@ from vqcodec.jsonfile import finite
 from vqcodec.networks.pixelcnn import PixelCNN
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train import distributed
+from vqcodec.train.card import shortfall
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
 from vqcodec.train.export import export_weights
 from vqcodec.train.grow import grow
 from vqcodec.train.joint import JointPhase, Model
-from vqcodec.train.loop import Run, ScalarWriter, Trainer, load_checkpoint
+from vqcodec.train.loop import Phase, Run, ScalarWriter, Trainer, load_checkpoint
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.weights import DECODER_SUFFIX, DEFAULT_NAME, fill_decoder, fill_encoder, load_weights
+from vqcodec.weights import DECODER_SUFFIX, fill_decoder, fill_encoder, load_weights
 
-__all__ = ["run"]
+__all__ = ["run", "shortfall"]
 
+READING = 0.2  # share of a run's minutes after which no more images are read
 HELD_OUT = 20  # without a validation folder, one image in twenty is kept for it
 CONFIG = "config.json"
 RETIRED = ("distortion_weight", "sum_bits")  # fields of a configuration, which old runs may still state
@@ -55,67 +60,86 @@ def run(
     resume: bool = False,
     quiet: bool = False,
     validation_dir: Path | None = None,
-    name: str = DEFAULT_NAME,
+    name: str | None = None,
     init: Path | None = None,
     stop_after: float = math.inf,
+    since: float | None = None,
 ) -> Path:
     """Train on the images under ``data_dir`` and return the exported decoder side's file in ``run_dir``.
 
     Without ``validation_dir``, one training image in twenty is held out. Under torchrun every process calls this,
     and the first one writes. With ``init``, the file of a decoder side with the encoder side next to it, or another
     run's folder, the VQ-VAE starts from the one there instead of from random numbers, and may be larger; the prior
-    always starts anew.
+    always starts anew. The model's ``name`` is that of ``run_dir`` by default.
 
-    After ``stop_after`` minutes the run leaves a checkpoint and raises TrainingPaused.
+    The configuration's ``minutes`` for the whole run count from ``since``, a time of :func:`time.monotonic`, or else
+    from now. After ``stop_after`` minutes the run leaves a checkpoint and raises TrainingPaused.
 
     Raises TrainingError if the data or the run directory cannot be used, ConfigError for impossible sizes.
     """
+    since = time.monotonic() if since is None else since
+    name = run_dir.resolve().name if name is None else name
     _check_request(config, name)
     where = distributed.start(pick_device(device))
     if distributed.is_main():
         _check_folder(run_dir, config, resume)
     torch.manual_seed(config.train.seed)
-    vqvae = VQVAE(config.model, learn=config.train.codebook)
-    settings = config.train
-    if init is not None:
-        grow(_trained(init), vqvae)
-        settings = replace(settings, linear_start=False)  # the other model has a transform already
+    vqvae, settings = _start(config, init)
     vqvae.to(where)
     photographs, validation = _photographs(data_dir, validation_dir, config, where)
+    settings = _fitted(settings, int(distributed.from_main(photographs.smallest)))
     if distributed.is_main():
         run_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(run_dir / CONFIG, _contents(config).encode())
-        skipped = [*photographs.skipped, *validation.skipped]
-        if skipped and not quiet:
-            tqdm.write(f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}", file=sys.stderr)
+        if not quiet:
+            _warn([*photographs.skipped, *validation.skipped], photographs.smallest, max(_crops(config)))
     distributed.wait()  # the others look for checkpoints only once the folder is complete
-    state = Run(
-        run_dir,
-        settings,
-        where,
-        photographs,
-        validation,
-        quiet=quiet,
-        writer=_tensorboard(run_dir),
-        stop_after=stop_after,
-    )
+    limits = {"stop_after": stop_after, "spent": distributed.from_main(time.monotonic() - since)}
+    writer = _tensorboard(run_dir)
+    state = Run(run_dir, settings, where, photographs, validation, quiet=quiet, writer=writer, **limits)
     model = _train_phases(state, vqvae, config)
     if distributed.is_main():
-        export_weights(state, model, config, data_dir, name=name)
+        seconds = 60 * config.train.minutes - state.spent
+        export_weights(state, model, config, data_dir, name=name, seconds=seconds)
         if state.writer is not None:
             state.writer.close()
     distributed.finish()
     return run_dir / f"{name}{DECODER_SUFFIX}"
 
 
+def _start(config: Config, init: Path | None) -> tuple[VQVAE, TrainConfig]:
+    """The VQ-VAE before phase 0, and the settings that it is trained with."""
+    vqvae = VQVAE(config.model, learn=config.train.codebook)
+    if init is None:
+        return vqvae, config.train
+    grow(_trained(init), vqvae)
+    return vqvae, replace(config.train, linear_start=False)  # the other model has a transform already
+
+
+def _warn(skipped: list[str], side: int, wanted: int) -> None:
+    """Say which images are left out, and that crops are of ``side`` pixels if ``wanted`` are more."""
+    if skipped:
+        tqdm.write(f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}", file=sys.stderr)
+    if side < wanted:
+        line = f"vqcodec: warning: crops are at most {side} pixels a side, as most images are small"
+        tqdm.write(line, file=sys.stderr)
+
+
 def _train_phases(run: Run, vqvae: VQVAE, config: Config) -> Model:
     """All phases in order, each from the averaged weights of the one before; returns those of the last."""
-    for vqvae_phase in (VAEPhase, CodesPhase):
-        vqvae.load_state_dict(Trainer(vqvae_phase(run, vqvae)).train().state_dict())
     prior = PixelCNN(config.model, config.prior).to(run.device)
-    prior.load_state_dict(Trainer(PriorPhase(run, prior, vqvae)).train().state_dict())
-    model = Model(vqvae, prior)
-    model.load_state_dict(Trainer(JointPhase(run, model)).train().state_dict())
+    model, settings = Model(vqvae, prior), run.config
+    begin: list[Callable[[], Phase]] = [
+        lambda: VAEPhase(run, vqvae),
+        lambda: CodesPhase(run, vqvae),
+        lambda: PriorPhase(run, prior, vqvae),
+        lambda: JointPhase(run, model),
+    ]
+    for index, phase in enumerate(begin):
+        run.config = settings.scaled(run.spent / 60, PHASES[index:])
+        trainer = Trainer(phase())
+        trainer.phase.module.load_state_dict(trainer.train().state_dict())
+        run.spent += trainer.seconds
     return model
 
 
@@ -151,6 +175,13 @@ def _check_request(config: Config, name: str) -> None:
 
 def _crops(config: Config) -> list[int]:
     return [getattr(config.train, phase).crop for phase in PHASES]
+
+
+def _fitted(settings: TrainConfig, side: int) -> TrainConfig:
+    """``settings`` with crops of at most ``side`` pixels."""
+    phases = {name: getattr(settings, name) for name in PHASES}
+    fitted = {name: replace(phase, crop=min(phase.crop, side)) for name, phase in phases.items()}
+    return replace(settings, evaluation_crop=min(settings.evaluation_crop, side), **fitted)
 
 
 def _contents(config: Config) -> str:
@@ -192,19 +223,24 @@ def _photographs(
         held_out = None if validation_dir is None else image_files(validation_dir)
     except ImageError as error:
         raise TrainingError(str(error)) from None
-    settings = config.train
+    settings, stride = config.train, config.model.levels[0].stride
+    seconds = READING * 60 * settings.minutes
+    if settings.minutes < math.inf:  # then any of the files may be the ones that there is no time for
+        random.Random(settings.seed).shuffle(files)
     photographs = Photographs(
         files,
         device,
         smallest=max(_crops(config)),
+        stride=stride,
+        seconds=seconds,
         downscale_share=settings.downscale_share,
         downscale_max=settings.downscale_max,
         grain=settings.grain,
         drawn_share=settings.drawn_share,
     )
     if held_out is None:
-        return photographs, photographs.hold_out(HELD_OUT, config.train.evaluation_crop)
-    return photographs, Photographs(held_out, device, smallest=config.train.evaluation_crop)
+        return photographs, photographs.hold_out(HELD_OUT, min(settings.evaluation_crop, photographs.smallest))
+    return photographs, Photographs(held_out, device, smallest=settings.evaluation_crop, stride=stride, seconds=seconds)
 
 
 def _tensorboard(folder: Path) -> ScalarWriter | None:

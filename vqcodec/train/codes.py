@@ -1,6 +1,9 @@
 """Phase 1: codebooks by entropy-constrained k-means, then on with hard codes."""
 
+import time
+
 import torch
+from torch import Tensor
 
 from vqcodec.networks.codebooks import Usage
 from vqcodec.networks.fitting import fit_level, residuals
@@ -12,6 +15,7 @@ from vqcodec.train.vae import VAEPhase
 
 __all__ = ["CodesPhase"]
 
+FITTING = 0.25  # share of the phase's minutes that the codebooks' fit may take
 REVIVE_UNTIL = 0.5  # of the phase; codes that move later have no time to settle
 
 
@@ -29,11 +33,34 @@ class CodesPhase(VAEPhase):
             model.freeze_encoder()
 
     def prepare(self) -> None:
-        batches = range(self.run.config.fit_batches)
-        x = torch.cat([self.batch() for _ in batches])
-        lmbda = torch.cat([draw_lambda(self.module.config, self.config.batch, x.device) for _ in batches])
-        for index in range(len(self.module.levels)):
-            fit_level(self.module, index, x, lmbda, seed=self.run.config.seed)
+        """Fit the codebooks, to fewer crops than configured if these would take more than FITTING of the minutes."""
+        wanted, count = self.run.config.fit_batches * self.config.batch, 1
+        deadline = time.monotonic() + FITTING * 60 * self.config.minutes
+        while True:
+            begun = time.monotonic()
+            self._fit(count)
+            now = time.monotonic()
+            affordable = min(float(wanted), count * (deadline - now) / (now - begun))
+            if affordable < 2 * count:  # nothing that is worth another fit
+                break
+            count = int(affordable)
+        self.most_crops = None
+
+    def _fit(self, count: int) -> None:
+        """Fit the codebooks of all levels to ``count`` crops."""
+        parts = [min(self.config.batch, count - done) for done in range(0, count, self.config.batch)]
+        crops, lmbdas = list[Tensor](), list[Tensor]()
+        for self.most_crops in parts:
+            crops.append(self.batch())
+            lmbdas.append(draw_lambda(self.module.config, self.most_crops, crops[-1].device))
+        x, lmbda, levels = torch.cat(crops), torch.cat(lmbdas), len(self.module.levels)
+        with self.run.bar(f"{self.name}: fitting codebooks, crops: {count}") as bar:
+            for index in range(levels):
+
+                def show(share: float, done: int = index) -> None:
+                    bar.update((done + share) / levels - bar.n)
+
+                fit_level(self.module, index, x, lmbda, seed=self.run.config.seed, progress=show)
 
     def after_step(self, step: int, progress: float) -> Figures:
         if step % self.run.config.revive_steps:

@@ -10,7 +10,9 @@
 
 import concurrent.futures
 import copy
+import math
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,8 @@ class Photographs:
         files: image files; those that cannot be read are left out and listed in ``skipped``.
         device: holds the pixels and cuts the crops.
         smallest: images with a side below this many pixels are left out.
+        stride: if most images are smaller than ``smallest``, it becomes the largest multiple of this that fits them.
+        seconds: after which no more images are read.
         downscale_share: share of the crops that are shrunk, by a factor of up to ``downscale_max``.
         grain: mean standard deviation, in grey levels, of the film grain that is added to crops of photographs.
         drawn_share: share of the crops that are taken from drawings instead; see :mod:`vqcodec.train.drawings`.
@@ -48,6 +52,8 @@ class Photographs:
         device: torch.device,
         *,
         smallest: int,
+        stride: int | None = None,
+        seconds: float = math.inf,
         downscale_share: float = 0.0,
         downscale_max: float = 2.0,
         grain: float = 0.0,
@@ -58,17 +64,34 @@ class Photographs:
         self.downscale_share, self.downscale_max = downscale_share, downscale_max
         self.grain, self.drawn_share = grain, drawn_share
         self._drawings: list[Tensor] = []
+        read = self._read(files, seconds)
+        if stride is not None and read:
+            sides = sorted(min(image.shape[1:]) for _, image in read)
+            smallest = min(smallest, max(stride, sides[len(sides) // 2] // stride * stride))
+        for path, image in read:
+            if min(image.shape[1:]) < smallest:
+                self.skipped.append(f"{path}: smaller than {smallest} pixels")
+            else:
+                self.images.append(image.to(device))
+        if not self.images:
+            raise TrainingError(f"none of {len(files)} images can be used; the first: {self.skipped[0]}")
+        self.smallest = smallest
+
+    def _read(self, files: list[Path], seconds: float) -> list[tuple[Path, Tensor]]:
+        """The images among ``files`` with their paths, at least one; the others are listed as skipped."""
+        begun, read = time.monotonic(), list[tuple[Path, Tensor]]()
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for path, loaded in zip(files, pool.map(_load, files), strict=True):
                 if isinstance(loaded, str):
                     self.skipped.append(loaded)
-                elif min(loaded.shape[1:]) < smallest:
-                    self.skipped.append(f"{path}: smaller than {smallest} pixels")
                 else:
-                    self.images.append(loaded.to(device))
-        if not self.images:
-            raise TrainingError(f"none of {len(files)} images can be used; the first: {self.skipped[0]}")
-        self.smallest = smallest
+                    read.append((path, loaded))
+                if read and time.monotonic() - begun > seconds:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    break
+        done = len(read) + len(self.skipped)
+        self.skipped += [f"{path}: not read, for lack of time" for path in files[done:]]
+        return read
 
     def hold_out(self, every: int, smallest: int) -> "Photographs":
         """Take one image in ``every`` out for validation, from those with at least ``smallest`` pixels a side.

@@ -43,8 +43,9 @@ def draw(seed: int, size: int = 512) -> Tensor:
 
 def _colour(rng: random.Random, light: tuple[float, float] = (0, 1)) -> Colour:
     """A colour of any hue and of a lightness in the range; one in three is grey, black or white."""
-    lightness = rng.choice((light[0], light[1], rng.uniform(*light)))
-    saturation = 0.0 if rng.random() < 0.33 else rng.random() ** 0.5
+    lightness, saturation = rng.uniform(*light), rng.random() ** 0.5
+    if rng.random() < 1 / 3:
+        lightness, saturation = rng.choice((light[0], light[1], lightness)), 0.0
     red, green, blue = colorsys.hls_to_rgb(rng.random(), lightness, saturation)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -4,28 +4,28 @@ For the card, the exported model compresses and decompresses up to twelve valida
 are those of the compressed bytes.
 """
 
-import contextlib
 import itertools
-import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vqcodec import __version__
 from vqcodec.codec import Codec
 from vqcodec.config import DEFAULT_QUALITY, Config
 from vqcodec.files.atomic import write_atomic
-from vqcodec.machine import cores, processor
 from vqcodec.metrics import bpp, psnr
 from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.vqvae import VQVAE
+from vqcodec.train import monitor
+from vqcodec.train.card import Measured, model_card
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
-from vqcodec.weights import DECODER_SUFFIX, encoder_path, load_weights, save_weights
+from vqcodec.weights import DECODER_SUFFIX, load_weights, save_weights
 
 __all__ = ["distortion_weights", "export_weights", "fixed_point_cost", "quality_scale"]
 
@@ -33,42 +33,64 @@ QUALITIES = (1, 20, 40, 60, 80, 100)
 SCALE_POINTS = 13  # points of the quality scale
 FACTORS = (0.7, 0.85, 1.0, 1.4, 2.0, 2.8)  # candidates for the weight of squared error in the choice of codes
 IMAGES = 12  # number of validation images that are compressed to files
+WEIGHTS_SHARE, SCALE_SHARE = 0.4, 0.15  # of the export's time; …
+FILES_SHARE = 0.7  # … and of what these leave
 
 
-def export_weights(run: Run, model: Model, config: Config, data_dir: Path, *, name: str) -> Path:
+def export_weights(
+    run: Run, model: Model, config: Config, data_dir: Path, *, name: str, seconds: float = math.inf
+) -> Path:
     """Write the model to RUN_DIR as ``<name>.decoder.safetensors``, ``<name>.encoder.safetensors`` and ``<name>.md``.
 
-    The ``.md`` file is the model card. Returns the path of the decoder side.
+    The ``.md`` file is the model card. If ``seconds`` are short, fewer images are measured, and what cannot be measured
+    at all keeps its default. Returns the path of the decoder side.
     """
-    path = run.folder / f"{name}{DECODER_SUFFIX}"
-    distortion_weights(run, model)
-    config = replace(config, model=replace(config.model, quality_scale=quality_scale(run, model.vqvae)))
-    model.vqvae.config = model.prior.model = config.model
-    save_weights(path, name, model.vqvae, config.prior, fixed_point(model.prior))
-    codec = Codec(load_weights(path), run.device)
-    images = [image.permute(1, 2, 0).cpu().numpy() for image in run.validation.images[:IMAGES]]
-    cost = fixed_point_cost(model, codec, images, DEFAULT_QUALITY)
-    curve = _curve(codec, images)
-    card = _card(run, model, config, data_dir, name, path, codec, curve, len(images), cost)
-    write_atomic(run.folder / f"{name}.md", card.encode())
+    path, begun = run.folder / f"{name}{DECODER_SUFFIX}", time.monotonic()
+    with run.bar("export") as bar:
+        searched = distortion_weights(run, model, seconds=WEIGHTS_SHARE * seconds) is not None
+        bar.update(0.25)
+        scale = quality_scale(run, model.vqvae, seconds=SCALE_SHARE * seconds)
+        config = replace(config, model=replace(config.model, quality_scale=scale))
+        model.vqvae.config = model.prior.model = config.model
+        save_weights(path, name, model.vqvae, config.prior, fixed_point(model.prior))
+        bar.update(0.25)
+        codec = Codec(load_weights(path), run.device)
+        images = [image.permute(1, 2, 0).cpu().numpy() for image in run.validation.images[:IMAGES]]
+        left = FILES_SHARE * (seconds - (time.monotonic() - begun))
+        pictures, crop, rates = _measure_files(codec, images, run.validation.smallest, left)
+        bar.update(0.25)
+        centres = itertools.islice(run.validation.centres(), len(pictures))
+        measured = Measured(
+            fingerprint=codec.fingerprint.hex(),
+            curve=[(quality, float(b), float(p)) for quality, (b, p) in zip(QUALITIES, rates, strict=True)],
+            images=len(pictures),
+            crop=crop,
+            fixed_point_cost=fixed_point_cost(model, codec, pictures, DEFAULT_QUALITY),
+            activity=monitor.activity(model.vqvae, centres, hard=True),
+            searched=searched,
+        )
+        card = model_card(run, model, config, data_dir, path, name, measured)
+        write_atomic(run.folder / f"{name}.md", card.encode())
+        bar.update(0.25)
     return path
 
 
 @torch.no_grad()
-def distortion_weights(run: Run, model: Model) -> tuple[float, ...]:
+def distortion_weights(run: Run, model: Model, *, seconds: float = math.inf) -> tuple[float, ...] | None:
     """Find the weight of squared error in each level's choice of codes, and set the model's quantisers to it.
 
     The head's bits decide which code is chosen, but a file costs the prior's bits, which are fewer where neighbours
     predict the code well. For one level after another, this function takes the factor in FACTORS that has the lowest
-    BD-rate on validation images.
+    BD-rate on validation images, as many as ``seconds`` allow. Returns None, and changes nothing, if they do not
+    suffice for one image.
     """
     quantizers = model.vqvae.quantizers()
     images = list(itertools.islice(run.validation.centres(), IMAGES))
 
-    def curve() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def curve(images: list[Tensor], qualities: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean PSNR and log bpp at each quality."""
-        decibels, rates = np.zeros(len(QUALITIES)), np.zeros(len(QUALITIES))
-        for i, quality in enumerate(QUALITIES):
+        decibels, rates = np.zeros(len(qualities)), np.zeros(len(qualities))
+        for i, quality in enumerate(qualities):
             lmbda = torch.tensor([model.vqvae.config.lmbda(quality)], device=run.device)
             for x in images:
                 codes = [grid.clone() for grid in model.vqvae.encode(x, lmbda)]
@@ -77,28 +99,42 @@ def distortion_weights(run: Run, model: Model) -> tuple[float, ...]:
                 decibels[i] -= 10 * float(mse.clamp_min(1e-10).log10())
         return decibels / len(images), np.log(np.maximum(rates, 1e-9))
 
-    decibels, _ = curve()
+    begun = time.monotonic()
+    curve(images[:1], QUALITIES[:1])
+    # Seconds that the search takes on one image.
+    search = (time.monotonic() - begun) * len(QUALITIES) * (1 + len(FACTORS) * len(quantizers))
+    if seconds < search:
+        return None
+    images = images[: int(min(seconds / search, IMAGES))]
+    decibels, _ = curve(images, QUALITIES)
     heights = np.linspace(decibels[0], decibels[-1], 50)[5:-5]  # dB; with every factor, curves reach this part
     for quantizer in quantizers:
         costs: dict[float, float] = {}
         for factor in FACTORS:
             quantizer.distortion_weight = factor
-            costs[factor] = float(np.interp(heights, *curve()).mean())
+            costs[factor] = float(np.interp(heights, *curve(images, QUALITIES)).mean())
         quantizer.distortion_weight = min(costs, key=lambda factor: costs[factor])
     return tuple(quantizer.distortion_weight for quantizer in quantizers)
 
 
 @torch.no_grad()
-def quality_scale(run: Run, vqvae: VQVAE) -> tuple[float, ...]:
-    """The points on the log λ axis, 0 to 1, at which qualities are evenly spaced in dB on the validation images."""
+def quality_scale(run: Run, vqvae: VQVAE, *, seconds: float = math.inf) -> tuple[float, ...]:
+    """The points on the log λ axis, 0 to 1, at which qualities are evenly spaced in dB on the validation images.
+
+    These are as many as ``seconds`` allow. If they do not suffice for one, the scale is empty: linear.
+    """
     low, high = math.log(vqvae.config.lambda_min), math.log(vqvae.config.lambda_max)
     places = np.linspace(0, 1, SCALE_POINTS)
-    decibels = np.zeros(SCALE_POINTS)
-    for i, place in enumerate(places):
-        lmbda = torch.tensor([math.exp(low + place * (high - low))], device=run.device)
-        for x in run.validation.centres():
+    decibels, begun = np.zeros(SCALE_POINTS), time.monotonic()
+    for image, x in enumerate(run.validation.centres()):
+        for i, place in enumerate(places):
+            lmbda = torch.tensor([math.exp(low + place * (high - low))], device=run.device)
             x_hat = vqvae.decode(vqvae.encode(x, lmbda), lmbda)
             decibels[i] -= 10 * float((x_hat - x).square().mean().clamp_min(1e-10).log10())
+            if image == i == 0 and (time.monotonic() - begun) * SCALE_POINTS > seconds:
+                return ()
+        if (time.monotonic() - begun) * (image + 2) / (image + 1) > seconds:
+            break
     # The scale must rise even if the model is barely trained. A model that has diverged is refused later.
     gaps = np.maximum(np.diff(np.nan_to_num(decibels)), 0.01 * (np.ptp(np.nan_to_num(decibels)) + 1e-9))
     heights = np.concatenate([[0.0], gaps.cumsum()])
@@ -119,84 +155,33 @@ def fixed_point_cost(model: Model, codec: Codec, images: list[NDArray[np.uint8]]
     return exact / in_float - 1
 
 
-def _curve(codec: Codec, images: list[NDArray[np.uint8]]) -> list[tuple[int, float, float]]:
-    """(quality, mean bpp, mean PSNR in dB) of ``images``, measured on compressed files."""
-    curve: list[tuple[int, float, float]] = []
+def _measure_files(
+    codec: Codec, images: list[NDArray[np.uint8]], side: int, seconds: float
+) -> tuple[list[NDArray[np.uint8]], int | None, NDArray[np.float64]]:
+    """(pictures, crop, [qualities, 2] mean bpp and PSNR) of as many of ``images`` as ``seconds`` allow.
+
+    The first to be compressed is the middle of an image, ``side`` pixels a side. If it shows that no whole image can be
+    compressed in time, it is the only one, and ``crop`` is ``side``; otherwise None.
+    """
+    begun = time.monotonic()
+    top, left = ((length - side) // 2 for length in images[0].shape[:2])
+    middle = np.ascontiguousarray(images[0][top : top + side, left : left + side])
+    cut = _rates(codec, middle)
+    pace = (time.monotonic() - begun) / side**2  # seconds a pixel
+    measured, rates = list[NDArray[np.uint8]](), list[NDArray[np.float64]]()
+    for pixels in images:
+        if time.monotonic() - begun + pace * pixels.shape[0] * pixels.shape[1] <= seconds:
+            rates.append(_rates(codec, pixels))
+            measured.append(pixels)
+    if not measured:
+        return [middle], side, cut
+    return measured, None, np.mean(rates, axis=0)
+
+
+def _rates(codec: Codec, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """bpp and PSNR of a compressed file of ``pixels`` at each quality, ``[qualities, 2]``."""
+    rates: list[tuple[float, float]] = []
     for quality in QUALITIES:
-        rates: list[float] = []
-        psnrs: list[float] = []
-        for pixels in images:
-            data = codec.compress(pixels, quality)
-            rates.append(bpp(len(data), pixels.shape[1], pixels.shape[0]))
-            psnrs.append(psnr(pixels, codec.decompress(data)))
-        curve.append((quality, sum(rates) / len(rates), sum(psnrs) / len(psnrs)))
-    return curve
-
-
-def _card(
-    run: Run,
-    model: Model,
-    config: Config,
-    data_dir: Path,
-    name: str,
-    path: Path,
-    codec: Codec,
-    curve: list[tuple[int, float, float]],
-    images: int,
-    cost: float,
-) -> str:
-    millions = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.vqvae, model.prior)]
-    levels = ", ".join(
-        f"1/{level.stride}: {level.groups} groups × {level.dim} channels, K = {level.codebook_size}"
-        + (" (of pixels)" if level.pixels else "")
-        for level in config.model.levels
-    )
-    factors = ", ".join(f"{quantizer.distortion_weight:g}" for quantizer in model.vqvae.quantizers())
-    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else f"{processor()}, {cores()} cores"
-    pixels = sum(image.shape[1] * image.shape[2] for image in run.photographs.images) / 1e6
-    lines = [
-        f"# Model card: {name}",
-        "",
-        f"The training run wrote this card, with vqcodec {__version__}.",
-        "",
-        f"- Fingerprint: `{codec.fingerprint.hex()}`; decoder side: {path.stat().st_size:,} bytes; encoder side: "
-        f"{encoder_path(path).stat().st_size:,} bytes.",
-        f"- VQ-VAE: {millions[0]:.2f} M parameters, stored as float16. Prior: {millions[1]:.2f} M, stored as integers.",
-        f"- Levels, coarsest first: {levels}.",
-        f"- Weight of squared error in the choice of codes, by level: {factors}.",
-        f"- λ of quality 1 … 100: {config.model.lambda_min:g} … {config.model.lambda_max:g}, in even steps of dB on "
-        "the validation images.",
-        f"- Data: {len(run.photographs.images)} photographs, {pixels:.0f} megapixels, from "
-        f"`{data_dir.resolve().name}`; {len(run.photographs.skipped)} more were unreadable or too small.",
-        f"- Hardware: {device}; torch {torch.__version__}, {torch.get_num_threads()} thread(s), bfloat16 autocast.",
-        "",
-        "| phase | steps | minutes | crop | batch | last loss |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for phase, last in _phases(run.folder / "log.jsonl").items():
-        settings = getattr(config.train, phase)
-        length = f"{last['step']} | {last['minutes']:.1f}"
-        lines.append(f"| {phase} | {length} | {settings.crop} | {settings.batch} | {last['loss']:.4f} |")
-    lines += [
-        "",
-        f"At quality {DEFAULT_QUALITY}, the fixed-point prior changes the bits of the float prior by {cost:+.3%}.",
-        "",
-        f"Means over the whole files of {images} validation images:",
-        "",
-        "| quality | bpp | PSNR, dB |",
-        "|---:|---:|---:|",
-        *(f"| {quality} | {rate:.4f} | {decibel:.2f} |" for quality, rate, decibel in curve),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _phases(log: Path) -> dict[str, dict[str, float]]:
-    """The last training entry of each phase in the log."""
-    last: dict[str, dict[str, float]] = {}
-    for line in log.read_text().splitlines():
-        with contextlib.suppress(ValueError):  # if the process was killed, a line may be incomplete
-            entry = json.loads(line)
-            if entry.get("loss") is not None:
-                last[entry["phase"]] = entry
-    return last
+        data = codec.compress(pixels, quality, effort=0)
+        rates.append((bpp(len(data), pixels.shape[1], pixels.shape[0]), psnr(pixels, codec.decompress(data))))
+    return np.array(rates)

@@ -46,8 +46,15 @@ class JointPhase(Phase):
         total = (weight * (loss + bpp)).mean() + self.run.config.beta * out.commitment_loss + out.codebook_loss
         return total, {"bpp": float(bpp.detach().mean()), "psnr": float(-10 * mse.detach().log10().mean())}
 
-    @torch.no_grad()
-    def evaluate(self, module: nn.Module, label: str) -> Figures:
+    def measure(self, module: nn.Module, x: Tensor) -> Figures:
         assert isinstance(module, Model)
-        figures = CodesPhase(self.run, module.vqvae).evaluate(module.vqvae, label)
-        return figures | PriorPhase(self.run, module.prior, module.vqvae).evaluate(module.prior, label)
+        codes, prior = self._parts(module)
+        return codes.measure(module.vqvae, x) | prior.measure(module.prior, x)
+
+    def survey(self, module: nn.Module, images: list[Tensor], label: str) -> Figures:
+        assert isinstance(module, Model)
+        return self._parts(module)[0].survey(module.vqvae, images, label)
+
+    def _parts(self, module: Model) -> tuple[CodesPhase, PriorPhase]:
+        """The phases that measure either half."""
+        return CodesPhase(self.run, module.vqvae), PriorPhase(self.run, module.prior, module.vqvae)

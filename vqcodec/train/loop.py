@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from vqcodec.config import PhaseConfig, TrainConfig
 from vqcodec.errors import TrainingError, TrainingPaused
+from vqcodec.exact.kernels import multiplies_bfloat16
 from vqcodec.files.atomic import open_atomic
 from vqcodec.jsonfile import finite
 from vqcodec.train import distributed
@@ -45,6 +46,9 @@ __all__ = [
 ]
 
 LOG_STEPS = 50
+EVALUATION = 0.1  # share of a phase's minutes that an evaluation may take, …
+LAST_EVALUATION = 60.0  # … and seconds that are kept for the last one, at most
+LEAST_STEPS = 50  # that a phase's minutes must suffice for; it takes fewer crops a step otherwise
 
 Figures = dict[str, float]
 """Numbers for the log, by name."""
@@ -89,6 +93,7 @@ class Run:
     writer: ScalarWriter | None = None  # TensorBoard's, if it is installed
     stop_after: float = math.inf  # minutes from now on, evaluations included
     started: float = field(default_factory=lambda: time.monotonic())
+    spent: float = 0.0  # seconds, by all that came before the next phase
 
     def is_time_up(self) -> bool:
         """Whether ``stop_after`` has passed, by the first process's clock."""
@@ -107,9 +112,20 @@ class Run:
                 if isinstance(value, float):
                     self.writer.add_scalar(f"{entry['phase']}/{name}", value, cast(int, entry["step"]))
 
+    def bar(self, what: str, done: float = 0.0) -> tqdm:
+        """A bar of the share of ``what`` that is done, 0..1; the first process shows it where stderr is a terminal."""
+        hidden = True if self.quiet or not is_main() else None  # None: shown on a terminal
+        form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        return tqdm(total=1.0, initial=done, desc=what, disable=hidden, bar_format=form)
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether convolutions are computed in bfloat16: on a CPU only if it has instructions for it."""
+        return self.device.type != "cpu" or multiplies_bfloat16()
+
     def autocast(self) -> torch.autocast:
-        """bfloat16 for convolutions; the weights themselves stay float32."""
-        return torch.autocast(self.device.type, torch.bfloat16)
+        """bfloat16 for convolutions where it is fast; the weights themselves stay float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
 
 class Phase(ABC):
@@ -123,14 +139,33 @@ class Phase(ABC):
     def __init__(self, run: Run) -> None:
         self.run = run
         self.rng = random.Random()
+        self.most_crops: int | None = None
 
     @abstractmethod
     def loss(self) -> tuple[Tensor, Figures]:
         """The loss of one fresh batch, and figures for the log."""
 
     @abstractmethod
-    def evaluate(self, module: nn.Module, label: str) -> Figures:
-        """Figures on the validation images for the averaged ``module``; may write a sheet named ``label``."""
+    def measure(self, module: nn.Module, x: Tensor) -> Figures:
+        """Figures of the averaged ``module`` on one validation image ``x [1, 3, H, W]``, of which means are logged."""
+
+    def survey(self, module: nn.Module, images: list[Tensor], label: str) -> Figures:
+        """Figures on all ``images`` together that were measured; may write a sheet named ``label``."""
+        return {}
+
+    @torch.no_grad()
+    def evaluate(self, module: nn.Module, label: str, *, seconds: float = math.inf) -> Figures:
+        """Figures on the validation images for the averaged ``module``, at least one, at most for ``seconds``."""
+        begun, images, measured = time.monotonic(), list[Tensor](), list[Figures]()
+        for x in self.run.validation.centres():
+            images.append(x.contiguous(memory_format=torch.channels_last))
+            with self.run.autocast():
+                measured.append(self.measure(module, images[-1]))
+            if time.monotonic() - begun > seconds:
+                break
+        means = {name: sum(figures[name] for figures in measured) / len(measured) for name in measured[0]}
+        with self.run.autocast():
+            return {"images": float(len(images)), **means, **self.survey(module, images, label)}
 
     def prepare(self) -> None:  # noqa: B027 - most phases need no preparation
         """Called once before the first step of a fresh, not a resumed, phase."""
@@ -149,8 +184,12 @@ class Phase(ABC):
         torch.manual_seed(self.rng.getrandbits(32))
 
     def batch(self) -> Tensor:
-        """Crops ``[B, 3, crop, crop]``, channels last in memory, in which convolutions are fastest."""
-        crops = self.run.photographs.crops(self.config.batch, self.config.crop, self.rng)
+        """Crops ``[B, 3, crop, crop]``, channels last in memory, in which convolutions are fastest.
+
+        B is the configured batch, or ``most_crops`` if these are fewer.
+        """
+        count = self.config.batch if self.most_crops is None else min(self.config.batch, self.most_crops)
+        crops = self.run.photographs.crops(count, self.config.crop, self.rng)
         return crops.contiguous(memory_format=torch.channels_last)
 
 
@@ -159,13 +198,17 @@ class Trainer:
 
     Attributes:
         step: number of updates so far.
-        seconds: training time so far, without evaluations.
+        seconds: of the phase so far, with preparation and evaluations.
     """
 
     def __init__(self, phase: Phase) -> None:
         self.phase, self.run, self.config, self.module = phase, phase.run, phase.config, phase.module
         self.path = self.run.folder / f"{phase.name}.pt"
         self.step, self.seconds = 0, 0.0
+        limit = self.config.minutes * 60
+        self._most_evaluation = EVALUATION * limit
+        self._limit = limit - min(self._most_evaluation, LAST_EVALUATION)  # seconds, after which no step begins
+        self._crop_seconds = math.inf  # that a step took for each of its crops, at best
 
     def train(self) -> nn.Module:
         """Train, evaluate and save; returns the averaged module.
@@ -173,24 +216,27 @@ class Trainer:
         Raises TrainingPaused, with a checkpoint, when the run's time is up, and TrainingError if the checkpoint
         cannot be used.
         """
+        self._clock = time.monotonic()
         if self._start():
             return self.average.module
-        hidden = True if self.run.quiet or not is_main() else None  # None: shown where stderr is a terminal
-        self._saved = self._evaluated = self._clock = time.monotonic()
+        self._count_time()
+        self._saved = self._evaluated = self._clock
         self.module.train()
-        with tqdm(total=self.config.steps, initial=self.step, desc=self.phase.name, disable=hidden, unit="step") as bar:
+        with self.run.bar(self.phase.name, min(1.0, self._progress())) as bar:
             while not self._is_over():
+                self._choose_crops()
                 progress = self._progress()
                 loss, figures = self._update(progress)
                 figures |= self.phase.after_step(self.step, progress)
-                self._count_time()
-                bar.update()
+                self._count_step()
+                bar.update(min(1.0, self._progress()) - bar.n)
                 if self.step % LOG_STEPS == 0 or self._is_over():
                     self._log({"loss": loss, **figures})
-                    bar.set_postfix_str(f"loss {loss:.3f}")
+                    bar.set_postfix_str(f"{self.step} steps, loss {loss:.3f}")
                 if not self._is_over():
                     self._look_after()
         self._conclude(self._evaluate())
+        self._count_time()
         self._save(done=True)
         return self.average.module
 
@@ -223,11 +269,16 @@ class Trainer:
         self.average.n_averaged.fill_(self.step)
 
     def _is_over(self) -> bool:
-        return self.step >= self.config.steps or self.seconds >= self.config.minutes * 60
+        return self.step >= self.config.steps or self.seconds >= self._limit
 
     def _progress(self) -> float:
         """0..1, by steps or by minutes, whichever is further."""
-        return max(self.step / self.config.steps, self.seconds / (self.config.minutes * 60))
+        return max(self.step / self.config.steps, self.seconds / self._limit)
+
+    def _choose_crops(self) -> None:
+        """So few crops that the minutes suffice for LEAST_STEPS steps; one as long as no step was timed."""
+        if self._limit < math.inf:
+            self.phase.most_crops = max(1, int(min(self.config.batch, self._limit / LEAST_STEPS / self._crop_seconds)))
 
     def _update(self, progress: float) -> tuple[float, Figures]:
         """One step of the optimiser and of the average; the loss, and figures for the log."""
@@ -245,6 +296,12 @@ class Trainer:
         self.step += 1
         return float(loss.detach()), {"gradient_norm": norm, **figures}
 
+    def _count_step(self) -> None:
+        before = self.seconds
+        self._count_time()
+        crops = self.config.batch if self.phase.most_crops is None else self.phase.most_crops
+        self._crop_seconds = min(self._crop_seconds, (self.seconds - before) / crops)
+
     def _count_time(self) -> None:
         now = time.monotonic()
         self.seconds = distributed.from_main(self.seconds + now - self._clock)
@@ -259,7 +316,7 @@ class Trainer:
         now = self._clock
         if now - self._evaluated > self.run.config.evaluate_minutes * 60:
             self._evaluate()
-            self._evaluated = self._clock = time.monotonic()  # evaluation is not training time
+            self._evaluated = time.monotonic()
         if now - self._saved > self.run.config.checkpoint_minutes * 60:
             self._save(done=False)
             self._saved = time.monotonic()
@@ -268,7 +325,8 @@ class Trainer:
         """Evaluate the averaged module and log its figures, in the first process; others get no figures."""
         if not is_main():
             return {}
-        figures = self.phase.evaluate(self.average.module, f"{self.phase.name}-{self.step:06d}")
+        label = f"{self.phase.name}-{self.step:06d}"
+        figures = self.phase.evaluate(self.average.module, label, seconds=self._most_evaluation)
         self._log({"evaluation": True, **figures})
         self._say(f"{self.phase.name} {self.step}: " + ", ".join(f"{k} {value:.4g}" for k, value in figures.items()))
         return figures

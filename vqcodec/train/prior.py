@@ -40,16 +40,10 @@ class PriorPhase(Phase):
         }
         return (weight * bpp).mean(), figures
 
-    @torch.no_grad()
-    def evaluate(self, module: nn.Module, label: str) -> Figures:
+    def measure(self, module: nn.Module, x: Tensor) -> Figures:
         figures: Figures = {}
         for quality in EVALUATED_QUALITIES:
-            lmbda = torch.tensor([self.vqvae.config.lmbda(quality)], device=self.run.device)
-            bpps: list[float] = []
-            for x in self.run.validation.centres():
-                with self.run.autocast():
-                    codes = self.vqvae.encode(x.contiguous(memory_format=torch.channels_last), lmbda)
-                    bits = module(codes, lmbda)
-                bpps.append(float(sum(bits)) / (x.shape[2] * x.shape[3]))
-            figures[f"bpp_q{quality}"] = sum(bpps) / len(bpps)
+            lmbda = torch.tensor([self.vqvae.config.lmbda(quality)], device=x.device)
+            bits = module(self.vqvae.encode(x, lmbda), lmbda)
+            figures[f"bpp_q{quality}"] = float(sum(bits)) / (x.shape[2] * x.shape[3])
         return figures

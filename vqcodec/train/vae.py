@@ -7,6 +7,7 @@ the model converges like any learned codec, and the codebooks are then fitted to
 import torch
 from torch import Tensor, nn
 
+from vqcodec.networks.choices import Round
 from vqcodec.networks.vqvae import VQVAE, Reconstruction
 from vqcodec.train import monitor
 from vqcodec.train.lambdas import draw_lambda
@@ -70,29 +71,36 @@ class VAEPhase(Phase):
         total = (weight * loss).mean() + self.run.config.beta * out.commitment_loss + out.codebook_loss
         return total, {"bpp": float(bpp.detach().mean()), "psnr": float(-10 * mse.detach().log10().mean())}
 
-    @torch.no_grad()
-    def evaluate(self, module: nn.Module, label: str) -> Figures:
+    def measure(self, module: nn.Module, x: Tensor) -> Figures:
         assert isinstance(module, VQVAE)
         figures: Figures = {}
-        images = [x.contiguous(memory_format=torch.channels_last) for x in self.run.validation.centres()]
-        sheet = [[x[0]] for x in images[:SHEET_IMAGES]]
         for quality in EVALUATED_QUALITIES:
-            lmbda = torch.tensor([module.config.lmbda(quality)], device=self.run.device)
-            bpps: list[float] = []
-            psnrs: list[float] = []
-            for i, x in enumerate(images):
-                with self.run.autocast():
-                    out = module(x, lmbda, hard=self.hard, rounded=self.run.config.rounded)
-                _, bpp, mse = rate_distortion(x, out, lmbda)
-                bpps.append(float(bpp))
-                psnrs.append(float(-10 * mse.log10()))
-                if i < SHEET_IMAGES and quality in SHEET_QUALITIES:
-                    sheet[i].append(out.x_hat[0].clamp(0, 1))
-            figures[f"bpp_q{quality}"] = sum(bpps) / len(bpps)
-            figures[f"psnr_q{quality}"] = sum(psnrs) / len(psnrs)
-        write_sheet(self.run.folder / "sheets" / f"{label}.png", sheet)
-        with self.run.autocast():
-            return figures | monitor.figures(monitor.activity(module, images, hard=self.hard))
+            lmbda = torch.tensor([module.config.lmbda(quality)], device=x.device)
+            _, bpp, mse = rate_distortion(x, self._coded(module, x, lmbda), lmbda)
+            figures[f"bpp_q{quality}"] = float(bpp)
+            figures[f"psnr_q{quality}"] = float(-10 * mse.log10())
+        return figures
+
+    def survey(self, module: nn.Module, images: list[Tensor], label: str) -> Figures:
+        assert isinstance(module, VQVAE)
+        rows = [[x[0]] for x in images[:SHEET_IMAGES]]
+        for row, x in zip(rows, images, strict=False):
+            for quality in SHEET_QUALITIES:
+                lmbda = torch.tensor([module.config.lmbda(quality)], device=x.device)
+                row.append(self._coded(module, x, lmbda).x_hat[0].clamp(0, 1))
+        write_sheet(self.run.folder / "sheets" / f"{label}.png", rows)
+        return monitor.figures(monitor.activity(module, images, hard=self.hard))
 
     def warning(self, figures: Figures) -> str | None:
         return monitor.warning(figures["live_share"])
+
+    def _coded(self, module: VQVAE, x: Tensor, lmbda: Tensor) -> Reconstruction:
+        """What a file would give: by codes or, as long as there are no codebooks, by rounded residuals.
+
+        Noise would cost bits and error in every silent channel, of which a file holds only zeros.
+        """
+        if self.hard:
+            coded: Reconstruction = module(x, lmbda, hard=True)
+            return coded
+        choice, none = Round(), x.new_zeros(())
+        return Reconstruction(module.reconstruct(x, lmbda, choice, pixels=False), choice.bits, [], none, none)
