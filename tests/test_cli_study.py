@@ -1,5 +1,6 @@
 """The commands of the study bench."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,14 @@ def test_interpolate(photo: Path, photograph: NDArray[np.uint8], tiny_weights: P
     fails(vq("interpolate", "photo.png", "none.png", "-o", "new.png", *options), "none.png: cannot be read")
     assert vq("interpolate", "photo.png", "other.png", "-o", "new.png", "--steps", "1").exit_code == 2
     assert not Path("new.png").exists()
+
+
+def test_results_as_json(photo: Path, tiny_weights: Path) -> None:
+    options = ["--json", "--weights", str(tiny_weights), "--device", "cpu"]
+    (rates,) = (json.loads(line) for line in vq("inspect", "photo.png", "-o", "out", *options).stdout.splitlines())
+    assert rates["output"] == str(Path("out", "index.html"))
+    assert all(level["uniform"] > level["prior"] for level in rates["bits_a_pixel"])
+    drawn = json.loads(vq("sample", "-o", "a.png", "-n", "2", "--size", "48x32", *options).stdout)
+    assert drawn == {"output": "a.png", "samples": 2, "width": 48, "height": 32, "seed": 0}
+    walk = json.loads(vq("interpolate", "photo.png", "photo.png", "-o", "b.png", *options).stdout)
+    assert walk == {"output": "b.png", "steps": 5, "width": 96, "height": 64}

@@ -138,7 +138,7 @@ weights = click.option("--weights", type=NAME, metavar="FILE", help="A model's .
 
 # Of commands that code files with a model, and of those of the study bench.
 coding = _together(max_pixels, force, skip_existing, jobs, device, weights, threads, as_json, verbose, quiet)
-study = _together(quality, force, device, weights, threads, quiet)
+study = _together(quality, force, device, weights, threads, as_json, quiet)
 
 
 def kinds(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:

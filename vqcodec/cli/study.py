@@ -9,6 +9,7 @@
 ``vqcodec.study`` imports torch, so it is imported after the arguments were checked.
 """
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def inspect(
     device: str,
     weights: str | None,
     threads: int | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Show what is in the codes of IMAGES, files or folders.
@@ -86,13 +88,16 @@ def inspect(
     about 20 bytes a pixel. They are encoded with effort 0.
     """
     sources = _images(images)
-    with Progress(f"inspecting {len(sources)}", quiet=quiet):
+    with Progress(f"inspecting {len(sources)}", quiet=quiet or as_json):
         codec = Models(weights, device, threads).to_encode()
         from vqcodec.study.report import inspect, rate_table, write_report
 
         found = inspect(codec, sources, quality)
         write_report(codec, found, output, force=force)
-    if not quiet:
+    if as_json:
+        rates = [{"uniform": one.uniform, "static": one.static, "prior": one.prior} for one in found.levels]
+        click.echo(json.dumps({"output": str(output / "index.html"), "images": len(sources), "bits_a_pixel": rates}))
+    elif not quiet:
         click.echo(f"{'bits a pixel':<12} {'uniform':>9} {'static':>9} {'PixelCNN':>9} {'saved':>9}")
         for name, *cells in rate_table(found):
             click.echo(f"{name:<12} {' '.join(f'{cell:>9}' for cell in cells)}")
@@ -133,6 +138,7 @@ def sample(
     device: str,
     weights: str | None,
     threads: int | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Draw pictures from the prior.
@@ -146,7 +152,7 @@ def sample(
     target = output_name(STREAM, output, ".png", force)
     pixels = None if levels_from is None else read_source(levels_from[0], strip=["alpha"])[0].pixels
     models = Models(weights, device, threads)
-    with Progress(f"drawing {count}", quiet=quiet):
+    with Progress(f"drawing {count}", quiet=quiet or as_json):
         codec = models.to_decode(None) if pixels is None else models.to_encode()
         from vqcodec.files.extras import Picture
         from vqcodec.study.sampling import Start, sample_sheet
@@ -162,9 +168,8 @@ def sample(
             raise click.UsageError(f"{count} samples of {width}×{height} are more than {MAX_PIXELS:,} pixels")
         picture = sample_sheet(codec, count, quality, height, width, seed=seed, temperature=temperature, start=start)
         write_picture(target, Picture(picture), ".png")
-    if not quiet:
-        samples = f"{count} {'sample' if count == 1 else 'samples'} of {width}×{height}"
-        click.echo(f"{printable(shown(target, 'output'))}: {samples}", err=target == STREAM)
+    samples = f"{count} {'sample' if count == 1 else 'samples'} of {width}×{height}"
+    _tell(target, samples, {"samples": count, "width": width, "height": height, "seed": seed}, as_json, quiet)
 
 
 @click.command()
@@ -183,6 +188,7 @@ def interpolate(
     device: str,
     weights: str | None,
     threads: int | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Walk from the image A to the image B.
@@ -195,17 +201,24 @@ def interpolate(
         check_input(source)
     target = output_name(STREAM, output, ".png", force)
     a, b = (read_source(source, strip=["alpha"])[0].pixels for source in (first, second))
-    with Progress("interpolating", quiet=quiet):
+    with Progress("interpolating", quiet=quiet or as_json):
         codec = Models(weights, device, threads).to_encode()
         from vqcodec.files.extras import Picture
         from vqcodec.study.interpolation import common_middle, strip
 
         a, b = common_middle(a, b)
         write_picture(target, Picture(strip(codec, a, b, quality, steps)), ".png")
-    if not quiet:
-        height, width, _ = a.shape
-        size = f"{steps} steps of {width}×{height}"
-        click.echo(f"{printable(shown(target, 'output'))}: {size}", err=target == STREAM)
+    height, width, _ = a.shape
+    size = f"{steps} steps of {width}×{height}"
+    _tell(target, size, {"steps": steps, "width": width, "height": height}, as_json, quiet)
+
+
+def _tell(target: str, line: str, facts: dict[str, int], as_json: bool, quiet: bool) -> None:
+    """Say what was written, on standard error if the picture goes to standard output."""
+    if as_json:
+        click.echo(json.dumps({"output": shown(target, "output"), **facts}), err=target == STREAM)
+    elif not quiet:
+        click.echo(f"{printable(shown(target, 'output'))}: {line}", err=target == STREAM)
 
 
 def _images(sources: Sequence[Path]) -> list[Path]:
