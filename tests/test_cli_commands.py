@@ -219,11 +219,17 @@ def test_targets_reach_the_search_for_a_quality(
 ) -> None:
     def compress_to(codec: FakeCodec, pixels: NDArray[np.uint8], target: targets.Target, **options: Any) -> Any:
         assert (target.kind, target.value, options["effort"]) == (kind, number, 4)
-        return targets.Targeted(codec.compress(pixels, 33), (5, 2))
+        return targets.Targeted(codec.compress(pixels, 33), 71.239, (5, 2), "all is well")
 
     monkeypatch.setattr(targets, "compress_to", compress_to)
-    assert vq("encode", "photo.png", option, value, "--effort", "4").exit_code == 0
+    result = vq("encode", "photo.png", option, value, "--effort", "4")
+    assert result.exit_code == 0
+    assert "vqcodec: warning: photo.png: all is well\n" in result.stderr
     assert parse(Path("photo.vq").read_bytes()).quality == 33
+    reached = {"psnr": ", 71.24 dB\n", "ssimulacra2": ", SSIMULACRA2 71.24\n"}
+    assert result.stdout.endswith(reached.get(kind, " s\n"))
+    entry = json.loads(vq("encode", "photo.png", "-f", option, value, "--effort", "4", "--json").stdout)
+    assert {name: entry[name] for name in reached} == {name: 71.239 if name == kind else None for name in reached}
 
 
 def test_targets_that_cannot_be_combined(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:

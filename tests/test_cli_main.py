@@ -40,6 +40,10 @@ from vqcodec.config import DEFAULT_QUALITY
         ["info"],
         ["compare", "x"],
         ["encode", "x", "--strip", "pixels"],
+        ["encode", "x", "--target-bpp", "nan"],
+        ["encode", "x", "--target-psnr", "inf"],
+        ["encode", "x", "--target-ssimulacra2", "nan"],
+        ["encode", "x", "--target-ssimulacra2", "-inf"],
         ["decode", "x", "--format", "exe"],
     ],
 )

@@ -69,24 +69,31 @@ class Target:
         """Whether less is allowed, not more."""
         return self.kind in ("size", "bpp")
 
-    def excess(self, codec: Codec, pixels: _Pixels, data: bytes) -> float:
-        """By how much a file is beyond the target: the logarithm of a ratio of sizes, dB, or points."""
-        if self.is_rate:
-            return math.log(self.measured(codec, pixels, data) / self.value)
-        return self.measured(codec, pixels, data) - self.value
+    def excess(self, value: float) -> float:
+        """By how much the ``value`` of a file is beyond the target: the logarithm of a ratio of sizes, dB, or points."""
+        return math.log(value / self.value) if self.is_rate else value - self.value
 
     def allows(self, excess: float) -> bool:
         """Whether a file with this excess is on the allowed side."""
         return excess <= 0 if self.is_rate else excess >= 0
 
-    def measured(self, codec: Codec, pixels: _Pixels, data: bytes) -> float:
-        """What the file has: bytes, bits per pixel, dB or points."""
+    def measured(self, codec: Codec, pixels: _Pixels, data: bytes, *, max_pixels: int | None = None) -> float:
+        """What the file has: bytes, bits per pixel, dB or points; TargetError if the picture is too small for that."""
         if self.kind == "size":
             return float(len(data))
         if self.kind == "bpp":
             return metrics.bpp(len(data), pixels.shape[1], pixels.shape[0])
-        seen = codec.decompress(data)
+        if self.kind == "ssimulacra2" and min(pixels.shape[:2]) < metrics.SSIMULACRA2_SMALLEST:
+            size = f"{pixels.shape[1]}×{pixels.shape[0]} pixels"
+            raise TargetError(f"{size} are too few for SSIMULACRA2: the least side is {metrics.SSIMULACRA2_SMALLEST}")
+        seen = codec.decompress(data, max_pixels=max_pixels)
+        pixels = pixels.reshape(seen.shape)  # grey may come as [H, W]
         return min(EXACT, metrics.psnr(pixels, seen)) if self.kind == "psnr" else metrics.ssimulacra2(pixels, seen)
+
+    def worded(self, value: float) -> str:
+        """A value of this kind with its unit."""
+        forms = {"size": "{:,.0f} bytes", "bpp": "{:,.4g} bits per pixel", "psnr": "{:.2f} dB", "ssimulacra2": "{:.2f}"}
+        return forms[self.kind].format(value)
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,15 @@ class Targeted:
 
     Attributes:
         data: the bytes.
+        value: what the file has of the target's kind; equal pixels count as a PSNR of 100 dB.
         encodings: how many were made at effort 0, and how many at the asked effort.
+        note: one line if the highest quality is far below a size that was allowed; else None.
     """
 
     data: bytes
+    value: float
     encodings: tuple[int, int]
+    note: str | None = None
 
 
 def compress_to(
@@ -123,45 +134,50 @@ def compress_to(
     not installed, and what :meth:`Codec.compress` raises.
     """
     compress = partial(codec.compress, pixels, chunks=chunks, check=check, max_pixels=max_pixels, cancelled=cancelled)
-    excess = partial(target.excess, codec, pixels)
-    quick = _Tried(target, partial(compress, effort=0), excess)
-    full = _Tried(target, partial(compress, effort=effort), excess)
+    measured = partial(target.measured, codec, pixels, max_pixels=max_pixels)
+    quick = _Tried(target, partial(compress, effort=0), measured)
+    full = _Tried(target, partial(compress, effort=effort), measured)
     if effort == 0:
         _approach(quick, 0.0, near=0.0)
     else:
         _aim(quick, full)
-    data = full.best() or quick.best()
-    if data is None:
-        raise _out_of_reach(target, [*quick.excesses.values(), *full.excesses.values()])
-    return Targeted(data, (len(quick.files), len(full.files)))
+    for tried in (full, quick):
+        if (best := tried.best()) is not None:
+            value = tried.values[best]
+            note = _undershoot(target, value) if best[0] == QUALITY_MAX else None
+            return Targeted(tried.files[best], value, (len(quick.files), len(full.files)), note)
+    raise _out_of_reach(target, [*quick.values.values(), *full.values.values()])
 
 
 class _Tried:
-    """The files of one picture at one effort, by quality and ln of the factor of λ, and their excesses."""
+    """The files of one picture at one effort, by quality and ln of the factor of λ, and what each has."""
 
-    def __init__(self, target: Target, compress: Callable[..., bytes], excess: Callable[[bytes], float]) -> None:
-        self.target, self._compress, self._excess = target, compress, excess
+    def __init__(self, target: Target, compress: Callable[..., bytes], measured: Callable[[bytes], float]) -> None:
+        self.target, self._compress, self._measured = target, compress, measured
         self.files: dict[tuple[int, float], bytes] = {}
-        self.excesses: dict[tuple[int, float], float] = {}
+        self.values: dict[tuple[int, float], float] = {}
 
     def excess(self, quality: int, log_scale: float = 0.0) -> float:
         """The excess of one file, which is made at the first call."""
         key = quality, log_scale
         if key not in self.files:
             self.files[key] = self._compress(quality, lambda_scale=math.exp(log_scale))
-            self.excesses[key] = self._excess(self.files[key])
-        return self.excesses[key]
+            self.values[key] = self._measured(self.files[key])
+        return self.target.excess(self.values[key])
+
+    def excesses(self) -> dict[tuple[int, float], float]:
+        """The excesses of all files so far."""
+        return {key: self.target.excess(value) for key, value in self.values.items()}
 
     def meets(self, quality: int, log_scale: float) -> bool:
         """Whether a file is on the allowed side and close to the target."""
         excess = self.excess(quality, log_scale)
         return self.target.allows(excess) and abs(excess) <= SLACK[self.target.kind]
 
-    def best(self) -> bytes | None:
-        """The allowed file that is closest to the target; of equally close ones, the smallest."""
-        allowed = [key for key, excess in self.excesses.items() if self.target.allows(excess)]
-        closest = min(allowed, key=lambda key: (abs(self.excesses[key]), len(self.files[key])), default=None)
-        return None if closest is None else self.files[closest]
+    def best(self) -> tuple[int, float] | None:
+        """The key of the allowed file that is closest to the target; of equally close ones, the smallest."""
+        allowed = {key: abs(excess) for key, excess in self.excesses().items() if self.target.allows(excess)}
+        return min(allowed, key=lambda key: (allowed[key], len(self.files[key])), default=None)
 
 
 def _approach(quick: _Tried, aim: float, *, near: float) -> int:
@@ -171,7 +187,7 @@ def _approach(quick: _Tried, aim: float, *, near: float) -> int:
     """
     quick.excess(START)
     while True:
-        found = {quality: excess for (quality, _), excess in quick.excesses.items()}
+        found = {quality: excess for (quality, _), excess in quick.excesses().items()}
         below = max((quality for quality, excess in found.items() if excess <= aim), default=QUALITY_MIN - 1)
         beyond = min((quality for quality, excess in found.items() if excess > aim), default=QUALITY_MAX + 1)
         closest = min(found, key=lambda quality: (abs(found[quality] - aim), quality))
@@ -210,10 +226,15 @@ def _limited(log_scale: float) -> float:
     return min(max(log_scale, -LOG_SCALE), LOG_SCALE)
 
 
-def _out_of_reach(target: Target, excesses: Iterable[float]) -> TargetError:
+def _undershoot(target: Target, value: float) -> str | None:
+    if not target.is_rate or target.excess(value) >= -SLACK[target.kind]:
+        return None
+    return f"quality {QUALITY_MAX} takes {target.worded(value)}, fewer than the {target.worded(target.value)} allowed"
+
+
+def _out_of_reach(target: Target, values: Iterable[float]) -> TargetError:
     if target.is_rate:
-        reached = f"quality {QUALITY_MIN} takes {target.value * math.exp(min(excesses)):,.4g}"
-        unit = "bytes" if target.kind == "size" else "bits per pixel"
-        return TargetError(f"{target.value:,.4g} {unit} are too few: {reached}")
-    reached = f"quality {QUALITY_MAX} has {target.value + max(excesses):.2f}"
+        reached = f"quality {QUALITY_MIN} takes {target.worded(min(values))}"
+        return TargetError(f"{target.worded(target.value)} are too few: {reached}")
+    reached = f"quality {QUALITY_MAX} has {target.worded(max(values))}"
     return TargetError(f"a {target.kind} of {target.value:g} is out of reach: {reached}")

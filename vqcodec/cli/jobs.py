@@ -54,6 +54,7 @@ class FileResult:
         start, end: before reading and after writing, on ``time.perf_counter``, which is one clock for all processes.
             Loading the model is left out: start is moved forward by its duration.
         psnr: in dB; None unless it was asked for.
+        ssimulacra2: None unless it was the target.
         warnings: one line each, about what reading the image dropped or converted, or damage that does not matter.
         suited: whether the picture is one for this codec; None if nobody asked.
         preview: how many of how many levels the picture shows, if fewer were asked for.
@@ -72,6 +73,7 @@ class FileResult:
     start: float
     end: float
     psnr: float | None = None
+    ssimulacra2: float | None = None
     warnings: Sequence[str] = ()
     suited: bool | None = None
     preview: str | None = None
@@ -188,13 +190,12 @@ class Encoder:
             read = time.perf_counter()
             codec = self.models.to_encode()
             start = time.perf_counter()
-            data = self._compress(codec, pixels, to_chunks(picture.extras))
+            data, reached, note = self._compress(codec, pixels, to_chunks(picture.extras))
             seconds = time.perf_counter() - start
-            decibels = None
             if self.psnr:
                 from vqcodec.metrics import psnr
 
-                decibels = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
+                reached["psnr"] = psnr(pixels, codec.decompress(data, max_pixels=self.max_pixels))
         file = parse(data, max_pixels=MAX_SIDE**2)
         advice = unsuited(pixels, len(pack(replace(file, chunks=())))) if self.advise else None
         write_bytes(task.target, data)
@@ -210,20 +211,25 @@ class Encoder:
             seconds,
             begun,
             time.perf_counter(),
-            decibels,
-            (*warnings, advice) if advice else tuple(warnings),
-            advice is None if self.advise else None,
+            psnr=reached.get("psnr"),
+            ssimulacra2=reached.get("ssimulacra2"),
+            warnings=[*warnings, *filter(None, [note, advice])],
+            suited=advice is None if self.advise else None,
             fingerprint=file.fingerprint.hex(),
             parts=parts_of(file),
         )
 
-    def _compress(self, codec: "Codec", pixels: "NDArray[np.uint8]", chunks: Chunks) -> bytes:
+    def _compress(
+        self, codec: "Codec", pixels: "NDArray[np.uint8]", chunks: Chunks
+    ) -> tuple[bytes, dict[str, float], str | None]:
+        """The bytes, what they have of the target's kind, and a note on the target."""
         options = _Options(effort=self.effort, chunks=chunks, check=self.check, max_pixels=self.max_pixels)
         if self.target is None:
-            return codec.compress(pixels, self.quality, progress=self._share_of(pixels), **options)
+            return codec.compress(pixels, self.quality, progress=self._share_of(pixels), **options), {}, None
         from vqcodec.targets import Target, compress_to
 
-        return compress_to(codec, pixels, Target(*self.target), **options).data
+        found = compress_to(codec, pixels, Target(*self.target), **options)
+        return found.data, {self.target[0]: found.value}, found.note
 
     def _share_of(self, pixels: "NDArray[np.uint8]") -> Callable[[float], None] | None:
         """Tells ``progress`` how much of a picture is done."""

@@ -46,6 +46,8 @@ def report(coder: Coder, result: FileResult, *, verbose: bool) -> None:
     parts.append(f"{result.seconds:.2f} s")
     if result.psnr is not None:
         parts.append(f"{result.psnr:.2f} dB")
+    if result.ssimulacra2 is not None:
+        parts.append(f"SSIMULACRA2 {result.ssimulacra2:.2f}")
     if result.preview:
         parts.append(result.preview)
     line = f"{shown(result.target, 'output')}: {', '.join(parts)}"
@@ -67,7 +69,7 @@ def record(coder: Coder, result: FileResult) -> None:
         "warnings": [*result.warnings],
     }
     if isinstance(coder, Encoder):
-        facts |= {"psnr": result.psnr, "suited": result.suited}
+        facts |= {"psnr": result.psnr, "ssimulacra2": result.ssimulacra2, "suited": result.suited}
     else:
         facts |= {"preview": result.preview, "damage": result.damage}
     click.echo(json.dumps(facts), err=_is_standard_output(result.target))

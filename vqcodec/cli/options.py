@@ -1,9 +1,10 @@
 """The options that several commands share, and the values that options take."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -102,17 +103,23 @@ def _size(context: click.Context, parameter: click.Parameter, text: str | None) 
     return float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
 
 
+class _Finite(click.FloatRange):
+    """A number in a range; neither nan nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r}, expected a finite number.", param, ctx)
+        return number
+
+
+_POSITIVE = _Finite(min=0, min_open=True)
+
 targets = _together(  # what a file shall have, in place of a quality
     click.option("--target-size", callback=_size, metavar="BYTES", help="At most this size: 50000, 50k or 1.5M."),
-    click.option(
-        "--target-bpp", type=click.FloatRange(min=0, min_open=True), metavar="BPP", help="At most these bits per pixel."
-    ),
-    click.option(
-        "--target-psnr", type=click.FloatRange(min=0, min_open=True), metavar="DB", help="At least this PSNR."
-    ),
-    click.option(
-        "--target-ssimulacra2", type=click.FloatRange(max=100), metavar="SCORE", help="At least this SSIMULACRA2."
-    ),
+    click.option("--target-bpp", type=_POSITIVE, metavar="BPP", help="At most these bits per pixel."),
+    click.option("--target-psnr", type=_POSITIVE, metavar="DB", help="At least this PSNR."),
+    click.option("--target-ssimulacra2", type=_Finite(max=100), metavar="SCORE", help="At least this SSIMULACRA2."),
 )
 
 
