@@ -89,6 +89,23 @@ def test_an_output_that_is_full_is_one_line(packed: bytes, arguments: list[str])
     assert (result.returncode, result.stderr) == (1, said)
 
 
+@pytest.mark.parametrize("module", ["click", "vqcodec.cli.study"])
+def test_an_interrupt_during_the_first_imports_is_quiet(module: str) -> None:
+    early = f"""if True:
+        import sys
+
+        class Finder:
+            def find_spec(self, name, *_):
+                if name == {module!r}:
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, Finder())
+        from vqcodec.__main__ import main
+        main()"""
+    result = run_module("-c", early, stdout=subprocess.PIPE)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
 def test_an_interrupt_after_the_work_is_quiet(packed: bytes) -> None:
     late = "import atexit, os; atexit.register(os.kill, os.getpid(), 2); from vqcodec.cli.main import main; main()"
     result = run_module("-c", late, "info", "photo.vq", stdout=subprocess.PIPE)

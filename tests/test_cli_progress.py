@@ -1,7 +1,10 @@
 """The progress line on the terminal: it appears for long work only and never mixes with other output."""
 
 import io
+import os
 import re
+import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -54,6 +57,19 @@ def test_long_work_shows_its_task_and_its_time(monkeypatch: pytest.MonkeyPatch) 
         progress.describe("encoding other.png")
         terminal.wait_for("encoding other.png, ")
     assert terminal.line == ""
+
+
+@pytest.mark.parametrize("columns", [0, 60])
+def test_a_terminal_that_does_not_know_its_size(columns: int) -> None:
+    termios, fcntl = pytest.importorskip("termios"), pytest.importorskip("fcntl")
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", columns // 3, columns, 0, 0))
+    work = "import time; from vqcodec.cli.progress import Progress\n"
+    work += "with Progress('encoding photo.png', quiet=False, delay=0.01): time.sleep(0.7)"
+    subprocess.run([sys.executable, "-c", work], stderr=theirs, check=True)
+    os.close(theirs)
+    assert "encoding photo.png, 0 s" in os.read(ours, 4096).decode()
+    os.close(ours)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_the_limit_is_a_share_of_the_png() -> None:
 def test_the_limit_is_lower_for_a_picture_with_noise(photograph: NDArray[np.uint8]) -> None:
     height, width, _ = photograph.shape
     size = png_size(photograph)
-    assert bpp(size, width, height) >= FLAT
+    assert bpp(size, width, height) >= 3 * FLAT
     assert unsuited(photograph, int(size / LEAST)) is None
     assert unsuited(photograph, int(size / LEAST) + 1) is not None
 
@@ -49,8 +49,18 @@ def test_a_tiny_picture_is_not_judged() -> None:
     assert unsuited(np.zeros((16, 17, 3), np.uint8), 10**6) is not None
 
 
+def test_the_limits_are_those_of_each_channel(photograph: NDArray[np.uint8]) -> None:
+    grey = photograph[:, :, 1:2] // 2
+    height, width, _ = grey.shape
+    size = png_size(grey)
+    assert FLAT < bpp(size, width, height) < 3 * FLAT
+    assert unsuited(grey, int(size / LEAST)) is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("quality", [20, 95])
-def test_a_photograph_is_suited(codec: Codec, photograph: NDArray[np.uint8], quality: int) -> None:
+def test_a_photograph_is_suited(codec: Codec, photograph: NDArray[np.uint8], quality: int, channels: int) -> None:
+    photograph = photograph[:, :, :channels]
     assert unsuited(photograph, len(codec.compress(photograph, quality, effort=0))) is None
 
 

@@ -181,7 +181,7 @@ def _check_outputs(tasks: Sequence[Task], force: bool) -> None:
             existing.append(task.target)
     if existing and not force:
         others = f", and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise VqcodecError(f"{existing[0]}: exists already{others} (-f overwrites)")
+        raise VqcodecError(f"{existing[0]}: exists already{others}; name a folder with -o, or overwrite with -f")
 
 
 def _identity(name: str) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from typing import Self
 __all__ = ["Progress"]
 
 _INTERVAL = 0.2  # seconds between two drawings
+_COLUMNS = 79  # of a terminal of unknown size
 
 
 class Progress:
@@ -33,6 +34,8 @@ class Progress:
 
             shown = "{desc}, {elapsed_s:.0f} s{postfix}"
             self._bar = tqdm(bar_format=shown, delay=delay, leave=False, mininterval=0, miniters=0)
+            if self._bar.ncols is not None and self._bar.ncols <= 0:  # a terminal that does not know its size
+                self._bar.ncols, self._bar.nrows = _COLUMNS, None
             self._done = threading.Event()
             # tqdm draws only when it is called, and a single file makes no calls until it is done.
             self._thread = threading.Thread(target=self._draw, daemon=True)

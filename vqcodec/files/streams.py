@@ -82,7 +82,7 @@ def output_name(source: str, output: str | None, suffix: str, force: bool) -> st
         if source != STREAM and os.path.samefile(source, target):
             raise VqcodecError(f"{target}: is the input, expected another name for the output")
         if not force:
-            raise VqcodecError(f"{target}: exists already (-f overwrites it)")
+            raise VqcodecError(f"{target}: exists already; name another with -o, or overwrite with -f")
     return target
 
 

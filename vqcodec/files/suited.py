@@ -15,8 +15,8 @@ from PIL import Image
 
 __all__ = ["FLAT", "LEAST", "LEAST_FLAT", "png_size", "unsuited"]
 
-FLAT = 5.0  # bits per pixel of a PNG; docs/drawings.md has the figures behind the limits
-LEAST, LEAST_FLAT = 2.7, 8.0  # times the bytes of the .vq file: what a PNG must have, and one of fewer bits per pixel
+FLAT = 5 / 3  # bits per pixel and channel of a PNG; docs/drawings.md has the figures behind the limits
+LEAST, LEAST_FLAT = 2.7, 8.0  # times the bytes of the .vq file: what a PNG must have, and one of fewer bits
 TINY = 256  # pixels, up to which the headers of both files decide
 
 
@@ -26,7 +26,7 @@ def unsuited(pixels: NDArray[np.uint8], size: int) -> str | None:
     if height * width <= TINY:
         return None
     lossless = png_size(pixels)
-    least = LEAST_FLAT if 8 * lossless < FLAT * height * width else LEAST
+    least = LEAST_FLAT if 8 * lossless < FLAT * pixels.size else LEAST
     if lossless >= least * size:
         return None
     ratio = f"{lossless / size:.1f} times the .vq file's {size:,}"
