@@ -5,7 +5,7 @@
     SOURCE ──list──▶ names without a .vq file ──map_batches──▶ Encoder, one a core or a GPU ──▶ OUTPUT/name.vq
                                                                     └──▶ a row for each image ──▶ table, throughput
 
-    pip install "vqcodec[scale]"
+    pip install ".[scale]"
     python examples/ray_bulk_encode.py PHOTOS/ CODED/
     python examples/ray_bulk_encode.py s3://bucket/photos s3://bucket/coded --quality 50 --effort 0
 

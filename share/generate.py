@@ -17,12 +17,39 @@ FILES = {
     "fish": "fish/vendor_completions.d/vqcodec.fish",
 }
 
+SECTIONS = """\
+.SH EXIT STATUS
+.TP
+0
+Done.
+.TP
+1
+Failed, or a file is damaged; a line on standard error says why.
+.TP
+2
+Wrong usage.
+.TP
+130
+Interrupted.
+.SH ENVIRONMENT
+.TP
+VQCODEC_WEIGHTS
+Folder of more models than those of the package.
+.TP
+VQCODEC_DEBUG
+If it is set, errors show their tracebacks.
+"""
+
 
 def write(folder: Path, date: str) -> None:
     """Write all files below ``folder``; the man pages state ``date``, such as 2026-11-22."""
     pages = folder / "man" / "man1"
     pages.mkdir(parents=True, exist_ok=True)
     write_man_pages("vqcodec", command, version=__version__, target_dir=str(pages), date=date)
+    for page in pages.iterdir():
+        title, _, text = page.read_text(encoding="utf-8").partition("\n")
+        title = title.replace('"VQCODEC ', '"VQCODEC-', 1)  # where click-man has the words of the command line
+        page.write_text(f"{title}\n{text}{SECTIONS if page.name == 'vqcodec.1' else ''}", encoding="utf-8")
     for shell, name in FILES.items():
         completion = get_completion_class(shell)
         assert completion is not None

@@ -131,14 +131,18 @@ def test_folders_that_cannot_be_read_are_named(folder: Path, monkeypatch: pytest
 def test_existing_outputs_need_force(folder: Path) -> None:
     touch("a.png", "b.png", "c.png", "out/b.vq")
     sources = ["a.png", "b.png", "c.png"]
-    with pytest.raises(VqcodecError, match=r"^out/b\.vq: exists already \(-f overwrites\)$"):
+    with pytest.raises(VqcodecError, match=r"^out/b\.vq: exists already; name a folder with -o, or overwrite with -f$"):
         plan(sources, "out", ENCODER, force=False)
     touch("out/c.vq")
-    with pytest.raises(VqcodecError, match=r"^out/b\.vq: exists already, and 1 more \(-f overwrites\)$"):
+    with pytest.raises(
+        VqcodecError, match=r"^out/b\.vq: exists already, and 1 more; name a folder with -o, or overwrite with -f$"
+    ):
         plan(sources, "out", ENCODER, force=False)
     assert len(plan(sources, "out", ENCODER, force=True).tasks) == 3
+    Path("out/c.vq").write_bytes(pack(Container(8, 8, False, 75, b"abcd", (b"", b""))))
     skipping = plan(sources, "out", ENCODER, force=False, skip=True)
-    assert ([task.source for task in skipping.tasks], skipping.skipped) == (["a.png"], 2)
+    assert [task.source for task in skipping.tasks] == ["a.png", "b.png"]
+    assert skipping.skipped == [Task("c.png", "out/c.vq")]
 
 
 def test_outputs_that_cannot_be(folder: Path) -> None:

@@ -313,9 +313,9 @@ def test_nothing_is_overwritten_without_force(
     source, output = ("photo.png", "photo.vq") if command == "encode" else ("photo.vq", "photo.png")
     Path(output).write_bytes(b"mine")
     if command == "encode":
-        fails(vq(command, source), output, "exists already", "-f")
+        fails(vq(command, source), output, "exists already; name another with -o, or overwrite with -f")
     else:
-        fails(vq(command, source, "-o", output), output, "exists already", "-f")
+        fails(vq(command, source, "-o", output), output, "exists already; name another with -o, or overwrite with -f")
     assert Path(output).read_bytes() == b"mine"
     assert not fake.calls
     assert vq(command, source, "-o", output, "-f").exit_code == 0
@@ -393,7 +393,7 @@ def test_inputs_that_are_no_files(fake: type[FakeCodec], folder: Path, command: 
     os.mkfifo("pipe")
     os.symlink("loop", "loop")
     fails(vq(command, "missing.x"), "missing.x: cannot be read: No such file or directory")
-    fails(vq(command, "dir"), "dir: is a folder, expected a file" if command == "info" else "dir: holds no ")
+    fails(vq(command, "dir"), "dir: holds no ")
     fails(vq(command, "pipe"), "pipe: is not a regular file (- reads from standard input)")
     fails(vq(command, "loop"), "loop: cannot be read: ")
     fails(vq(command, "n" * 300), "n" * 300 + ": cannot be read: File name too long")
@@ -537,7 +537,7 @@ def test_many_files_are_refused_before_the_work(fake: type[FakeCodec], pictures:
     result = vq("encode", "in", "-o", "out.vq")
     assert (result.exit_code, "-o out.vq names a file, expected a folder for several" in result.stderr) == (2, True)
     Path("in/more/b.vq").write_bytes(b"mine")
-    fails(vq("encode", "in"), "in/more/b.vq: exists already (-f overwrites)")
+    fails(vq("encode", "in"), "in/more/b.vq: exists already; name a folder with -o, or overwrite with -f")
     result = vq("encode", "in", "-o", "photo.png")
     assert (result.exit_code, "photo.png is a file, expected a folder" in result.stderr) == (2, True)
     assert not fake.calls
@@ -558,7 +558,8 @@ def test_the_name_of_a_file_is_no_folder(fake: type[FakeCodec], pictures: list[s
 
 
 def test_skip_existing(fake: type[FakeCodec], pictures: list[str]) -> None:
-    Path("in/a.vq").write_bytes(b"mine")
+    assert vq("encode", "in/a.png").exit_code == 0
+    first = Path("in/a.vq").read_bytes()
     result = vq("encode", "in", "--skip-existing")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[0].startswith("in/more/b.vq: ")
@@ -567,9 +568,41 @@ def test_skip_existing(fake: type[FakeCodec], pictures: list[str]) -> None:
     again = vq("encode", "in", "--skip-existing")
     assert (again.exit_code, again.stdout) == (0, "2 files skipped, since the outputs exist\n")
     assert vq("encode", "in/a.png", "--skip-existing").stdout == "in/a.vq: exists already, skipped\n"
-    assert Path("in/a.vq").read_bytes() == b"mine"
+    assert Path("in/a.vq").read_bytes() == first
+    entries = [*map(json.loads, vq("encode", "in", "--skip-existing", "--json").stdout.splitlines())]
+    assert entries[0] == {"input": "in/a.png", "output": "in/a.vq", "skipped": True}
+    assert [entry["skipped"] for entry in entries] == [True, True]
+    assert json.loads(vq("encode", "in/a.png", "--skip-existing", "--json").stdout) == entries[0]
     assert vq("encode", "photo.png", "--skip-existing").stdout.startswith("photo.vq: 12×8")
     assert "choose one" in vq("encode", "in", "-f", "--skip-existing").stderr
+
+
+@pytest.mark.parametrize("junk", [b"", b"mine", "truncated"])
+def test_an_output_that_is_none_is_not_skipped(
+    fake: type[FakeCodec], picture: NDArray[np.uint8], junk: bytes | str
+) -> None:
+    assert vq("encode", "photo.png").exit_code == 0
+    whole = Path("photo.vq").read_bytes()
+    for many in ([], ["-o", "./"]):
+        Path("photo.vq").write_bytes(junk if isinstance(junk, bytes) else whole[:-1])
+        assert vq("encode", "photo.png", "--skip-existing", *many).exit_code == 0
+        assert Path("photo.vq").read_bytes() == whole
+    Path("out").mkdir()
+    Path("out/photo.png").write_bytes(junk if isinstance(junk, bytes) else b"")
+    assert vq("decode", "photo.vq", "-o", "out/", "--skip-existing").exit_code == 0
+    assert Path("out/photo.png").read_bytes().startswith(b"\x89PNG")
+    assert "skipped" in vq("decode", "photo.vq", "-o", "out/photo.png", "--skip-existing").stdout
+
+
+@pytest.mark.parametrize(("place", "problem"), [("nope/out.vq", "there is no such folder"), ("link.vq", "in a circle")])
+def test_links_that_lead_nowhere_are_refused_before_the_work(
+    fake: type[FakeCodec], picture: NDArray[np.uint8], place: str, problem: str
+) -> None:
+    os.symlink(place, "link.vq")
+    fails(vq("encode", "photo.png", "-o", "link.vq"), "link.vq: cannot be written: ", problem)
+    os.rename("link.vq", "photo.vq") if place != "link.vq" else os.symlink("photo.vq", "photo.vq")
+    fails(vq("encode", "photo.png", "-o", "./"), "photo.vq: cannot be written: ", problem)
+    assert not fake.calls
 
 
 def test_the_share_of_files_done_is_shown(

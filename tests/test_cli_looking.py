@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.command import fails, vq
+from tests.command import FINGERPRINT, fails, vq
 from vqcodec import metrics
 from vqcodec.cli import looking
 from vqcodec.files.images import read_image
@@ -25,7 +25,43 @@ def test_info_of_many_files(packed: bytes) -> None:
     assert truncated.startswith("vqcodec: error: b.vq: truncated")
     assert gone == "vqcodec: error: gone.vq: cannot be read: No such file or directory"
     assert total == "vqcodec: error: 2 of 4 files failed"
-    assert vq("info", "photo.vq", "photo.vq").stdout.count("photo.vq: 12×8, RGB") == 2
+
+
+def test_info_of_several_files_is_short(packed: bytes) -> None:
+    Path("in/more").mkdir(parents=True)
+    for name in ("in/a.vq", "in/more/b.vq"):
+        Path(name).write_bytes(packed)
+    result = vq("info", "in", "photo.vq")
+    rate, size = f"{8 * len(packed) / 96:.3f} bpp", f"{len(packed):,} bytes"
+    lines = [
+        f"{name}: 12×8, RGB, quality 60, {size}, {rate}, weights {FINGERPRINT.hex()}"
+        for name in ("in/a.vq", "in/more/b.vq", "photo.vq")
+    ]
+    assert result.stdout.splitlines() == [*lines, f"3 files, {3 * len(packed):,} bytes, {rate}"]
+    assert len(vq("info", "photo.vq").stdout.splitlines()) > 2
+    detailed = vq("info", "in", "-v").stdout
+    assert vq("info", "in/a.vq").stdout in detailed
+    assert detailed.endswith(f"2 files, {2 * len(packed):,} bytes, {rate}\n")
+    assert [json.loads(line)["file"] for line in vq("info", "in", "--json").stdout.splitlines()] == [
+        "in/a.vq",
+        "in/more/b.vq",
+    ]
+    Path("empty").mkdir()
+    fails(vq("info", "empty"), "empty: holds no .vq files")
+
+
+def test_verify_of_a_folder(packed: bytes) -> None:
+    Path("in").mkdir()
+    Path("in/a.vq").write_bytes(packed)
+    Path("in/b.vq").write_bytes(packed[:-1])
+    result = vq("verify", "in")
+    assert (result.exit_code, result.stdout) == (1, "in/a.vq: whole\n")
+    assert result.stderr.splitlines()[1] == "vqcodec: error: 1 of 2 files is not whole"
+
+
+def test_a_thumbnail_that_cannot_be_written_is_refused_unread(packed: bytes) -> None:
+    fails(vq("thumbnail", "photo.vq", "nope/t.png"), "nope/t.png: cannot be written: there is no such folder")
+    fails(vq("thumbnail", "photo.vq", "photo.vq"), "photo.vq: is the input")
 
 
 def test_verify_as_json(packed: bytes) -> None:
@@ -74,4 +110,10 @@ def test_models(root: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch)
         0, "tiny", False, "compact", True,
     )  # fmt: skip
     assert tiny["decoder_bytes"] == tiny_weights.stat().st_size
-    assert f"compact (default): {compact['fingerprint']}, decoder " in vq("models").stdout
+    head, *rows = vq("models").stdout.splitlines()
+    assert head.split() == ["model", "weights", "decoder", "encoder"]
+    assert [row.split()[0] for row in rows] == ["tiny", "compact"]
+    assert rows[1].startswith("compact (default) ")
+    assert {row.index(entry["fingerprint"]) for row, entry in zip(rows, (tiny, compact), strict=True)} == {29}
+    assert max(map(len, [head, *rows])) <= 80
+    assert vq("models", "-v").stdout.splitlines()[2] == f"  {tiny['path']}"

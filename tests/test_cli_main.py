@@ -57,6 +57,14 @@ def test_both_entry_points_have_the_same_default_quality(picture: NDArray[np.uin
     assert f"[default: {DEFAULT_QUALITY};" in " ".join(vq("encode", "--help").stdout.split())
 
 
+def test_the_completion_of_strip() -> None:
+    complete = main.commands["encode"].params
+    strip = next(option for option in complete if option.name == "strip")
+    context = click.Context(main.commands["encode"])
+    assert [item.value for item in strip.shell_complete(context, "exif,g")] == ["exif,gps"]
+    assert [item.value for item in strip.shell_complete(context, "a")] == ["all", "alpha"]
+
+
 def test_version() -> None:
     assert vq("--version").stdout == f"vqcodec {vqcodec.__version__}\n"
 

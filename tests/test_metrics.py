@@ -264,8 +264,12 @@ def test_metrics_are_described(large: Picture) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "message"),
     [
-        ("ms-ssim", "pytorch_msssim", 'MS-SSIM needs the package pytorch-msssim: pip install "vqcodec[bench]"'),
-        ("ssimulacra2", "ssimulacra2", 'SSIMULACRA2 needs the package ssimulacra2: pip install "vqcodec[bench]"'),
+        ("ms-ssim", "pytorch_msssim", 'MS-SSIM needs the package pytorch-msssim: pip install ".[bench]" in a checkout'),
+        (
+            "ssimulacra2",
+            "ssimulacra2",
+            'SSIMULACRA2 needs the package ssimulacra2: pip install ".[bench]" in a checkout',
+        ),
     ],
 )
 def test_a_missing_package(name: str, module: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

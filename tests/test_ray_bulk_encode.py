@@ -18,7 +18,7 @@ from vqcodec.files.container import parse
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs Ray: pip install "vqcodec[scale]"'),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs Ray: pip install ".[scale]"'),
 ]
 
 # Ray's workers are at the lowest priority otherwise, and wait for ever beside other tests.

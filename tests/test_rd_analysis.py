@@ -157,7 +157,7 @@ def test_without_the_package_there_is_a_note_instead(parts: Parts, monkeypatch: 
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
     result = _analysed(parts)
     assert result.bd == []
-    assert result.notes[-1] == 'BD-rates need the package bjontegaard: pip install "vqcodec[bench]"'
+    assert result.notes[-1] == 'BD-rates need the package bjontegaard: pip install ".[bench]" in a checkout'
 
 
 def test_a_curve_that_falls_is_told(parts: Parts) -> None:

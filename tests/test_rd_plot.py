@@ -330,4 +330,4 @@ def test_matplotlib_is_missing(result: Result, folder: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError) as caught:
         plot(result, folder)
-    assert str(caught.value) == 'the plot needs the package matplotlib: pip install "vqcodec[bench]"'
+    assert str(caught.value) == 'the plot needs the package matplotlib: pip install ".[bench]" in a checkout'

@@ -236,4 +236,4 @@ def _rgb(picture: "Pixels") -> "Pixels":
 
 
 def _missing(label: str, package: str) -> MissingPackageError:
-    return MissingPackageError(f'{label} needs the package {package}: pip install "vqcodec[bench]"')
+    return MissingPackageError(f'{label} needs the package {package}: pip install ".[bench]" in a checkout')

@@ -70,7 +70,7 @@ class Target:
         return self.kind in ("size", "bpp")
 
     def excess(self, value: float) -> float:
-        """By how much the ``value`` of a file is beyond the target: the logarithm of a ratio of sizes, dB, or points."""
+        """By how much the ``value`` of a file is beyond the target: ln of a ratio of sizes, dB, or points."""
         return math.log(value / self.value) if self.is_rate else value - self.value
 
     def allows(self, excess: float) -> bool:

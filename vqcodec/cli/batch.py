@@ -23,10 +23,10 @@ from typing import TypeVar
 
 from vqcodec.cli.jobs import Coder, Task
 from vqcodec.errors import DeviceError, UnknownModelError, VqcodecError, WeightsError, explain
-from vqcodec.files.streams import mistaken
+from vqcodec.files.streams import check_place, mistaken
 from vqcodec.workers import at_work
 
-__all__ = ["Failure", "Plan", "plan", "run_batches"]
+__all__ = ["Failure", "Plan", "inputs", "plan", "run_batches"]
 
 _T = TypeVar("_T")
 
@@ -44,13 +44,13 @@ class Plan:
 
     Attributes:
         tasks: one for each file to code.
-        skipped: how many files have their output already.
+        skipped: the tasks whose outputs are made already.
         passed_over: how many files in folders are no inputs, by extension.
         unreadable: one line for each subfolder that cannot be read.
     """
 
     tasks: list[Task]
-    skipped: int
+    skipped: list[Task]
     passed_over: dict[str, int]
     unreadable: list[str]
 
@@ -60,7 +60,7 @@ def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: boo
 
     An output lies in the folder ``output``, in the same subfolder as its input has inside a source, or next to its
     input if ``output`` is None. Inputs that differ only in their extension keep it: ``a.jpg.vq``, ``a.png.vq``. A file
-    that is given twice makes one task. With ``skip``, inputs whose outputs exist make none.
+    that is given twice makes one task. With ``skip``, inputs whose outputs are made already make none.
 
     Raises VqcodecError, before it creates a folder, if a folder holds no inputs, two inputs map to the same output, or
     an output is an input, a folder or, without ``force`` and ``skip``, an existing file.
@@ -69,17 +69,28 @@ def plan(sources: Sequence[str], output: str | None, coder: Coder, *, force: boo
     for source in sources:
         found.add(source, output, coder)
     tasks = _distinct(found.tasks, coder.suffix)
-    existing = [] if force else [task for task in tasks if os.path.isfile(task.target)]
-    if skip:
-        tasks = [task for task in tasks if task not in existing]
-    _check_outputs(tasks, force)
+    skipped = [task for task in tasks if skip and coder.has_made(task.target)]
+    left_out = set(skipped)
+    tasks = [task for task in tasks if task not in left_out]
+    _check_outputs(tasks, force or skip)
     if output is not None:  # otherwise a missing folder is that of a missing input
         for folder in dict.fromkeys(os.path.dirname(task.target) for task in tasks):
             try:
                 os.makedirs(folder or ".", exist_ok=True)
             except OSError as error:
                 raise VqcodecError(f"{folder}: cannot be made: {error.strerror}") from None
-    return Plan(tasks, len(existing) if skip else 0, found.passed_over, found.unreadable)
+    return Plan(tasks, skipped, found.passed_over, found.unreadable)
+
+
+def inputs(sources: Sequence[str], coder: Coder) -> tuple[list[str], list[str]]:
+    """The files that ``sources`` name or hold, in their order, and one line for each subfolder that cannot be read.
+
+    Raises VqcodecError if a folder holds no inputs.
+    """
+    found = _Found()
+    for source in sources:
+        found.add(source, None, coder)
+    return [task.source for task in found.tasks], found.unreadable
 
 
 def run_batches(
@@ -168,6 +179,8 @@ def _check_outputs(tasks: Sequence[Task], force: bool) -> None:
     inputs = {_identity(task.source) for task in tasks}
     existing: list[str] = []
     for task in tasks:
+        if os.path.islink(task.target):
+            check_place(task.target)
         if (identity := _identity(task.target)) is None:
             continue
         if os.path.isdir(task.target):

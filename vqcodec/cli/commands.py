@@ -19,7 +19,7 @@ import click
 from vqcodec.cli import options
 from vqcodec.cli.batch import Failure, plan, run_batches
 from vqcodec.cli.jobs import Coder, Decoder, Encoder, FileResult, Models, Task
-from vqcodec.cli.messages import count, record, report, say, summary, warn_of_damage
+from vqcodec.cli.messages import count, record, record_skipped, report, say, summary, warn_of_damage
 from vqcodec.cli.progress import Progress
 from vqcodec.errors import printable
 from vqcodec.files.streams import STREAM, output_name
@@ -57,6 +57,7 @@ class _How:
 @click.option(
     "--strip",
     callback=options.kinds,
+    shell_complete=options.complete_kinds,
     metavar="KINDS",
     default="",
     help="Leave out some of all,alpha,exif,gps,icc,xmp; without alpha the picture is laid over white.",
@@ -98,10 +99,9 @@ def encode(
     Transparency, EXIF and XMP are kept, and the picture is turned upright. Colours are converted to
     sRGB; a profile of another space is kept, and decode converts them back to it.
 
-    Give a quality, or a target in its place: then the file that comes closest to it on the allowed
-    side is written. That takes about four encodings with effort 0, and then mostly one or two with
-    the effort that was asked for. Effort 0 does not search; the decoder is the same for all. The
-    table in docs/search.md says what each of these costs.
+    Give a quality, or a target in its place: the file that comes closest to it on the allowed side
+    is written. That takes about four encodings with effort 0, and mostly one or two with the effort
+    asked for. Effort 0 does not search; the decoder is the same for all. See docs/search.md.
 
     A warning names pictures that hardly need more bytes as a PNG without loss, such as drawings,
     screenshots and icons.
@@ -212,8 +212,10 @@ def _code(coder: Coder, sources: Sequence[str], how: _How) -> None:
     if source == STREAM and output is None:
         raise click.UsageError("-o is needed when INPUT is standard input")
     target = output_name(source, output, coder.suffix, how.force or how.skip_existing)
-    if how.skip_existing and os.path.isfile(target):
-        if not how.quiet and not how.as_json:
+    if how.skip_existing and coder.has_made(target):
+        if how.as_json:
+            record_skipped(source, target)
+        elif not how.quiet:
             click.echo(f"{printable(target)}: exists already, skipped")
         return
     with Progress(f"{coder.verb} {printable(source)}", quiet=how.quiet) as progress:
@@ -235,6 +237,9 @@ def _code_many(coder: Coder, sources: Sequence[str], how: _How) -> None:
     if planned.passed_over and not how.quiet:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(planned.passed_over.items()))
         say("warning", f"passed over in folders, since they are no {coder.wanted.split(';')[0]}: {kinds}")
+    if how.as_json:
+        for task in planned.skipped:
+            record_skipped(task.source, task.target)
     batches = coder.batches(tasks, how.jobs)
     coder.models.processes = max(1, min(how.jobs, len(batches)))
     done: list[FileResult] = []
@@ -257,7 +262,7 @@ def _code_many(coder: Coder, sources: Sequence[str], how: _How) -> None:
         if done:
             click.echo(summary(done))
         if planned.skipped:
-            click.echo(f"{count(planned.skipped)} skipped, since the outputs exist")
+            click.echo(f"{count(len(planned.skipped))} skipped, since the outputs exist")
     if failed:
         say("error", f"{failed} of {count(len(tasks) + len(planned.unreadable))} failed")
     if failed or any(coded.damage for coded in done):

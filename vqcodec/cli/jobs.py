@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from vqcodec.errors import VqcodecError, naming
 from vqcodec.files.container import MAX_SIDE, Chunks, Container, pack, parse
-from vqcodec.files.streams import STREAM, read_container, read_header, read_source, shown, write_bytes, write_picture
+from vqcodec.files.streams import (
+    STREAM,
+    is_image,
+    read_container,
+    read_header,
+    read_source,
+    shown,
+    write_bytes,
+    write_picture,
+)
 from vqcodec.geometry import batch_size
 from vqcodec.metrics import bpp
 
@@ -168,6 +177,13 @@ class Encoder:
 
         return is_image_name(file)
 
+    def has_made(self, target: str) -> bool:
+        """Whether a file is an output: a .vq file with a sound header and of the size that it states."""
+        with contextlib.suppress(VqcodecError):
+            read_header(target)
+            return True
+        return False
+
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
         """One by one: the encoder knows all codes, so one picture keeps the processor busy already."""
         return [[task] for task in tasks]
@@ -261,6 +277,10 @@ class Decoder:
     def takes(self, file: Path) -> bool:
         """Whether a file in a folder is an input."""
         return file.suffix.lower() == ".vq"
+
+    def has_made(self, target: str) -> bool:
+        """Whether a file is an output: one that begins as an image does."""
+        return is_image(target)
 
     def batches(self, tasks: Sequence[Task], processes: int) -> list[list[Task]]:
         """``tasks`` in their order; consecutive files of one model and size form a batch.

@@ -15,14 +15,15 @@ import io
 import json
 import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from vqcodec.cli import options
-from vqcodec.cli.messages import count, describe, facts, say
+from vqcodec.cli.messages import count, describe, facts, line, say
 from vqcodec.errors import VqcodecError, naming, printable
-from vqcodec.files.streams import check_input, is_vq, read_container, read_source, shown, write_bytes
+from vqcodec.files.streams import check_input, is_vq, output_name, read_container, read_source, shown, write_bytes
 from vqcodec.metrics import METRICS, available, bpp, measure
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from vqcodec.cli.jobs import Models
 
+_MODEL = "{:<28} {:<8} {:>18} {:>18}"  # a line of at most 80 columns, unless the name is longer
+
 __all__ = ["compare", "info", "models", "thumbnail", "verify"]
 
 
@@ -38,13 +41,19 @@ __all__ = ["compare", "info", "models", "thumbnail", "verify"]
 @click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.NAME)
 @options.as_json
 @options.max_pixels
-def info(sources: tuple[str, ...], as_json: bool, max_pixels: int | None) -> None:
-    """Show what .vq files hold, without decoding them.
+@options.verbose
+def info(sources: tuple[str, ...], as_json: bool, max_pixels: int | None, verbose: bool) -> None:
+    """Show what .vq files, or those in folders, hold, without decoding them.
 
-    Exit code 1 if a file is damaged or cannot be read; the others are shown all the same.
+    Several files get a line each, and one for the total. Exit code 1 if a file is damaged or cannot
+    be read; the others are shown all the same.
     """
-    failed = 0
-    for source in sources:
+    if verbose and as_json:
+        raise click.UsageError("-v adds to what is printed for people, and cannot be combined with --json")
+    files, failed = _files(sources)
+    wanted = len(files) + failed
+    read = total = pixels = 0
+    for source in files:
         try:
             data, container = read_container(source, max_pixels=max_pixels)
         except VqcodecError as error:
@@ -52,10 +61,14 @@ def info(sources: tuple[str, ...], as_json: bool, max_pixels: int | None) -> Non
             failed += 1
             continue
         size = len(data)
-        click.echo(json.dumps(facts(source, size, container)) if as_json else describe(source, size, container))
+        read, total, pixels = read + 1, total + size, pixels + container.width * container.height
+        worded = line if wanted > 1 and not verbose else describe
+        click.echo(json.dumps(facts(source, size, container)) if as_json else worded(source, size, container))
+    if wanted > 1 and read and not as_json:
+        click.echo(f"{count(read)}, {total:,} bytes, {8 * total / pixels:.3f} bpp")
     if failed:
-        if len(sources) > 1:
-            say("error", f"{failed} of {count(len(sources))} failed")
+        if wanted > 1:
+            say("error", f"{failed} of {count(wanted)} failed")
         click.get_current_context().exit(1)
 
 
@@ -65,12 +78,13 @@ def info(sources: tuple[str, ...], as_json: bool, max_pixels: int | None) -> Non
 @options.as_json
 @click.option("--quiet", is_flag=True, help="Print nothing about files that are whole.")
 def verify(sources: tuple[str, ...], max_pixels: int | None, as_json: bool, quiet: bool) -> None:
-    """Check that .vq files are whole, without decoding them.
+    """Check that .vq files, or those in folders, are whole, without decoding them.
 
     Every byte is covered by a checksum. Exit code 1 if a file is damaged or cannot be read.
     """
-    broken = 0
-    for source in sources:
+    files, broken = _files(sources)
+    wanted = len(files) + broken
+    for source in files:
         name, problem = shown(source, "input"), None
         try:
             file = read_container(source, intact=1, max_pixels=max_pixels)[1]
@@ -87,8 +101,8 @@ def verify(sources: tuple[str, ...], max_pixels: int | None, as_json: bool, quie
         elif problem is None and not quiet:
             click.echo(f"{printable(name)}: whole")
     if broken:
-        if len(sources) > 1:
-            say("error", f"{broken} of {count(len(sources))} {'is' if broken == 1 else 'are'} not whole")
+        if wanted > 1:
+            say("error", f"{broken} of {count(wanted)} {'is' if broken == 1 else 'are'} not whole")
         click.get_current_context().exit(1)
 
 
@@ -106,7 +120,7 @@ def compare(
 
     The metrics are PSNR, MS-SSIM and SSIMULACRA2. ORIGINAL and FILE are images or .vq files, and
     transparent ones are laid over white. A metric is left out if its package is not installed (pip
-    install vqcodec[bench]), or if the picture is too small for it.
+    install ".[bench]" in a checkout), or if the picture is too small for it.
     """
     from vqcodec.cli.jobs import Models
 
@@ -147,6 +161,7 @@ def thumbnail(source: str, target: str, size: int) -> None:
     OUTPUT is overwritten, and may have any extension. Only the levels are decoded that a picture of
     this size needs; a smaller picture keeps its size.
     """
+    target = output_name(source, target, ".png", force=True)
     _, container = read_container(source)
     from vqcodec import api
 
@@ -162,7 +177,8 @@ def thumbnail(source: str, target: str, size: int) -> None:
 
 @click.command()
 @options.as_json
-def models(as_json: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Also print the path of each decoder side.")
+def models(as_json: bool, verbose: bool) -> None:
     """List the installed models.
 
     Each has a name, a fingerprint, and the sizes of its two files. A .vq file names its model by the
@@ -170,7 +186,7 @@ def models(as_json: bool) -> None:
     """
     from vqcodec.weights import decoder_paths, encoder_path, find_weights, load_weights
 
-    default, failed = find_weights(), False
+    default, failed, heading_shown = find_weights(), False, as_json
     for path in decoder_paths():
         try:
             weights, encoder = load_weights(path), encoder_path(path)
@@ -185,13 +201,27 @@ def models(as_json: bool) -> None:
             values = (weights.name, fingerprint, is_default, *sizes, str(path))
             click.echo(json.dumps(dict(zip(names, values, strict=True))))
             continue
-        encodes = "decodes only" if sizes[1] is None else f"encoder {sizes[1]:,} bytes"
-        line = (
-            f"{weights.name}{' (default)' if is_default else ''}: {fingerprint}, decoder {sizes[0]:,} bytes, {encodes}"
-        )
-        click.echo(printable(f"{line}, {path}"))
+        if not heading_shown:
+            click.echo(_MODEL.format("model", "weights", "decoder", "encoder"))
+            heading_shown = True
+        name = f"{weights.name}{' (default)' if is_default else ''}"
+        encodes = "decodes only" if sizes[1] is None else f"{sizes[1]:,} bytes"
+        click.echo(printable(_MODEL.format(name, fingerprint, f"{sizes[0]:,} bytes", encodes)))
+        if verbose:
+            click.echo(f"  {printable(str(path))}")
     if failed:
         click.get_current_context().exit(1)
+
+
+def _files(sources: Sequence[str]) -> tuple[list[str], int]:
+    """The .vq files that ``sources`` name or hold, and how many subfolders could not be read; says which."""
+    from vqcodec.cli.batch import inputs
+    from vqcodec.cli.jobs import Decoder, Models
+
+    files, unreadable = inputs(sources, Decoder(Models(None, "auto", None)))
+    for problem in unreadable:
+        say("error", problem)
+    return files, len(unreadable)
 
 
 def _pixels(name: str, models: "Models", max_pixels: int | None) -> "tuple[NDArray[np.uint8], int | None]":

@@ -20,7 +20,18 @@ from vqcodec.files.container import ALPHA_TAG, Container
 from vqcodec.files.streams import STREAM, shown
 from vqcodec.metrics import bpp
 
-__all__ = ["count", "describe", "facts", "record", "report", "say", "summary", "warn_of_damage"]
+__all__ = [
+    "count",
+    "describe",
+    "facts",
+    "line",
+    "record",
+    "record_skipped",
+    "report",
+    "say",
+    "summary",
+    "warn_of_damage",
+]
 
 
 def say(kind: str, message: str) -> None:
@@ -75,6 +86,11 @@ def record(coder: Coder, result: FileResult) -> None:
     click.echo(json.dumps(facts), err=_is_standard_output(result.target))
 
 
+def record_skipped(source: str, target: str) -> None:
+    """Print as a JSON object that the output of a file was there already."""
+    click.echo(json.dumps({"input": source, "output": target, "skipped": True}))
+
+
 def warn_of_damage(result: FileResult) -> None:
     """Print why a picture is made of only some of its levels."""
     say("warning", f"{shown(result.source, 'input')}: {result.damage}")
@@ -119,12 +135,21 @@ def facts(source: str, size: int, container: Container) -> dict[str, object]:
 
 def describe(source: str, size: int, container: Container) -> str:
     """What ``info`` prints of a file of ``size`` bytes: a line on the picture, and one for each part of the file."""
-    head = (
+    table = _table(size, container.fingerprint.hex(), parts_of(container))
+    return "\n".join([_head(source, size, container), *table])
+
+
+def line(source: str, size: int, container: Container) -> str:
+    """What ``info`` prints of each of several files: the picture and the weights."""
+    return f"{_head(source, size, container)}, weights {container.fingerprint.hex()}"
+
+
+def _head(source: str, size: int, container: Container) -> str:
+    return (
         f"{printable(shown(source, 'input'))}: {container.width}×{container.height}, {_colours(container)}"
         f"{' with transparency' if _has_alpha(container) else ''}, "
         f"quality {container.quality}, {size:,} bytes, {bpp(size, container.width, container.height):.3f} bpp"
     )
-    return "\n".join([head, *_table(size, container.fingerprint.hex(), parts_of(container))])
 
 
 def _table(size: int, fingerprint: str, parts: Sequence[tuple[str, int]]) -> list[str]:

@@ -18,6 +18,7 @@ __all__ = [
     "as_json",
     "coding",
     "comma_list",
+    "complete_kinds",
     "device",
     "effort",
     "force",
@@ -69,7 +70,7 @@ effort = click.option(
     type=click.IntRange(0, EFFORT_MAX),
     default=DEFAULT_EFFORT,
     show_default=True,
-    help="How long to search for a smaller file of the same quality.",
+    help="How long to search for fewer bits at equal PSNR.",
 )
 force = click.option("-f", "--force", is_flag=True, help="Overwrite output files that exist.")
 as_json = click.option(
@@ -133,7 +134,11 @@ def target(**values: float | None) -> tuple[str, float] | None:
     return given[0] if given else None
 
 
-skip_existing = click.option("--skip-existing", is_flag=True, help="Leave out inputs whose output exists already.")
+skip_existing = click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Leave out inputs whose output exists; one that is empty or of another kind is replaced.",
+)
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
 )
@@ -155,6 +160,12 @@ def kinds(context: click.Context, parameter: click.Parameter, text: str) -> list
         if kind not in STRIPPABLE:
             raise click.BadParameter(f"{kind!r}, expected some of {','.join(STRIPPABLE)}")
     return found
+
+
+def complete_kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The kinds that can end ``incomplete``, such as ``exif,gps`` for ``exif,g``."""
+    before, comma, word = incomplete.rpartition(",")
+    return [f"{before}{comma}{kind}" for kind in STRIPPABLE if kind.startswith(word)]
 
 
 def comma_list(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:

@@ -28,6 +28,8 @@ __all__ = [
     "MAX_FILE_BYTES",
     "STREAM",
     "check_input",
+    "check_place",
+    "is_image",
     "is_vq",
     "mistaken",
     "output_name",
@@ -76,14 +78,22 @@ def output_name(source: str, output: str | None, suffix: str, force: bool) -> st
         return target
     if os.path.isdir(target):
         raise VqcodecError(f"{target}: is a folder, expected the name of an output file")
-    if not os.path.isdir(os.path.dirname(target) or "."):
-        raise VqcodecError(f"{target}: cannot be written: there is no such folder")
+    check_place(target)
     if os.path.isfile(target):  # and no pipe or device, to which -f would mean nothing
         if source != STREAM and os.path.samefile(source, target):
             raise VqcodecError(f"{target}: is the input, expected another name for the output")
         if not force:
             raise VqcodecError(f"{target}: exists already; name another with -o, or overwrite with -f")
     return target
+
+
+def check_place(target: str) -> None:
+    """Raise VqcodecError if the folder of an output, or of the file that it links to, is missing."""
+    place = os.path.realpath(target)
+    if os.path.islink(place):
+        raise VqcodecError(f"{target}: cannot be written: its symbolic links lead in a circle")
+    if not os.path.isdir(os.path.dirname(place)):
+        raise VqcodecError(f"{target}: cannot be written: there is no such folder")
 
 
 def mistaken(name: str, suffix: str) -> str | None:
@@ -105,6 +115,11 @@ def is_vq(name: str) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
+
+
+def is_image(name: str) -> bool:
+    """Whether the file ``name`` begins as an image does; False for what cannot be read."""
+    return mistaken(name, "") is not None
 
 
 def _image_not_vq(data: bytes) -> str | None:

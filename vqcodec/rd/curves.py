@@ -87,7 +87,9 @@ def _bjontegaard(function: str, anchor: Sequence[Point], test: Sequence[Point]) 
     try:
         import bjontegaard
     except ImportError:
-        raise MissingPackageError('BD-rates need the package bjontegaard: pip install "vqcodec[bench]"') from None
+        raise MissingPackageError(
+            'BD-rates need the package bjontegaard: pip install ".[bench]" in a checkout'
+        ) from None
     # min_overlap=0: bd() has checked the common range already; the package would only warn.
     columns = (*zip(*anchor, strict=True), *zip(*test, strict=True))
     difference = getattr(bjontegaard, function)(*columns, "pchip", require_matching_points=False, min_overlap=0)

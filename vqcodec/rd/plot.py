@@ -143,7 +143,9 @@ def plot(result: Result, folder: Path, *, log_rate: bool = False) -> list[Path]:
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingPackageError('the plot needs the package matplotlib: pip install "vqcodec[bench]"') from error
+        raise MissingPackageError(
+            'the plot needs the package matplotlib: pip install ".[bench]" in a checkout'
+        ) from error
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # an overlay may have any name

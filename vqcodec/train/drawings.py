@@ -34,7 +34,7 @@ def draw(seed: int, size: int = 512) -> Tensor:
     Raises MissingPackageError without matplotlib.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise MissingPackageError('drawings need the package matplotlib: pip install "vqcodec[bench]"')
+        raise MissingPackageError('drawings need the package matplotlib: pip install ".[bench]" in a checkout')
     rng = random.Random(seed)
     picture = rng.choice(KINDS)(rng, size)
     assert picture.size == (size, size)
