@@ -74,7 +74,7 @@ def measure(
         for target in (Target("size", 0.985 * len(data)), Target("psnr", decibels + 0.05)):
             for effort in efforts:
                 met = compress_to(codec, pixels, target, effort=effort)
-                excess = target.excess(found.value)
+                excess = target.excess(met.value)
                 found.append(Met(name, target.kind, target.value, effort, excess, *met.encodings))
     return found
 
