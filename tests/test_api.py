@@ -78,6 +78,10 @@ def test_metadata_pass_through(tiny: Codec) -> None:
         bare = compress(image, strip=["all"], **QUICK)
     assert parse(bare).chunks == ()
     assert decompress(bare).mode == "RGB"
+    with pytest.warns(VqcodecWarning):
+        assert compress(image, strip="all", **QUICK) == bare
+    with pytest.raises(ValueError, match=r"^strip has 'gpsxmp', expected some of all"):
+        compress(RANDOM, strip="gpsxmp", **QUICK)
 
 
 def test_what_is_lost_is_told(tiny: Codec, tmp_path: Path) -> None:

@@ -91,3 +91,6 @@ def test_what_is_stripped() -> None:
     assert to_code(picture, ["alpha"]).extras == Extras(exif=b"x")
     assert to_code(picture, ["all"]).extras == Extras()
     assert to_code(picture).pixels.min() == to_code(picture).pixels.max() == 128
+    assert to_code(picture, "alpha,exif").extras == Extras()
+    with pytest.raises(ValueError, match=r"^strip has 'EXIF', expected some of all, alpha"):
+        to_code(picture, ["EXIF"])

@@ -33,6 +33,7 @@ LIGHT = [
     "files.exif",
     "files.extras",
     "files.images",
+    "files.kinds",
     "files.metadata",
     "files.pictures",
     "files.streams",

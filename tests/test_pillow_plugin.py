@@ -106,6 +106,9 @@ def test_metadata_that_are_saved() -> None:
     image.info.update(exif=EXIF, xmp=XMP)
     assert kept(image) == {"exif": EXIF, "xmp": XMP}
     assert kept(image, exif=None, xmp=b"") == {}
+    assert kept(image, strip="exif") == {"xmp": XMP}
+    with pytest.raises(ValueError, match=r"^strip has 'Exif', expected some of all"):
+        kept(image, strip=["Exif"])
     assert image.info == {"exif": EXIF, "xmp": XMP}
     tags = Image.Exif()
     tags[ExifTags.Base.Orientation], tags[ExifTags.Base.Make] = 6, "You"

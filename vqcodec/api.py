@@ -49,7 +49,7 @@ def compress(
     quality: int = DEFAULT_QUALITY,
     *,
     effort: int = DEFAULT_EFFORT,
-    strip: Collection[str] = (),
+    strip: str | Collection[str] = (),
     max_pixels: int | None = None,
 ) -> bytes:
     """The bytes of a ``.vq`` file of ``image``, with opacity and metadata, by the shipped model.
@@ -59,11 +59,11 @@ def compress(
     turned upright and converted to sRGB, as ``vqcodec encode`` does; their EXIF, XMP and ICC profile are kept.
 
     ``quality`` and ``effort`` are those of :meth:`Codec.compress`; ``strip`` leaves out some of all, alpha, exif, gps,
-    icc and xmp; ``max_pixels`` is MAX_PIXELS by default. The model is loaded by the first call in a process, on a GPU
-    if there is one.
+    icc and xmp: their names, or one text such as ``"gps,xmp"``; ``max_pixels`` is MAX_PIXELS by default. The model is
+    loaded by the first call in a process, on a GPU if there is one.
 
     Raises TypeError if ``image`` is of another type, ImageError if it cannot be read or has another shape or range,
-    and what :meth:`Codec.compress` raises.
+    ValueError for another name in ``strip``, and what :meth:`Codec.compress` raises.
     """
     picture, lost = as_picture(image, strip=strip, max_pixels=max_pixels)
     _tell(lost)
@@ -114,7 +114,7 @@ def levels_for(model: ModelConfig, shrink: int) -> int:
 
 
 def as_picture(
-    image: ImageLike, *, strip: Collection[str] = (), max_pixels: int | None = None
+    image: ImageLike, *, strip: str | Collection[str] = (), max_pixels: int | None = None
 ) -> tuple[Picture, list[str]]:
     """The picture to code of what :func:`compress` takes, and warnings; raises as it does."""
     if isinstance(image, Image.Image):

@@ -10,7 +10,8 @@ An image has mode L, LA, RGB or RGBA; ``info`` has ``exif``, ``xmp`` and ``icc_p
 colours are those of the profile. Images of every mode can be saved, with the options
 
 - ``quality``, 1..100, by default 75, and ``effort``, 0..9, by default 1;
-- ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out.
+- ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out;
+- ``strip``: what is left out, as in :func:`vqcodec.compress`.
 
 A damaged file raises OSError with one line; with ``ImageFile.LOAD_TRUNCATED_IMAGES`` the levels before the damage are
 shown. torch is imported when the first picture is decoded or saved.
@@ -124,7 +125,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         image = _described(image, given)
     quality, effort = options.get("quality", DEFAULT_QUALITY), options.get("effort", DEFAULT_EFFORT)
     try:
-        file.write(api.compress(image, quality, effort=effort))
+        file.write(api.compress(image, quality, effort=effort, strip=options.get("strip", ())))
     except VqcodecError as error:
         raise OSError(str(error)) from error
 

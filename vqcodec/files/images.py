@@ -134,7 +134,7 @@ def read_image(source: ImageFile, *, max_pixels: int | None = None) -> tuple[NDA
 
 
 def read_picture(
-    source: ImageFile, *, strip: Collection[str] = (), max_pixels: int | None = None
+    source: ImageFile, *, strip: str | Collection[str] = (), max_pixels: int | None = None
 ) -> tuple[Picture, list[str]]:
     """The picture in an image file, with opacity and metadata, and warnings.
 

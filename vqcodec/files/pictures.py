@@ -22,6 +22,7 @@ from vqcodec.files.colour import fill, from_srgb, over_white, raw_mode, to_srgb
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE
 from vqcodec.files.exif import PREFIX
 from vqcodec.files.extras import Extras, Picture
+from vqcodec.files.kinds import stripped
 from vqcodec.files.metadata import dropped_metadata, take_metadata
 
 __all__ = ["from_image", "opaque", "plain_image", "to_code", "to_image"]
@@ -49,11 +50,13 @@ def from_image(image: Image.Image, *, max_pixels: int | None = None) -> tuple[Pi
     return Picture(_pixels(converted.colours), Extras(alpha, converted.icc, exif, xmp)), warnings
 
 
-def to_code(picture: Picture, strip: Collection[str] = ()) -> Picture:
+def to_code(picture: Picture, strip: str | Collection[str] = ()) -> Picture:
     """``picture`` as it is coded: without some of all, alpha, exif, gps, icc and xmp that ``strip`` names.
 
-    Without alpha it is laid over white; else its colours continue smoothly where it is fully transparent.
+    ``strip`` is a collection of names, or one text such as ``"gps,xmp"``. Without alpha, the picture is laid over
+    white; else its colours continue smoothly where it is fully transparent. Raises ValueError for another name.
     """
+    strip = stripped(strip)
     extras, alpha = picture.extras.strip(strip), picture.extras.alpha
     if alpha is None:
         return Picture(picture.pixels, extras)

@@ -182,7 +182,7 @@ def _read_stream() -> bytes:
 
 
 def read_source(
-    source: str, *, strip: Collection[str] = (), max_pixels: int | None = None
+    source: str, *, strip: str | Collection[str] = (), max_pixels: int | None = None
 ) -> tuple["Picture", list[str]]:
     """The picture in the image ``source``, and warnings; see :func:`vqcodec.files.images.read_picture`."""
     from vqcodec.files.images import read_picture
