@@ -25,17 +25,19 @@ from vqcodec.files.extras import Extras, Picture
 from vqcodec.files.kinds import stripped
 from vqcodec.files.metadata import dropped_metadata, take_metadata
 
-__all__ = ["from_image", "opaque", "plain_image", "to_code", "to_image"]
+__all__ = ["check_size", "from_image", "opaque", "plain_image", "to_code", "to_image"]
 
 
 def from_image(image: Image.Image, *, max_pixels: int | None = None) -> tuple[Picture, list[str]]:
     """The picture that a viewer would show of the present frame of ``image``, with extras; and warnings.
 
     ``image`` is loaded if it is not, and otherwise left as it is. Raises ImageError for samples with no agreed range,
-    and for more than MAX_SIDE pixels on a side; LimitError for more than ``max_pixels``, by default MAX_PIXELS; and
-    anything that Pillow raises for a damaged file.
+    and for no pixels or more than MAX_SIDE on a side; LimitError for more than ``max_pixels``, by default MAX_PIXELS;
+    and anything that Pillow raises for a damaged file.
     """
-    _check_size(image, MAX_PIXELS if max_pixels is None else max_pixels)
+    check_size(*image.size, max_pixels)
+    if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
+        raise ImageError("the image was verified or closed before it was read; open it again")
     stored_as = raw_mode(image)
     frames, number = getattr(image, "n_frames", 1), image.tell()
     image.load()
@@ -106,8 +108,11 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
+def check_size(width: int, height: int, max_pixels: int | None = None) -> None:
+    """Raise ImageError or LimitError for a picture that :func:`from_image` refuses for its size."""
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
+    if min(width, height) < 1:
+        raise ImageError(f"no pixels: {width}x{height}, expected at least 1 on a side")
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"too large: {width}x{height}, the limit is {MAX_SIDE} pixels on a side")
     if width * height > max_pixels:
