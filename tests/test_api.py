@@ -39,6 +39,7 @@ def test_one_picture_in_every_form_gives_one_file(tiny: Codec, tmp_path: Path, c
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     data = compress(array, 60, **QUICK)
     forms: list[Any] = [image, tmp_path / "x.png", str(tmp_path / "x.png"), (tmp_path / "x.png").read_bytes()]
+    forms += [memoryview(bytes(b for byte in forms[3] for b in (byte, 0)))[::2]]
     forms += [tensor, tensor / 255, tensor.double().div(255).requires_grad_(), array[::1, ::1]]
     forms += [array[:, :, 0], tensor[0], tensor[0].half() / 255] if channels == 1 else []
     for form in [*forms, Image.open(tmp_path / "x.png"), io.BytesIO(forms[3])]:
@@ -78,6 +79,10 @@ def test_metadata_pass_through(tiny: Codec) -> None:
         bare = compress(image, strip=["all"], **QUICK)
     assert parse(bare).chunks == ()
     assert decompress(bare).mode == "RGB"
+    with pytest.warns(VqcodecWarning):
+        assert compress(image, strip="all", **QUICK) == bare
+    with pytest.raises(ValueError, match=r"^strip has 'gpsxmp', expected some of all"):
+        compress(RANDOM, strip="gpsxmp", **QUICK)
 
 
 def test_what_is_lost_is_told(tiny: Codec, tmp_path: Path) -> None:
@@ -101,6 +106,36 @@ def test_what_is_lost_is_told(tiny: Codec, tmp_path: Path) -> None:
         (torch.zeros(3, 4, 4, dtype=torch.int64), ImageError, r"the tensor is torch.int64 \[3, 4, 4\]"),
         (torch.full((3, 2, 2), 200.0), ImageError, "values from 200 to 200, expected 0 to 1; clamp it first"),
         (torch.full((3, 2, 2), torch.nan), ImageError, "values from nan to nan, expected 0 to 1"),
+        (torch.zeros(3, 2, 2).to(torch.float8_e4m3fn), ImageError, r"the tensor is torch.float8_e4m3fn \[3, 2, 2\]"),
+        (
+            torch.zeros(3, 2, 2, device="meta"),
+            ImageError,
+            "the tensor is torch.float32, torch.strided on meta, expected a",
+        ),
+        (
+            torch.zeros(3, 2, 2).to_sparse(),
+            ImageError,
+            "the tensor is torch.float32, torch.sparse_coo on cpu, expected",
+        ),
+        (torch.zeros(3, 2, 2).to_mkldnn(), ImageError, "the tensor is torch.float32, torch._mkldnn on cpu, expected"),
+        (
+            torch.nested.nested_tensor([torch.zeros(2, 2)], layout=torch.jagged),
+            ImageError,
+            "the tensor is torch.float32, nested, expected",
+        ),
+        (
+            np.broadcast_to(np.uint8(7), (25_000, 25_000, 3)),
+            LimitError,
+            "25000x25000 is 625000000, the limit is 134217728",
+        ),
+        (torch.zeros(3, 1, 1).expand(3, 25_000, 25_000), LimitError, "too many pixels: 25000x25000"),
+        (
+            np.broadcast_to(np.uint8(7), (1, 70_000)),
+            ImageError,
+            "^too large: 70000x1, the limit is 65535 pixels on a side",
+        ),
+        (Image.new("RGB", (0, 5)), ImageError, "^no pixels: 0x5, expected at least 1 on a side$"),
+        ("a\0b", VqcodecError, r"^a\\x00b: cannot be read: embedded null byte$"),
         (torch.zeros(3, 0, 4), ImageError, r"the tensor is torch.float32 \[3, 0, 4\]"),
         ([[1, 2]], TypeError, "image is of type list, expected a PIL image, the name or bytes"),
         (None, TypeError, "image is of type NoneType"),

@@ -660,13 +660,39 @@ def test_grids_that_do_not_fit(tiny_codec: Codec, photograph: Pixels) -> None:
         ([codes[0].astype(float)], r"level 0 are float64 \[2, 8, 12\], expected"),
         ([codes[0], codes[1] + 16], r"level 1 are \d+ to \d+, expected 0 to 15"),
         ([codes[0] - 16], r"level 0 are -\d+ to -\d+, expected 0 to 15"),
+        ([codes[0].tolist()], "the codes of level 0 are of type list, expected 0 to 15 in integers"),
+        ("abc", "the codes of level 0 are of type str, expected"),
+        ([torch.from_numpy(codes[0])], "the codes of level 0 are of type Tensor, expected"),
     ):
         with pytest.raises(ValueError, match=message):
-            tiny_codec.decode(wrong, 60, 128, 192, grey=True)
+            tiny_codec.decode(wrong, 60, 128, 192, grey=True)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match=r"pixels are float64 \[128, 192\], expected uint8"):
         tiny_codec.encode(np.zeros((128, 192)), 60)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"pixels are of type PIL\.Image\.Image, expected a numpy array"):
         tiny_codec.compress(Image.fromarray(photograph))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("quality", [0, -5, 101, 10**6, math.nan, "75"])
+def test_qualities_of_codes(tiny_codec: Codec, photograph: Pixels, quality: Any) -> None:
+    codes = tiny_codec.encode(photograph[:16, :24], 60)
+    for wrong in (
+        lambda: tiny_codec.encode(photograph[:16, :24], quality),
+        lambda: tiny_codec.decode(codes, quality, 16, 24, grey=False),
+        lambda: tiny_codec.cross_entropy(codes, quality),
+    ):
+        with pytest.raises(ValueError, match=r"^quality is .*, expected a whole number from 1 to 100$"):
+            wrong()
+
+
+def test_other_numbers_out_of_range(tiny_codec: Codec, photograph: Pixels) -> None:
+    for scale in (math.nan, math.inf, -1, 0):
+        with pytest.raises(ValueError, match=r"^lambda_scale is .*, expected a finite number above 0$"):
+            tiny_codec.compress(photograph, effort=0, lambda_scale=scale)
+    for height, width in ((0, 0), (1, 65_536), (1.5, 2)):
+        with pytest.raises(ValueError, match=r"^(height|width) is .*, expected a whole number from 1 to 65535$"):
+            tiny_codec.memory(height, width)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^fingerprint is of type str, expected bytes$"):
+        Codec.load(fingerprint="abcd")  # type: ignore[arg-type]
 
 
 def test_arguments_of_another_kind(tiny_codec: Codec, small: bytes, photograph: Pixels) -> None:

@@ -1,6 +1,7 @@
 """Pictures pass through .vq chunks and image files with their opacity, profile, EXIF and XMP."""
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from tests.pictures import RANDOM, png
 from tests.test_files_colour import BLACK_INK_ONLY, LINEAR_GREY, LINEAR_RGB, SRGB, palette
@@ -17,6 +18,7 @@ from vqcodec.files.container import Container, pack, parse
 from vqcodec.files.exif import PREFIX
 from vqcodec.files.extras import Extras, Picture, from_container, to_chunks
 from vqcodec.files.images import encode_picture, read_picture
+from vqcodec.files.pictures import from_image
 
 ALPHA = np.random.default_rng(3).integers(0, 256, RANDOM.shape[:2], np.uint8)
 TRANSPARENT = Image.fromarray(np.dstack([RANDOM, ALPHA]))
@@ -219,3 +221,73 @@ def test_hostile_metadata_cost_a_warning_at_most(
     data, warnings = encode_picture(Picture(RANDOM, Extras(ALPHA, icc, block, xmp)), extension)
     assert read_picture(data)[0].pixels.shape == RANDOM.shape
     assert all(warning.isprintable() for warning in warnings)
+
+
+def with_exif() -> bytes:
+    tags = exif(Make="Maker")
+    tags.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    return tags.tobytes()
+
+
+def test_changed_exif_wins() -> None:
+    image = Image.open(io.BytesIO(saved(Image.fromarray(RANDOM), "PNG", exif=with_exif())))
+    assert from_image(image)[0].extras.exif == with_exif().removeprefix(PREFIX)
+    assert ExifTags.IFD.GPSInfo in image.getexif()
+    del image.getexif()[ExifTags.IFD.GPSInfo]
+    again = Image.Exif()
+    again.load(from_image(image)[0].extras.exif or b"")
+    assert (again[ExifTags.Base.Make], ExifTags.IFD.GPSInfo in again) == ("Maker", False)
+    image.getexif().clear()
+    assert from_image(image)[0].extras.exif is None
+
+
+def test_a_change_within_a_directory_wins() -> None:
+    image = Image.fromarray(RANDOM)
+    image.info["exif"] = with_exif()
+    image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "S"
+    again = Image.Exif()
+    again.load(from_image(image)[0].extras.exif or b"")
+    assert again.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "S"}
+
+
+def test_exif_that_info_was_given_later_wins() -> None:
+    image = Image.fromarray(RANDOM)
+    image.info["exif"] = with_exif()
+    image.getexif()
+    image.info["exif"] = exif(Make="Other").tobytes()
+    assert from_image(image)[0].extras.exif == exif(Make="Other").tobytes().removeprefix(PREFIX)
+    del image.info["exif"]
+    assert from_image(image)[0].extras.exif is None
+
+
+@pytest.mark.parametrize(
+    ("xmp", "kept", "said"), [("<é/>", "<é/>".encode(), []), (5, None, ["damaged XMP metadata dropped"])]
+)
+def test_exif_stays_beside_odd_xmp(xmp: Any, kept: bytes | None, said: list[str]) -> None:
+    image = Image.fromarray(RANDOM)
+    block = exif(Make="Maker", Orientation=6).tobytes()
+    image.info.update(exif=block, xmp=xmp)
+    picture, warnings = from_image(image)
+    assert (picture.extras.xmp, warnings) == (kept, said)
+    assert picture.extras.exif is not None
+    assert len(picture.extras.exif) == len(block) - len(PREFIX)
+    assert picture.pixels.shape == (7, 5, 3)
+
+
+@pytest.mark.parametrize("resolution", [(0, 0), (1, 0)])
+def test_a_resolution_that_is_no_number(resolution: tuple[int, int]) -> None:
+    tags = exif()
+    tags[ExifTags.Base.XResolution] = tags[ExifTags.Base.YResolution] = TiffImagePlugin.IFDRational(*resolution)
+    tags[ExifTags.Base.ResolutionUnit] = 2
+    picture, warnings = read_picture(saved(Image.fromarray(RANDOM), "TIFF", exif=tags))
+    assert np.array_equal(picture.pixels, RANDOM)
+    assert warnings == ["resolution dropped"]
+
+
+@pytest.mark.parametrize("dpi", [(math.inf, 3), (math.nan, math.nan), ("a", 3), (None, None)])
+def test_odd_resolutions_in_info(dpi: Any) -> None:
+    image = Image.fromarray(RANDOM)
+    image.info["dpi"] = dpi
+    picture, warnings = from_image(image)
+    assert np.array_equal(picture.pixels, RANDOM)
+    assert warnings == ["resolution dropped"]

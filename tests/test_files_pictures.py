@@ -85,9 +85,32 @@ def test_sizes_are_limited_before_the_pixels_are_read() -> None:
     assert isinstance(lazy, PngImagePlugin.PngImageFile)
 
 
+def test_images_that_were_closed_before_they_were_read() -> None:
+    image = Image.open(io.BytesIO(png(3, 2)))
+    image.verify()
+    with pytest.raises(ImageError, match=r"^the image was verified or closed before it was read; open it again$"):
+        from_image(image)
+    for size in ((0, 3), (3, 0)):
+        with pytest.raises(ImageError, match=r"^no pixels: \dx\d, expected at least 1 on a side$"):
+            from_image(Image.new("L", size))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_colours_that_are_multiplied_by_the_opacity(mode: str) -> None:
+    colours = (200, 128) if mode == "LA" else (200, 100, 50, 128)
+    image = Image.new(mode, (2, 2), colours)
+    found, _ = from_image(image.convert(mode[:-1] + "a"))
+    assert found.extras.alpha is not None
+    assert (found.extras.alpha == 128).all()
+    assert np.abs(found.pixels.astype(int) - colours[:-1]).max() <= 2
+
+
 def test_what_is_stripped() -> None:
     picture = Picture(np.zeros((2, 2, 3), np.uint8), Extras(np.zeros((2, 2), np.uint8), exif=b"x"))
     assert to_code(picture, ["alpha"]).pixels.min() == 255
     assert to_code(picture, ["alpha"]).extras == Extras(exif=b"x")
     assert to_code(picture, ["all"]).extras == Extras()
     assert to_code(picture).pixels.min() == to_code(picture).pixels.max() == 128
+    assert to_code(picture, "alpha,exif").extras == Extras()
+    with pytest.raises(ValueError, match=r"^strip has 'EXIF', expected some of all, alpha"):
+        to_code(picture, ["EXIF"])

@@ -33,6 +33,7 @@ LIGHT = [
     "files.exif",
     "files.extras",
     "files.images",
+    "files.kinds",
     "files.metadata",
     "files.pictures",
     "files.streams",
@@ -158,6 +159,7 @@ def test_lazy_names_of_the_package() -> None:
 
     assert (vqcodec.Codec, vqcodec.compress, vqcodec.decompress) == (codec.Codec, api.compress, api.decompress)
     assert (vqcodec.read_image, vqcodec.write_image) == (images.read_image, images.write_image)
+    assert dir(vqcodec) == sorted(vqcodec.__all__)
     with pytest.raises(AttributeError, match="no attribute 'codecs'"):
         _ = vqcodec.codecs
 

@@ -106,6 +106,16 @@ def test_metadata_that_are_saved() -> None:
     image.info.update(exif=EXIF, xmp=XMP)
     assert kept(image) == {"exif": EXIF, "xmp": XMP}
     assert kept(image, exif=None, xmp=b"") == {}
+    assert kept(image, strip="exif") == {"xmp": XMP}
+    assert kept(image, xmp="<é/>") == {"exif": EXIF, "xmp": "<é/>".encode()}
+    wrong: list[dict[str, Any]] = [{"xmp": 5}, {"exif": "text"}, {"icc_profile": 1.5}]
+    for options in wrong:
+        with pytest.raises(
+            TypeError, match=r"^(xmp|exif|icc_profile) is of type (int|str|float), expected bytes or None$"
+        ):
+            kept(image, **options)
+    with pytest.raises(ValueError, match=r"^strip has 'Exif', expected some of all"):
+        kept(image, strip=["Exif"])
     assert image.info == {"exif": EXIF, "xmp": XMP}
     tags = Image.Exif()
     tags[ExifTags.Base.Orientation], tags[ExifTags.Base.Make] = 6, "You"
@@ -226,6 +236,43 @@ def test_damage(monkeypatch: pytest.MonkeyPatch, tiny: Codec) -> None:
     header = replace(parse(data), fingerprint=b"none")
     with opened(pack(header)) as image, pytest.raises(OSError, match="made with weights 6e6f6e65, which are not"):
         image.load()
+
+
+def test_exif_that_was_changed_is_saved() -> None:
+    image = Image.fromarray(RANDOM)
+    image.info["exif"] = EXIF
+    image.getexif()[ExifTags.Base.Make] = "You"
+    for options in ({}, {"xmp": XMP}):
+        buffer = io.BytesIO()
+        image.save(buffer, "VQ", effort=0, **options)
+        assert opened(buffer.getvalue()).getexif()[ExifTags.Base.Make] == "You"
+    del image.getexif()[ExifTags.Base.Make]
+    assert kept(image) == {}
+    assert kept(image, xmp=XMP) == {"xmp": XMP}
+
+
+def test_too_long_a_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.vq"
+    path.write_bytes(compress(RANDOM, effort=0))
+    os.truncate(path, 3 * 2**30)  # which takes no room on the disk
+    with pytest.raises(OSError, match=r"^3,221,225,472 bytes, expected a .vq file of at most 536,870,912$"):
+        Image.open(path)
+
+
+def test_verify_and_close(tmp_path: Path) -> None:
+    path, data = tmp_path / "x.vq", compress(RANDOM, effort=0)
+    path.write_bytes(data)
+    image = Image.open(path)
+    image.verify()
+    with pytest.raises(ValueError, match=r"^Operation on closed image$"):
+        image.load()
+    image = Image.open(path)
+    image.close()
+    with pytest.raises(ValueError, match=r"^Operation on closed image$"):
+        image.load()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with Image.open(path) as image, pytest.raises(OSError, match=r"^level 2 damaged: its CRC-32 is"):
+        image.verify()
 
 
 def test_importing_and_opening_need_no_torch(tmp_path: Path) -> None:

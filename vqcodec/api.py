@@ -29,7 +29,7 @@ from vqcodec.errors import ImageError, VqcodecWarning
 from vqcodec.files.container import BytesLike, Container, parse
 from vqcodec.files.extras import Extras, Picture, from_container, to_chunks
 from vqcodec.files.images import ImageFile, pillow_errors, read_picture
-from vqcodec.files.pictures import from_image, to_code, to_image
+from vqcodec.files.pictures import check_size, from_image, to_code, to_image
 from vqcodec.files.streams import check_input, read_container
 
 __all__ = ["ImageLike", "as_picture", "compress", "decoded", "decompress", "installed", "levels_for"]
@@ -39,7 +39,8 @@ ImageLike = Image.Image | ImageFile | NDArray[np.uint8] | Tensor
 
 _KINDS = "a PIL image, the name or bytes of an image file, a uint8 array or a tensor"
 _ARRAYS = "uint8 [H, W] or [H, W, C], C from 1 to 4"
-_TENSORS = "uint8, or floats in 0..1, of [H, W] or [C, H, W], C from 1 to 4"
+_TENSORS = "a dense one, uint8 or floats in 0..1, of [H, W] or [C, H, W], C from 1 to 4"
+_TENSOR_TYPES = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 _codecs: dict[tuple[int, bytes | None], Codec] = {}  # by process, and fingerprint or None for the shipped model
 
@@ -49,7 +50,7 @@ def compress(
     quality: int = DEFAULT_QUALITY,
     *,
     effort: int = DEFAULT_EFFORT,
-    strip: Collection[str] = (),
+    strip: str | Collection[str] = (),
     max_pixels: int | None = None,
 ) -> bytes:
     """The bytes of a ``.vq`` file of ``image``, with opacity and metadata, by the shipped model.
@@ -59,11 +60,11 @@ def compress(
     turned upright and converted to sRGB, as ``vqcodec encode`` does; their EXIF, XMP and ICC profile are kept.
 
     ``quality`` and ``effort`` are those of :meth:`Codec.compress`; ``strip`` leaves out some of all, alpha, exif, gps,
-    icc and xmp; ``max_pixels`` is MAX_PIXELS by default. The model is loaded by the first call in a process, on a GPU
-    if there is one.
+    icc and xmp: their names, or one text such as ``"gps,xmp"``; ``max_pixels`` is MAX_PIXELS by default. The model is
+    loaded by the first call in a process, on a GPU if there is one.
 
     Raises TypeError if ``image`` is of another type, ImageError if it cannot be read or has another shape or range,
-    and what :meth:`Codec.compress` raises.
+    ValueError for another name in ``strip``, and what :meth:`Codec.compress` raises.
     """
     picture, lost = as_picture(image, strip=strip, max_pixels=max_pixels)
     _tell(lost)
@@ -114,7 +115,7 @@ def levels_for(model: ModelConfig, shrink: int) -> int:
 
 
 def as_picture(
-    image: ImageLike, *, strip: Collection[str] = (), max_pixels: int | None = None
+    image: ImageLike, *, strip: str | Collection[str] = (), max_pixels: int | None = None
 ) -> tuple[Picture, list[str]]:
     """The picture to code of what :func:`compress` takes, and warnings; raises as it does."""
     if isinstance(image, Image.Image):
@@ -122,9 +123,9 @@ def as_picture(
             picture, lost = from_image(image, max_pixels=max_pixels)
         return to_code(picture, strip), lost
     if isinstance(image, Tensor):
-        return to_code(_of_tensor(image), strip), []
+        return to_code(_of_tensor(image, max_pixels), strip), []
     if isinstance(image, np.ndarray):
-        return to_code(_of_array(image), strip), []
+        return to_code(_of_array(image, max_pixels), strip), []
     if isinstance(image, str | os.PathLike):
         check_input(os.fspath(image))
         return read_picture(Path(image), strip=strip, max_pixels=max_pixels)
@@ -133,26 +134,31 @@ def as_picture(
     raise TypeError(f"image is of type {type(image).__name__}, expected {_KINDS}")
 
 
-def _of_array(array: NDArray[np.uint8]) -> Picture:
+def _of_array(array: NDArray[np.uint8], max_pixels: int | None) -> Picture:
     pixels = array[:, :, None] if array.ndim == 2 else array
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or not pixels.size:
         raise ImageError(f"the array is {array.dtype} {list(array.shape)}, expected {_ARRAYS}")
+    check_size(pixels.shape[1], pixels.shape[0], max_pixels)  # before anything is copied
     colours = pixels.shape[2] - (1 - pixels.shape[2] % 2)
     alpha = None if colours == pixels.shape[2] or pixels[:, :, -1].min() == 255 else pixels[:, :, -1]
     return Picture(np.ascontiguousarray(pixels[:, :, :colours]), Extras(alpha))
 
 
-def _of_tensor(tensor: Tensor) -> Picture:
+def _of_tensor(tensor: Tensor, max_pixels: int | None) -> Picture:
+    if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided:
+        kind = "nested" if tensor.is_nested else f"{tensor.layout} on {tensor.device.type}"
+        raise ImageError(f"the tensor is {tensor.dtype}, {kind}, expected {_TENSORS}")
     values = tensor.detach()[None] if tensor.ndim == 2 else tensor.detach()
-    right = values.dtype == torch.uint8 or values.is_floating_point()
+    right = values.dtype in _TENSOR_TYPES
     if not right or values.ndim != 3 or not 1 <= len(values) <= 4 or not values.numel():
         raise ImageError(f"the tensor is {tensor.dtype} {list(tensor.shape)}, expected {_TENSORS}")
+    check_size(values.shape[2], values.shape[1], max_pixels)
     if values.is_floating_point():
         low, high = values.min().item(), values.max().item()
         if not 0 <= low <= high <= 1:  # false for NaN
             raise ImageError(f"the tensor has values from {low:g} to {high:g}, expected 0 to 1; clamp it first")
         values = values.float().mul(255).round().to(torch.uint8)
-    return _of_array(values.permute(1, 2, 0).cpu().numpy())
+    return _of_array(values.permute(1, 2, 0).cpu().numpy(), max_pixels)
 
 
 def installed(fingerprint: bytes | None) -> Codec:

@@ -9,6 +9,7 @@
 Legend: H and W image height and width in pixels; G_l groups and H_l × W_l positions of level l, coarsest first.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -91,8 +92,11 @@ class Codec:
     ) -> Self:
         """The model in the file ``weights``, else the installed one of this ``fingerprint``, else the shipped one.
 
-        ``device`` is ``"cpu"``, ``"cuda"`` or ``"auto"``. Raises WeightsError, UnknownModelError and DeviceError.
+        ``device`` is ``"cpu"``, ``"cuda"`` or ``"auto"``. Raises WeightsError, UnknownModelError, DeviceError, and
+        TypeError for a fingerprint that is not bytes.
         """
+        if not isinstance(fingerprint, bytes | None):
+            raise TypeError(f"fingerprint is of type {type(fingerprint).__name__}, expected bytes")
         path = find_weights(fingerprint) if weights is None else weights
         contents = load_weights(path)
         try:
@@ -142,11 +146,13 @@ class Codec:
         MAX_PIXELS by default.
 
         Raises TypeError if ``pixels`` is no array, ImageError if it is an array of another kind, ValueError for
-        another quality or effort, LimitError if the picture is too large or needs more than ``max_memory``,
-        WeightsError if :meth:`load_encoder` does, and Cancelled.
+        another quality or effort, or a ``lambda_scale`` that is not above 0 and finite, LimitError if the picture is
+        too large or needs more than ``max_memory``, WeightsError if :meth:`load_encoder` does, and Cancelled.
         """
         pixels, quality = _picture(pixels, max_pixels), _whole("quality", quality, QUALITY_MIN, QUALITY_MAX)
         effort = _whole("effort", effort, 0, EFFORT_MAX)
+        if not 0 < lambda_scale < math.inf:  # false for NaN
+            raise ValueError(f"lambda_scale is {lambda_scale}, expected a finite number above 0")
         height, width, channels = pixels.shape
         _admit(self, height, width, effort)
         codes = self.encode(pixels, quality, cancelled=cancelled)
@@ -208,7 +214,11 @@ class Codec:
 
     @fork_safe
     def encode(self, pixels: _Pixels, quality: int, *, cancelled: _Cancelled = None) -> list[Codes]:
-        """int16 grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright."""
+        """int16 grids ``[G_l, H_l, W_l]`` of ``pixels [H, W, C]``; of the transposed picture if it is upright.
+
+        Raises as :meth:`compress` does.
+        """
+        quality = _whole("quality", quality, QUALITY_MIN, QUALITY_MAX)
         self.load_encoder()
         return self._tiled.encode(_picture(pixels, MAX_SIDE**2), quality, cancelled=cancelled)
 
@@ -223,20 +233,27 @@ class Codec:
         grey: bool,
         cancelled: _Cancelled = None,
     ) -> _Pixels:
-        """Pixels ``[height, width, C]`` of the grids of some levels, coarsest first; ValueError if they do not fit."""
+        """Pixels ``[height, width, C]`` of the grids of some levels, coarsest first; ValueError if they do not fit.
+
+        ``quality`` is 1..100, ``height`` and ``width`` 1..65535; ValueError for others.
+        """
+        quality = _whole("quality", quality, QUALITY_MIN, QUALITY_MAX)
+        height, width = _whole("height", height, 1, MAX_SIDE), _whole("width", width, 1, MAX_SIDE)
         return self._tiled.decode(codes, quality, height, width, grey=grey, cancelled=cancelled)
 
     @fork_safe
     def cross_entropy(self, codes: Sequence[Codes], quality: int) -> list[float]:
         """Bits of each level under the prior's integer frequencies."""
+        quality = _whole("quality", quality, QUALITY_MIN, QUALITY_MAX)
         return [level.cross_entropy for level in entropy.encode(self.prior, codes, quality, measure=True)]
 
     def memory(self, height: int, width: int, effort: int = 0) -> int:
         """Bytes that compressing or decompressing a picture of this size needs at most, beyond model and pixels.
 
         An estimate on the safe side. The networks work on tiles; grids and the prior's state are held whole. With an
-        ``effort`` above 0, compressing needs more.
+        ``effort`` above 0, compressing needs more. Raises ValueError for sides other than 1..65535.
         """
+        height, width = _whole("height", height, 1, MAX_SIDE), _whole("width", width, 1, MAX_SIDE)
         rows, columns = Geometry(height, width, self.model.strides).grids[-1]
         networks = self._tiled.memory(height, width)
         if effort > 0:

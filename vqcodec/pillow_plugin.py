@@ -10,12 +10,15 @@ An image has mode L, LA, RGB or RGBA; ``info`` has ``exif``, ``xmp`` and ``icc_p
 colours are those of the profile. Images of every mode can be saved, with the options
 
 - ``quality``, 1..100, by default 75, and ``effort``, 0..9, by default 1;
-- ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out.
+- ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out. ``xmp`` may be
+  text, ``exif`` Pillow's ``Exif``; TypeError for anything else;
+- ``strip``: what is left out, as in :func:`vqcodec.compress`.
 
 A damaged file raises OSError with one line; with ``ImageFile.LOAD_TRUNCATED_IMAGES`` the levels before the damage are
 shown. torch is imported when the first picture is decoded or saved.
 """
 
+import contextlib
 import os
 from typing import IO, Any
 
@@ -35,6 +38,8 @@ from vqcodec.files.container import (
 )
 from vqcodec.files.exif import PREFIX
 from vqcodec.files.extras import read_metadata
+from vqcodec.files.metadata import current_exif
+from vqcodec.files.streams import MAX_FILE_BYTES, check_file_size
 
 __all__ = ["EXTENSION", "FORMAT", "MIME_TYPE", "VqImageFile", "register"]
 
@@ -51,7 +56,9 @@ class VqImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         try:
             header = parse_header(self.fp.read(MAX_HEADER_BYTES))
-            chunks = _read_chunks(self.fp, header)
+            size = self.fp.seek(0, os.SEEK_END)
+            check_file_size(size)
+            chunks = _read_chunks(self.fp, header, size)
         except FormatError as error:
             raise OSError(str(error)) from error
         has_alpha = any(tag == ALPHA_TAG for tag, _ in chunks)
@@ -72,17 +79,31 @@ class VqImageFile(ImageFile.ImageFile):
     def load(self) -> Any:
         """Decode the picture, unless that has been done."""
         if not self._decoded:
-            assert self.fp is not None
-            self.fp.seek(0)
+            data = self._read()
             try:
-                image = _decode(self.fp.read(), self._shrink)
+                image = _decode(data, self._shrink)
             except VqcodecError as error:
                 raise OSError(str(error)) from error
-            if self._exclusive_fp:
-                self.fp.close()
-            self.fp, self.im = None, image.im
+            super().verify()  # which closes the file
+            self.im = image.im
             self._mode, self.info, self._decoded = image.mode, {**image.info}, True
         return super().load()
+
+    def verify(self) -> None:
+        """Check every byte of the file by its checksums, without decoding it; it must be opened again to be loaded."""
+        if not self._decoded:
+            data = self._read()
+            try:
+                parse(data)
+            except VqcodecError as error:
+                raise OSError(str(error)) from error
+        super().verify()
+
+    def _read(self) -> bytes:
+        if self.fp is None or self.fp.closed:
+            raise ValueError("Operation on closed image")  # in the words of Pillow's own plugins
+        self.fp.seek(0)
+        return self.fp.read(MAX_FILE_BYTES + 1)
 
 
 def register() -> None:
@@ -97,9 +118,9 @@ def _accept(start: bytes) -> bool:
     return start.startswith(MAGIC)
 
 
-def _read_chunks(file: IO[bytes], header: Header) -> Chunks:
-    """The chunks of a file that is as long as its header says; none of another, which is damaged."""
-    if not header.chunks_length or file.seek(0, os.SEEK_END) != header.size:
+def _read_chunks(file: IO[bytes], header: Header, size: int) -> Chunks:
+    """The chunks of a file of ``size`` bytes; none if its header states another size: then it is damaged."""
+    if not header.chunks_length or size != header.size:
         return ()
     file.seek(header.size - header.chunks_length)
     return parse_chunks(file.read(header.chunks_length))
@@ -124,20 +145,33 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         image = _described(image, given)
     quality, effort = options.get("quality", DEFAULT_QUALITY), options.get("effort", DEFAULT_EFFORT)
     try:
-        file.write(api.compress(image, quality, effort=effort))
+        file.write(api.compress(image, quality, effort=effort, strip=options.get("strip", ())))
     except VqcodecError as error:
         raise OSError(str(error)) from error
 
 
 def _described(image: Image.Image, given: dict[str, Any]) -> Image.Image:
-    """A copy of ``image`` with its own metadata, except those ``given``: bytes, Pillow's ``Exif`` or None."""
-    own = {"exif": image.getexif()} if image.getexif() and "exif" not in image.info else {}
+    """A copy of ``image`` with its own metadata, except those ``given``; raises TypeError."""
+    own: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # damaged EXIF, which costs a warning later
+        tags, changed = current_exif(image)
+        own = {"exif": tags} if changed else {}
     described = image.copy()
     for name, data in (own | given).items():
         described.info.pop(name, None)
-        if data:
-            described.info[name] = data.tobytes() if isinstance(data, Image.Exif) else data
+        if data is not None and (written := _as_bytes(name, data)):
+            described.info[name] = written
     return described
+
+
+def _as_bytes(name: str, data: object) -> bytes:
+    if name == "exif" and isinstance(data, Image.Exif):
+        return data.tobytes() if len(data) else b""
+    if name == "xmp" and isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"{name} is of type {type(data).__name__}, expected bytes or None")
 
 
 register()

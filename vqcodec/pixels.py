@@ -131,6 +131,8 @@ def _check_codes(codes: Sequence[Codes], config: ModelConfig, geometry: Geometry
         raise ValueError(f"{len(codes)} grids of codes, expected 1 to {len(config.levels)}")
     for number, (codes_l, level, grid) in enumerate(zip(codes, config.levels, geometry.grids, strict=False)):
         expected = f"expected 0 to {level.codebook_size - 1} in integers {[level.groups, *grid]}"
+        if not isinstance(codes_l, np.ndarray):
+            raise ValueError(f"the codes of level {number} are of type {type(codes_l).__name__}, {expected}")
         if codes_l.shape != (level.groups, *grid) or codes_l.dtype.kind not in "iu":
             raise ValueError(f"the codes of level {number} are {codes_l.dtype} {list(codes_l.shape)}, {expected}")
         if codes_l.min() < 0 or codes_l.max() >= level.codebook_size:

@@ -70,6 +70,8 @@ def to_srgb(image: Image.Image, stored_as: str) -> Converted:
     if image.mode in ("P", "PA") and image.palette is None:
         raise ImageError("damaged image: a palette image without its palette")
     warnings = []
+    if image.mode in ("La", "RGBa"):  # with colours multiplied by the opacity, which Pillow converts to nothing else
+        image = image.convert(image.mode.upper())
     image = _scale_transparency(image, stored_as)
     eight_bit = _eight_bit(image, stored_as)
     # Pillow itself has reduced wide colour samples; BGR;16 is 16 bits for the three together.

@@ -21,6 +21,7 @@ from vqcodec.errors import FormatError, ImageError
 from vqcodec.files.alpha import pack_alpha, unpack_alpha
 from vqcodec.files.container import ALPHA_TAG, MAX_CHUNK_BYTES, Chunks, Container
 from vqcodec.files.exif import without_gps, without_gps_xmp
+from vqcodec.files.kinds import stripped
 
 __all__ = ["METADATA_TAGS", "Extras", "Picture", "from_container", "read_metadata", "to_chunks"]
 
@@ -44,8 +45,9 @@ class Extras:
     exif: bytes | None = field(default=None, repr=False)
     xmp: bytes | None = field(default=None, repr=False)
 
-    def strip(self, kinds: Collection[str]) -> "Extras":
-        """These extras without ``kinds`` of metadata, some of all, exif, gps, icc and xmp; the opacity stays."""
+    def strip(self, kinds: str | Collection[str]) -> "Extras":
+        """These extras without ``kinds`` of metadata, as :func:`stripped` reads them; the opacity stays."""
+        kinds = stripped(kinds)
         if "all" in kinds:
             return Extras(self.alpha)
         kept = replace(self, **{kind: None for kind in METADATA_TAGS if kind in kinds})

@@ -134,7 +134,7 @@ def read_image(source: ImageFile, *, max_pixels: int | None = None) -> tuple[NDA
 
 
 def read_picture(
-    source: ImageFile, *, strip: Collection[str] = (), max_pixels: int | None = None
+    source: ImageFile, *, strip: str | Collection[str] = (), max_pixels: int | None = None
 ) -> tuple[Picture, list[str]]:
     """The picture in an image file, with opacity and metadata, and warnings.
 
@@ -201,7 +201,7 @@ def has_image_extension(path: str | os.PathLike[str]) -> bool:
 
 def _read_source(source: ImageFile, max_pixels: int | None) -> tuple[Picture, list[str]]:
     if isinstance(source, BytesLike):
-        return _read(io.BytesIO(source), max_pixels)
+        return _read(io.BytesIO(bytes(source)), max_pixels)
     if not isinstance(source, str | os.PathLike):
         return _read(source, max_pixels)
     path = Path(source)

@@ -22,19 +22,22 @@ from vqcodec.files.colour import fill, from_srgb, over_white, raw_mode, to_srgb
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE
 from vqcodec.files.exif import PREFIX
 from vqcodec.files.extras import Extras, Picture
+from vqcodec.files.kinds import stripped
 from vqcodec.files.metadata import dropped_metadata, take_metadata
 
-__all__ = ["from_image", "opaque", "plain_image", "to_code", "to_image"]
+__all__ = ["check_size", "from_image", "opaque", "plain_image", "to_code", "to_image"]
 
 
 def from_image(image: Image.Image, *, max_pixels: int | None = None) -> tuple[Picture, list[str]]:
     """The picture that a viewer would show of the present frame of ``image``, with extras; and warnings.
 
     ``image`` is loaded if it is not, and otherwise left as it is. Raises ImageError for samples with no agreed range,
-    and for more than MAX_SIDE pixels on a side; LimitError for more than ``max_pixels``, by default MAX_PIXELS; and
-    anything that Pillow raises for a damaged file.
+    and for no pixels or more than MAX_SIDE on a side; LimitError for more than ``max_pixels``, by default MAX_PIXELS;
+    and anything that Pillow raises for a damaged file.
     """
-    _check_size(image, MAX_PIXELS if max_pixels is None else max_pixels)
+    check_size(*image.size, max_pixels)
+    if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
+        raise ImageError("the image was verified or closed before it was read; open it again")
     stored_as = raw_mode(image)
     frames, number = getattr(image, "n_frames", 1), image.tell()
     image.load()
@@ -49,11 +52,13 @@ def from_image(image: Image.Image, *, max_pixels: int | None = None) -> tuple[Pi
     return Picture(_pixels(converted.colours), Extras(alpha, converted.icc, exif, xmp)), warnings
 
 
-def to_code(picture: Picture, strip: Collection[str] = ()) -> Picture:
+def to_code(picture: Picture, strip: str | Collection[str] = ()) -> Picture:
     """``picture`` as it is coded: without some of all, alpha, exif, gps, icc and xmp that ``strip`` names.
 
-    Without alpha it is laid over white; else its colours continue smoothly where it is fully transparent.
+    ``strip`` is a collection of names, or one text such as ``"gps,xmp"``. Without alpha, the picture is laid over
+    white; else its colours continue smoothly where it is fully transparent. Raises ValueError for another name.
     """
+    strip = stripped(strip)
     extras, alpha = picture.extras.strip(strip), picture.extras.alpha
     if alpha is None:
         return Picture(picture.pixels, extras)
@@ -103,8 +108,11 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
+def check_size(width: int, height: int, max_pixels: int | None = None) -> None:
+    """Raise ImageError or LimitError for a picture that :func:`from_image` refuses for its size."""
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
+    if min(width, height) < 1:
+        raise ImageError(f"no pixels: {width}x{height}, expected at least 1 on a side")
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"too large: {width}x{height}, the limit is {MAX_SIDE} pixels on a side")
     if width * height > max_pixels:

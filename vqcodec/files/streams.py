@@ -17,7 +17,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.errors import FormatError, VqcodecError, naming
+from vqcodec.errors import FormatError, VqcodecError, naming, printable
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import MAGIC, MAX_HEADER_BYTES, Container, Header, parse, parse_header
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_FILE_BYTES",
     "STREAM",
+    "check_file_size",
     "check_input",
     "check_place",
     "is_image",
@@ -136,6 +137,8 @@ def check_input(name: str) -> int:
         status = os.stat(name)
     except OSError as error:
         raise VqcodecError(f"{name}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a name that no file can have
+        raise VqcodecError(f"{printable(name)}: cannot be read: {error}") from None
     if stat.S_ISDIR(status.st_mode):
         raise VqcodecError(f"{name}: is a folder, expected a file")
     if not stat.S_ISREG(status.st_mode):
@@ -172,10 +175,14 @@ def _read_vq(source: str) -> bytes:
     return data
 
 
-def _read_file(name: str) -> bytes:
-    size = check_input(name)
+def check_file_size(size: int) -> None:
+    """Raise FormatError for more bytes than a .vq file may have, before they are read."""
     if size > MAX_FILE_BYTES:
         raise FormatError(f"{size:,} bytes, expected a .vq file of at most {MAX_FILE_BYTES:,}")
+
+
+def _read_file(name: str) -> bytes:
+    check_file_size(check_input(name))
     try:
         return Path(name).read_bytes()
     except OSError as error:
@@ -197,7 +204,7 @@ def _read_stream() -> bytes:
 
 
 def read_source(
-    source: str, *, strip: Collection[str] = (), max_pixels: int | None = None
+    source: str, *, strip: str | Collection[str] = (), max_pixels: int | None = None
 ) -> tuple["Picture", list[str]]:
     """The picture in the image ``source``, and warnings; see :func:`vqcodec.files.images.read_picture`."""
     from vqcodec.files.images import read_picture
