@@ -134,7 +134,7 @@ def test_transparency_and_metadata_come_back(fake: type[FakeCodec], picture: NDA
     assert vq("encode", "photo.png", "-f", "--strip", "exif, alpha").stderr == ""
     assert parse(Path("photo.vq").read_bytes()).chunks == ()
     result = vq("encode", "photo.png", "-f", "--strip", "exif,all,x")
-    assert (result.exit_code, "'x', expected some of all,alpha,exif,gps,icc,xmp" in result.stderr) == (2, True)
+    assert (result.exit_code, "'x', expected some of all, alpha, exif, gps, icc, xmp" in result.stderr) == (2, True)
 
 
 def test_salvage_loses_the_opacity_and_says_so(fake: type[FakeCodec], picture: NDArray[np.uint8]) -> None:

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import click
 
 from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
+from vqcodec.files.kinds import STRIPPABLE, stripped
 
 __all__ = [
     "FOLDER",
     "NAME",
     "PATH",
-    "STRIPPABLE",
     "as_json",
     "coding",
     "comma_list",
@@ -36,8 +36,6 @@ __all__ = [
     "verbose",
     "weights",
 ]
-
-STRIPPABLE = ("all", "alpha", "exif", "gps", "icc", "xmp")
 
 # A file that cannot be read is an error of that file, not wrong usage: the command, not click, tries to read it.
 NAME = click.Path(readable=False)
@@ -155,11 +153,10 @@ study = _together(quality, force, device, weights, threads, as_json, quiet)
 
 def kinds(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     """Callback: ``exif,gps`` to kinds of extras."""
-    found = [word.strip() for word in text.split(",")] if text else []
-    for kind in found:
-        if kind not in STRIPPABLE:
-            raise click.BadParameter(f"{kind!r}, expected some of {','.join(STRIPPABLE)}")
-    return found
+    try:
+        return sorted(stripped(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def complete_kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
