@@ -13,6 +13,7 @@ from PIL import Image
 from tests.command import FINGERPRINT, fails, vq
 from vqcodec import metrics
 from vqcodec.cli import looking
+from vqcodec.codec import Codec
 from vqcodec.files.images import read_image
 
 
@@ -62,6 +63,16 @@ def test_verify_of_a_folder(packed: bytes) -> None:
 def test_a_thumbnail_that_cannot_be_written_is_refused_unread(packed: bytes) -> None:
     fails(vq("thumbnail", "photo.vq", "nope/t.png"), "nope/t.png: cannot be written: there is no such folder")
     fails(vq("thumbnail", "photo.vq", "photo.vq"), "photo.vq: is the input")
+
+
+@pytest.mark.slow
+def test_a_thumbnail_as_json(codec: Codec, photograph: NDArray[np.uint8], folder: Path) -> None:
+    Path("a.vq").write_bytes(codec.compress(photograph[:64, :96], 50, effort=0))
+    assert vq("thumbnail", "a.vq", "quiet.png", "-s", "48").output == ""
+    told = json.loads(vq("thumbnail", "a.vq", "t.png", "-s", "48", "--json").stdout)
+    assert told == {"output": "t.png", "width": 48, "height": 32, "bytes": Path("t.png").stat().st_size}
+    with Image.open("t.png") as image:
+        assert image.size == (48, 32)
 
 
 def test_verify_as_json(packed: bytes) -> None:

@@ -23,7 +23,16 @@ import click
 from vqcodec.cli import options
 from vqcodec.cli.messages import count, describe, facts, line, say
 from vqcodec.errors import VqcodecError, naming, printable
-from vqcodec.files.streams import check_input, is_vq, output_name, read_container, read_source, shown, write_bytes
+from vqcodec.files.streams import (
+    STREAM,
+    check_input,
+    is_vq,
+    output_name,
+    read_container,
+    read_source,
+    shown,
+    write_bytes,
+)
 from vqcodec.metrics import METRICS, available, bpp, measure
 
 if TYPE_CHECKING:
@@ -155,7 +164,8 @@ def compare(
     metavar="PIXELS",
     help="The longer side at most.",
 )
-def thumbnail(source: str, target: str, size: int) -> None:
+@options.as_json
+def thumbnail(source: str, target: str, size: int, as_json: bool) -> None:
     """Make a small PNG of a .vq file, as file managers do.
 
     OUTPUT is overwritten, and may have any extension. Only the levels are decoded that a picture of
@@ -172,7 +182,11 @@ def thumbnail(source: str, target: str, size: int) -> None:
     image.thumbnail((size, size))
     encoded = io.BytesIO()
     image.save(encoded, "PNG")
-    write_bytes(target, encoded.getvalue())
+    data = encoded.getvalue()
+    write_bytes(target, data)
+    if as_json:
+        facts = {"output": shown(target, "output"), "width": image.width, "height": image.height, "bytes": len(data)}
+        click.echo(json.dumps(facts), err=target == STREAM)
 
 
 @click.command()
