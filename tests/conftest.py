@@ -88,7 +88,7 @@ def tiny_config() -> Config:
         {"stride": stride, "groups": groups, "codebook_size": 16, "stages": 2, "pixels": pixels}
         for stride, groups, pixels in [(16, 2, False), (8, 4, False), (8, 6, True)]
     ]
-    steps = {"vae": 100, "codes": 30, "prior": 50, "joint": 5}
+    steps = {"vae": 100, "codes": 30, "prior": 100, "joint": 5}
     return Config.from_dict(
         {
             "model": {

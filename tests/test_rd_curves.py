@@ -85,7 +85,7 @@ def test_no_bd_rate_where_it_would_mean_nothing(
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
-    with pytest.raises(MissingPackageError, match=r'bjontegaard: pip install "vqcodec\[bench\]"$'):
+    with pytest.raises(MissingPackageError, match=r'bjontegaard: pip install "\.\[bench\]" in a checkout$'):
         bd(CURVE, CURVE, least=2)
 
 
