@@ -20,12 +20,13 @@ shown. torch is imported when the first picture is decoded or saved.
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import IO, Any
 
 from PIL import Image, ImageFile
 
 from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
-from vqcodec.errors import FormatError, VqcodecError
+from vqcodec.errors import VqcodecError
 from vqcodec.files.container import (
     ALPHA_TAG,
     MAGIC,
@@ -54,13 +55,11 @@ class VqImageFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         assert self.fp is not None
-        try:
+        with _os_errors():
             header = parse_header(self.fp.read(MAX_HEADER_BYTES))
             size = self.fp.seek(0, os.SEEK_END)
             check_file_size(size)
             chunks = _read_chunks(self.fp, header, size)
-        except FormatError as error:
-            raise OSError(str(error)) from error
         has_alpha = any(tag == ALPHA_TAG for tag, _ in chunks)
         self._size = header.width, header.height
         self._mode = ("L" if header.grey else "RGB") + ("A" if has_alpha else "")
@@ -80,10 +79,8 @@ class VqImageFile(ImageFile.ImageFile):
         """Decode the picture, unless that has been done."""
         if not self._decoded:
             data = self._read()
-            try:
+            with _os_errors():
                 image = _decode(data, self._shrink)
-            except VqcodecError as error:
-                raise OSError(str(error)) from error
             super().verify()  # which closes the file
             self.im = image.im
             self._mode, self.info, self._decoded = image.mode, {**image.info}, True
@@ -93,10 +90,8 @@ class VqImageFile(ImageFile.ImageFile):
         """Check every byte of the file by its checksums, without decoding it; it must be opened again to be loaded."""
         if not self._decoded:
             data = self._read()
-            try:
+            with _os_errors():
                 parse(data)
-            except VqcodecError as error:
-                raise OSError(str(error)) from error
         super().verify()
 
     def _read(self) -> bytes:
@@ -112,6 +107,15 @@ def register() -> None:
     Image.register_save(FORMAT, _save)
     Image.register_extension(FORMAT, EXTENSION)
     Image.register_mime(FORMAT, MIME_TYPE)
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raise our errors as OSError, which those who use Pillow expect of a file."""
+    try:
+        yield
+    except VqcodecError as error:
+        raise OSError(str(error)) from error
 
 
 def _accept(start: bytes) -> bool:
@@ -144,10 +148,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     if given:
         image = _described(image, given)
     quality, effort = options.get("quality", DEFAULT_QUALITY), options.get("effort", DEFAULT_EFFORT)
-    try:
+    with _os_errors():
         file.write(api.compress(image, quality, effort=effort, strip=options.get("strip", ())))
-    except VqcodecError as error:
-        raise OSError(str(error)) from error
 
 
 def _described(image: Image.Image, given: dict[str, Any]) -> Image.Image:

@@ -11,7 +11,8 @@ photographs saves there is little, and what it does to edges is ugly. A photogra
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from vqcodec.files.pictures import plain_image
 
 __all__ = ["FLAT", "LEAST", "LEAST_FLAT", "png_size", "unsuited"]
 
@@ -36,8 +37,7 @@ def unsuited(pixels: NDArray[np.uint8], size: int) -> str | None:
 def png_size(pixels: NDArray[np.uint8]) -> int:
     """Bytes of a PNG of ``pixels [H, W, 3]`` or ``[H, W, 1]`` at the fastest setting, without holding them."""
     counter = _Counter()
-    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-    image.save(counter, "PNG", compress_level=1)  # type: ignore[arg-type]
+    plain_image(pixels).save(counter, "PNG", compress_level=1)  # type: ignore[arg-type]
     return counter.size
 
 

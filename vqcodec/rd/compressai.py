@@ -29,6 +29,7 @@ from vqcodec.codec import Codec
 from vqcodec.config import DEFAULT_EFFORT, EFFORT_MAX
 from vqcodec.errors import ImageError, MissingPackageError, VqcodecError, explain, naming, one_line
 from vqcodec.jsonfile import write_json
+from vqcodec.metrics import bpp
 from vqcodec.rd.result import Curve
 
 __all__ = ["FOLDER", "Vqcodec", "main", "write_curves"]
@@ -110,7 +111,7 @@ class Vqcodec:
             x_hat = codec.decompress(data)
             decoded = time.perf_counter()
         found = {
-            "bpp": 8 * len(data) / (x.shape[0] * x.shape[1]),
+            "bpp": bpp(len(data), x.shape[1], x.shape[0]),
             "encoding_time": encoded - start,
             "decoding_time": decoded - encoded,
         }

@@ -12,7 +12,8 @@ r"""Which codes are worth a thought: the slots of a window whose code could be a
 
 a is the curvature that a quantiser of step one has at the best rate (DISTORTION_WEIGHT). For nearly all positions and
 groups the present code, mostly zero, is beyond doubt: the prior alone puts it more than THRESHOLD before all others. No
-energies are computed there, which saves most of the time (97 % of the slots and more would not be found there either).
+energies are computed there, which saves most of the time. At the finest level of the trunk this loses 0 to 6 % of the
+slots, and more where a level of pixels has hardly any.
 
 A coarse level is one that a finer level of the trunk follows. The finer level codes what the coarse one leaves over, so
 with a change of a coarse code and the finer codes as they are, the slope says nothing: the energy leaves out the
