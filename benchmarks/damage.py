@@ -129,11 +129,10 @@ def reseal(data: bytes) -> bytes:
         for _ in range(2 + (layout & 15) + (layout >> 5 & 1)):
             number, at = _varint(data, at)
             numbers.append(number)
-        seal(0, at)
-        at += 4
+        start = 0
         for length in numbers[2 : 2 + (layout & 15)]:
-            seal(at, at + length)
-            at += length + 4
+            seal(start, at + length)
+            start = at = at + length + 4
         while at < len(data):
             start = at
             length, at = _varint(data, at + 4)
@@ -207,7 +206,7 @@ def swapped_levels(data: bytes, count: int, rng: random.Random) -> Iterator[byte
     for length in range(1, len(contents.levels) + 2):
         for levels in itertools.product(contents.levels, repeat=length):
             if levels != contents.levels:
-                yield _header(contents) + _body(levels)
+                yield _file(_header(contents), levels)
                 yield pack(replace(contents, levels=levels))
 
 
@@ -217,7 +216,7 @@ def repeated_chunks(data: bytes, count: int, rng: random.Random) -> Iterator[byt
     chunk = _sealed(b"note" + bytes([28]) + b"a chunk that no reader knows")
     for times in (1, 2, 3, MAX_CHUNKS - 1, MAX_CHUNKS, MAX_CHUNKS + 1, 100 * MAX_CHUNKS):
         for announced in {times, 1, 0}:
-            yield _header(contents, chunks=announced * len(chunk)) + _body(contents.levels) + times * chunk
+            yield _file(_header(contents, chunks=announced * len(chunk)), contents.levels) + times * chunk
 
 
 def huge_sizes(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
@@ -226,16 +225,17 @@ def huge_sizes(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
     lengths = [len(level) for level in contents.levels]
     powers = [1 << power for power in range(32)]
     numbers = sorted({power + extra for power in powers for extra in (-1, 0, 1)} | {(1 << 32) - 1})
-    body = _body(contents.levels)
-    for width, height in itertools.product([*powers[:18], MAX_SIDE], repeat=2):
-        yield _header(contents, width=width, height=height) + body
+    headers = [
+        _header(contents, width=width, height=height)
+        for width, height in itertools.product([*powers[:18], MAX_SIDE], repeat=2)
+    ]
     for number in numbers:
-        yield _header(contents, width=number) + body
-        yield _header(contents, height=number) + body
+        headers += [_header(contents, width=number), _header(contents, height=number)]
         for index in range(len(lengths)):
-            yield _header(contents, lengths=[*lengths[:index], number, *lengths[index + 1 :]]) + body
-        yield _header(contents, lengths=[number] * len(lengths)) + body
-        yield _header(contents, chunks=number) + body
+            headers.append(_header(contents, lengths=[*lengths[:index], number, *lengths[index + 1 :]]))
+        headers += [_header(contents, lengths=[number] * len(lengths)), _header(contents, chunks=number)]
+    for header in headers:
+        yield _file(header, contents.levels)
 
 
 def bombs(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
@@ -245,7 +245,7 @@ def bombs(data: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
     sides = [1 << power for power in range(16)]
     sizes = {*zip(sides, sides, strict=True), *((side, MAX_SIDE) for side in sides), *((MAX_SIDE, s) for s in sides)}
     for width, height in sorted(sizes | {(SMALL_PIXELS // side + extra, side) for side in sides for extra in (0, 1)}):
-        yield _header(contents, width=width, height=height, lengths=[0] * len(empty)) + _body(empty)
+        yield _file(_header(contents, width=width, height=height, lengths=[0] * len(empty)), empty)
 
 
 def _header(
@@ -261,11 +261,11 @@ def _header(
     own = [len(level) for level in contents.levels] if lengths is None else lengths
     numbers = [contents.width if width is None else width, contents.height if height is None else height, *own]
     fields = MAGIC + bytes([VERSION]) + contents.fingerprint + bytes([contents.quality, layout])
-    return _sealed(fields + b"".join(_number(number) for number in [*numbers, *([chunks] if chunks else [])]))
+    return fields + b"".join(_number(number) for number in [*numbers, *([chunks] if chunks else [])])
 
 
-def _body(levels: tuple[bytes, ...]) -> bytes:
-    return b"".join(_sealed(level) for level in levels)
+def _file(header: bytes, levels: tuple[bytes, ...]) -> bytes:
+    return b"".join(map(_sealed, [header + levels[0], *levels[1:]]))
 
 
 def _sealed(part: bytes) -> bytes:

@@ -55,7 +55,7 @@ class Fields:
     """Reads one field after the other."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+        self.data, self.at, self.checked = data, 0, 0  # checked: the end of the last CRC-32
 
     def take(self, length: int) -> bytes:
         """The next ``length`` bytes."""
@@ -74,17 +74,18 @@ class Fields:
         check(low <= value <= high, f"{name} is not within {low}..{high}")
         return value
 
-    def crc(self, start: int, name: str) -> None:
-        """The next four bytes, which must be the CRC-32 of everything since ``start``."""
-        expected = zlib.crc32(self.data[start : self.at])
+    def crc(self, name: str) -> None:
+        """The next four bytes, which must be the CRC-32 of everything since the CRC-32 before."""
+        expected = zlib.crc32(self.data[self.checked : self.at])
         check(int.from_bytes(self.take(4), "little") == expected, f"{name} is damaged")
+        self.checked = self.at
 
 
 def parse(data: bytes) -> Container:
     """The content of a file, or FormatError."""
     fields = Fields(data)
     check(fields.take(4) == bytes.fromhex("8f56510a"), "not a .vq file")
-    # Another version may differ in everything after the version byte, even in the place of the CRC-32.
+    # Another version may differ in everything after the version byte.
     check((version := fields.take(1)[0]) == 1, f"version {version} is unknown: a newer program may have made the file")
     fingerprint = fields.take(4)
     quality, layout = fields.take(2)
@@ -94,13 +95,12 @@ def parse(data: bytes) -> Container:
     width, height = fields.number(1, 65535, "width"), fields.number(1, 65535, "height")
     lengths = [fields.number(0, 2**28, "a level length") for _ in range(layout & 15)]
     chunk_length = fields.number(1, 2**32 - 1, "the length of chunks") if layout & 32 else 0
-    fields.crc(0, "the header")
     rest = sum(lengths) + 4 * len(lengths) + chunk_length
     check(len(data) - fields.at == rest, f"{len(data) - fields.at} bytes after the header, not {rest}")
     levels, chunks = [], list[tuple[bytes, bytes]]()
     for i, length in enumerate(lengths):
         levels.append(fields.take(length))
-        fields.crc(fields.at - length, f"level {i}")
+        fields.crc(f"level {i}" if i else "the header or level 0")
     while fields.at < len(data):
         check(len(chunks) < 64, "more than 64 chunks")
         chunks.append(read_chunk(fields))
@@ -109,10 +109,10 @@ def parse(data: bytes) -> Container:
 
 def read_chunk(fields: Fields) -> tuple[bytes, bytes]:
     """The tag and the payload of the next chunk."""
-    start, tag = fields.at, fields.take(4)
+    tag = fields.take(4)
     check(tag.isalpha(), f"the chunk tag {tag!r} has more than ASCII letters")
     payload = fields.take(fields.number(0, 2**24, "the length of a chunk"))
-    fields.crc(start, f"the chunk {tag!r}")
+    fields.crc(f"the chunk {tag!r}")
     check(tag[:1].islower() or tag == b"Alph", f"the critical chunk {tag!r} is unknown")
     return tag, payload
 

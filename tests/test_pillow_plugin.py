@@ -220,8 +220,10 @@ def test_thumbnails_decode_the_coarse_levels(tiny: Codec, monkeypatch: pytest.Mo
 
 def test_damage(monkeypatch: pytest.MonkeyPatch, tiny: Codec) -> None:
     data = compress(np.dstack([RANDOM, ALPHA]), effort=0)
-    with pytest.raises(OSError, match=r"^header damaged: ") as caught:
+    with pytest.raises(OSError, match=r"^the quality is 255, expected 1..100$") as caught:
         opened(data[:9] + b"\xff" + data[10:])
+    with opened(data[:9] + b"\1" + data[10:]) as image, pytest.raises(OSError, match=r"^header or level 0 damaged: "):
+        image.load()
     assert not isinstance(caught.value, UnidentifiedImageError)
     with pytest.raises(UnidentifiedImageError):
         opened(b"\x8fVQ")

@@ -56,7 +56,7 @@ def vq(
 ) -> bytes:
     """The document's example with other fields, given in hexadecimal, and correct CRC-32s."""
     header = bytes.fromhex(f"8f56510a {version} {fingerprint} {quality} {layout} {size} {lengths}")
-    return sealed(header) + b"".join(map(sealed, levels)) + chunks
+    return b"".join(map(sealed, [header + levels[0], *levels[1:]])) + chunks
 
 
 def with_chunks(length: str, chunks: bytes) -> bytes:
@@ -108,7 +108,7 @@ def test_the_reader_is_independent() -> None:
 
 
 def test_the_examples_of_files_parse_as_the_document_says() -> None:
-    assert len(COLOUR) == 37
+    assert len(COLOUR) == 33
     assert vq() == COLOUR
     colour, grey = parse(COLOUR), parse(GREY)
     for file in (colour, grey):
@@ -164,13 +164,13 @@ def test_an_unusual_file_is_read(data: bytes) -> None:
     [
         (COLOUR + b"\0", "17 bytes after the header, not 16"),
         (COLOUR[:-1], "15 bytes after the header, not 16"),
-        (COLOUR[:20], "ends too early"),
+        (COLOUR[:16], "ends too early"),
         (b"\x89" + COLOUR[1:], "not a .vq file"),
         (vq(version="02"), "version 2"),
         (vq(version="00"), "version 0"),
         (vq(quality="00"), "quality"),
         (vq(quality="65"), "quality"),
-        (vq(layout="00", lengths="", levels=()), "no levels"),
+        (vq(layout="00", lengths=""), "no levels"),
         (vq(layout="42"), "reserved"),
         (vq(layout="82"), "reserved"),
         (vq(size="00 c801"), "width"),
@@ -182,7 +182,8 @@ def test_an_unusual_file_is_read(data: bytes) -> None:
         (vq(lengths="8380808010 05"), "level length is not within"),
         (vq(lengths="838080808001 05"), "level length is not within"),
         (vq(layout="22", lengths="03 05 00"), "length of chunks"),
-        (COLOUR[:16] + b"\0" + COLOUR[17:], "header is damaged"),
+        (COLOUR[:9] + b"\1" + COLOUR[10:], "the header or level 0 is damaged"),
+        (COLOUR[:19] + b"\1" + COLOUR[20:], "the header or level 0 is damaged"),
         (COLOUR[:-9] + b"\0" + COLOUR[-8:], "level 1 is damaged"),
         (GREY[:-1] + b"\0", "chunk b'note' is damaged"),
         (with_chunks("09", sealed(b"Note\0")), "critical"),

@@ -14,8 +14,9 @@ colours are those of the profile. Images of every mode can be saved, with the op
   text, ``exif`` Pillow's ``Exif``; TypeError for anything else;
 - ``strip``: what is left out, as in :func:`vqcodec.compress`.
 
-A damaged file raises OSError with one line; with ``ImageFile.LOAD_TRUNCATED_IMAGES`` the levels before the damage are
-shown. torch is imported when the first picture is decoded or saved.
+A damaged file raises OSError with one line, at the latest when its pixels are needed: the checksum of the header, which
+covers level 0 too, is not read before. With ``ImageFile.LOAD_TRUNCATED_IMAGES`` the levels before the damage are shown.
+torch is imported when the first picture is decoded or saved.
 """
 
 import contextlib

@@ -178,7 +178,7 @@ class Encoder:
         return is_image_name(file)
 
     def has_made(self, target: str) -> bool:
-        """Whether a file is an output: a .vq file with a sound header and of the size that it states."""
+        """Whether a file is an output: a .vq file with a valid header and of the size that it states."""
         with contextlib.suppress(VqcodecError):
             read_header(target)
             return True
@@ -286,7 +286,7 @@ class Decoder:
         """``tasks`` in their order; consecutive files of one model and size form a batch.
 
         Only the headers are read. With several ``processes``, batches are short enough for all processes to end at
-        about the same time. A file without a sound header is alone.
+        about the same time. A file without a valid header is alone.
         """
         batches: list[list[Task]] = []
         share = len(tasks) if processes == 1 else -(-len(tasks) // (3 * processes))

@@ -2,11 +2,12 @@
 
 ::
 
-    Container ──pack──▶ header · CRC │ level 0 · CRC │ level 1 · CRC │ … │ chunk · CRC │ … ──parse──▶ Container
-                        │                                                                  with what is intact,
-                        ├──parse_header──▶ Header                                          and what is damaged
+    Container ──pack──▶ header · level 0 · CRC │ level 1 · CRC │ … │ chunk · CRC │ … ──parse──▶ Container
+                        │                                                               with what is intact,
+                        ├──parse_header──▶ Header, not verified                         and what is damaged
                         └ states every length that follows, so the exact size of the file
 
+A CRC-32 covers all bytes since the one before it. Header and level 0 share one: neither is of use without the other.
 A container has exactly one form: ``pack(parse(data)) == data`` for all bytes that ``parse`` accepts whole.
 This module does not interpret the bitstreams; it guarantees only that they are the bytes that were written.
 """
@@ -49,7 +50,7 @@ FINGERPRINT_BYTES = 4
 ALPHA_TAG = b"Alph"  # opacity: without it, the picture is wrong
 CRITICAL_TAGS = {ALPHA_TAG}  # those of this version; vqcodec.files.extras reads them
 MAX_LEVELS = 15
-MAX_HEADER_BYTES = 105  # the fixed fields, 18 numbers of at most 5 bytes, and the CRC-32
+MAX_HEADER_BYTES = 101  # the fixed fields and 18 numbers of at most 5 bytes
 MAX_SIDE = 65_535  # pixels
 MAX_PIXELS = 2**27  # parse refuses larger pictures by default; the format itself has no such limit
 SMALL_PIXELS = 2**22  # by default, parse also refuses a picture that is larger than this and
@@ -97,7 +98,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Header:
-    """The statements of a file before its levels.
+    """The statements of a file before its levels, which only the CRC-32 after level 0 covers.
 
     Attributes:
         width, height, grey, quality, fingerprint: as in :class:`Container`.
@@ -141,7 +142,8 @@ def pack(container: Container) -> bytes:
     numbers = [c.width, c.height, *lengths, *([len(chunks)] if chunks else [])]
     header = MAGIC + _varint(VERSION) + c.fingerprint + bytes([c.quality, layout])
     header += b"".join(_varint(number) for number in numbers)
-    return b"".join([_sealed(header), *(_sealed(level) for level in c.levels), chunks])
+    first, *others = c.levels
+    return b"".join([*map(_sealed, [header + first, *others]), chunks])
 
 
 def parse(data: BytesLike, *, intact: int | None = None, max_pixels: int | None = None) -> Container:
@@ -160,19 +162,22 @@ def parse(data: BytesLike, *, intact: int | None = None, max_pixels: int | None 
     """
     cursor = _Cursor(data)
     header = _read_header(cursor)
+    levels = [cursor.take(header.lengths[0], "level 0")]
+    cursor.check_crc("header or level 0")
     damage = _size_problem(len(cursor.data), header.size)
-    levels: list[bytes] = []
     chunks: list[tuple[bytes, bytes]] = []
     try:
-        for number, length in enumerate(header.lengths):
-            levels.append(cursor.sealed(length, f"level {number}"))
+        for number, length in enumerate(header.lengths[1:], 1):
+            level = cursor.take(length, f"level {number}")
+            cursor.check_crc(f"level {number}")
+            levels.append(level)
         if damage is None:
             chunks = _read_chunks(cursor)
     except FormatError as error:
         damage = damage or str(error)
     _check_pixels(header, sum(map(len, levels)), max_pixels)
     if damage is not None and (intact is None or len(levels) < intact):
-        raise FormatError(damage if intact is None or levels else f"{damage}; not even level 0 is whole")
+        raise FormatError(damage)
     return Container(
         header.width,
         header.height,
@@ -190,7 +195,9 @@ def parse(data: BytesLike, *, intact: int | None = None, max_pixels: int | None 
 def parse_header(start: BytesLike) -> Header:
     """The header of the file that begins with ``start``; MAX_HEADER_BYTES are enough.
 
-    Raises FormatError if the header is damaged or states something out of range.
+    Damage that states nothing out of range is not noticed: only ``parse``, which reads level 0 too, verifies a header.
+
+    Raises FormatError if the header is cut off or states something out of range.
     """
     return _read_header(_Cursor(start))
 
@@ -216,7 +223,6 @@ def _read_header(cursor: "_Cursor") -> Header:
     width, height = cursor.varint("the width"), cursor.varint("the height")
     lengths = [cursor.varint(f"the length of level {number}") for number in range(layout & _LEVELS)]
     chunks_length = cursor.varint("the length of the chunks") if layout & _CHUNKS else 0
-    cursor.check_crc(0, "header")
 
     if layout & _RESERVED:
         raise FormatError(f"reserved bits are set: layout byte is {layout:#04x}, bits {_RESERVED:#04x} must be zero")
@@ -303,13 +309,13 @@ def _tag_problem(number: int, tag: bytes) -> str | None:
 
 
 def _read_chunk(cursor: "_Cursor", number: int) -> tuple[bytes, bytes]:
-    start, name = cursor.at, f"chunk {number}"
+    name = f"chunk {number}"
     tag = cursor.take(_TAG_BYTES, f"the tag of {name}")
     length = cursor.varint(f"the length of {name}")
     if problem := _length_problem(name, length, MAX_CHUNK_BYTES):
         raise FormatError(problem)
     payload = cursor.take(length, f"the payload of {name}")
-    cursor.check_crc(start, name)
+    cursor.check_crc(name)
     if problem := _tag_problem(number, tag):
         raise FormatError(problem)
     return tag, payload
@@ -335,6 +341,7 @@ class _Cursor:
     def __init__(self, data: BytesLike) -> None:
         self.data = _as_bytes(data)
         self.at = 0
+        self._checked = 0  # the end of the last CRC-32
 
     @property
     def left(self) -> int:
@@ -359,15 +366,10 @@ class _Cursor:
                 return value
         raise FormatError(f"{what} does not fit 32 bits")
 
-    def check_crc(self, start: int, name: str) -> None:
-        """Read a CRC-32 and compare it with that of the bytes from ``start`` to it."""
-        actual = zlib.crc32(memoryview(self.data)[start : self.at])
+    def check_crc(self, name: str) -> None:
+        """Read a CRC-32 and compare it with that of the bytes since the one before it."""
+        actual = zlib.crc32(memoryview(self.data)[self._checked : self.at])
         stored = int.from_bytes(self.take(_CRC_BYTES, f"the CRC-32 of {name}"), "little")
         if actual != stored:
             raise FormatError(f"{name} damaged: its CRC-32 is {actual:08x}, the file says {stored:08x}")
-
-    def sealed(self, length: int, name: str) -> bytes:
-        start = self.at
-        part = self.take(length, name)
-        self.check_crc(start, name)
-        return part
+        self._checked = self.at

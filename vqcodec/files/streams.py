@@ -154,7 +154,10 @@ def read_container(source: str, *, intact: int | None = None, max_pixels: int | 
 
 
 def read_header(name: str) -> Header:
-    """The header of the .vq file ``name``, of which no more is read; raises FormatError if its size is wrong."""
+    """The header of the .vq file ``name``, of which no more is read; raises FormatError if its size is wrong.
+
+    Other damage may go unnoticed, see :func:`parse_header`.
+    """
     with naming(name):
         size = check_input(name)
         try:

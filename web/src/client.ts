@@ -1,7 +1,6 @@
 // The page's side of the worker: it fetches weights by their fingerprint, and hands files over.
 
 import source from "../build/worker.txt";
-import { parseHeader } from "./container.ts";
 import { check } from "./errors.ts";
 import type { Answer, Outcome, Request } from "./messages.ts";
 import type { Part } from "./painting.ts";
@@ -36,9 +35,9 @@ export class Client {
 
   constructor(readonly weights: URL) {}
 
-  /** Resolves when the picture is complete; rejects if it cannot be decoded. */
-  async decode(data: Uint8Array, job: Job): Promise<Outcome> {
-    await this.#need(parseHeader(data).fingerprint);
+  /** Resolves when the picture is complete; rejects if it cannot be decoded. `fingerprint` is that of the file. */
+  async decode(data: Uint8Array, fingerprint: string, job: Job): Promise<Outcome> {
+    await this.#need(fingerprint);
     job.signal?.throwIfAborted();
     return new Promise((resolve, reject) => {
       const id = this.#count++;

@@ -51,6 +51,7 @@ export function crc32(data: Uint8Array): number {
 /** Reads one field after the other, never beyond the end. */
 class Fields {
   at = 0;
+  #checked = 0; // the end of the last CRC-32
 
   constructor(readonly data: Uint8Array) {}
 
@@ -79,18 +80,18 @@ class Fields {
     return value;
   }
 
-  crc(start: number, name: string): void {
-    const found = crc32(this.data.subarray(start, this.at));
+  /** The next bytes and their CRC-32, which covers everything since the one before it. */
+  sealed(length: number, name: string): Uint8Array {
+    const part = this.take(length, name);
+    const found = crc32(this.data.subarray(this.#checked, this.at));
     const [a, b, c, d] = this.take(4, `the CRC-32 of ${name}`);
     check(found === (a | (b << 8) | (c << 16) | (d << 24)) >>> 0, `${name} is damaged: its CRC-32 differs`);
+    this.#checked = this.at;
+    return part;
   }
 }
 
-/** The header of the file that begins with `data`. */
-export function parseHeader(data: Uint8Array): Header {
-  return readHeader(new Fields(data));
-}
-
+/** The header, which is verified only together with level 0. */
 function readHeader(fields: Fields): Header {
   check(fields.data.length, "empty file, expected a .vq file");
   const magic = fields.take(Math.min(4, fields.data.length), "the magic number");
@@ -112,7 +113,6 @@ function readHeader(fields: Fields): Header {
   const lengths: number[] = [];
   for (let i = 0; i < (layout & 15); i++) lengths.push(fields.number(0, 2 ** 32 - 1, `the length of level ${i}`));
   const chunksLength = layout & 32 ? fields.number(0, 2 ** 32 - 1, "the length of the chunks") : 0;
-  fields.crc(0, "the header");
   check(quality >= 1 && quality <= 100, `the quality is ${quality}, expected 1..100`);
   check(layout & 15, "the level count is 0, expected 1..15");
   check(!(layout & 0xc0), "reserved bits of the layout are set");
@@ -133,7 +133,7 @@ function readHeader(fields: Fields): Header {
 export function parse(data: Uint8Array): Container {
   const fields = new Fields(data);
   const header = readHeader(fields);
-  const levels: Uint8Array[] = [];
+  const levels = [fields.sealed(header.lengths[0], "the header or level 0")];
   let damage: string | null = null;
   let opacity: Uint8Array | null = null;
   if (data.length !== header.fileBytes) {
@@ -141,17 +141,12 @@ export function parse(data: Uint8Array): Container {
     damage = `${what}: the file has ${data.length} bytes, its header says ${header.fileBytes}`;
   }
   try {
-    for (const [i, length] of header.lengths.entries()) {
-      const level = fields.take(length, `level ${i}`);
-      fields.crc(fields.at - length, `level ${i}`);
-      levels.push(level);
-    }
+    for (let i = 1; i < header.lengths.length; i++) levels.push(fields.sealed(header.lengths[i], `level ${i}`));
     if (!damage) opacity = readChunks(fields);
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     damage ??= error.message;
   }
-  check(levels.length, `${damage}; not even level 0 is whole`);
   checkPixels(header, levels);
   return { header, levels, opacity, damage };
 }
@@ -167,11 +162,9 @@ function readChunks(fields: Fields): Uint8Array | null {
   let opacity: Uint8Array | null = null;
   for (let count = 0; fields.at < fields.data.length; count++) {
     check(count < 64, "more than 64 chunks");
-    const start = fields.at;
     const name = `chunk ${count}`;
     const tag = String.fromCharCode(...fields.take(4, name));
-    const payload = fields.take(fields.number(0, 2 ** 24, `the length of ${name}`), name);
-    fields.crc(start, name);
+    const payload = fields.sealed(fields.number(0, 2 ** 24, `the length of ${name}`), name);
     check(/^[A-Za-z]{4}$/.test(tag), `the tag of ${name} has more than ASCII letters`);
     check(/^[a-z]/.test(tag) || tag === "Alph", `the critical chunk ${tag} is unknown`);
     if (tag !== "Alph") continue;

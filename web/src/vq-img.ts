@@ -6,7 +6,7 @@
 // and so is the CSS state, as in :state(error).
 
 import { Client } from "./client.ts";
-import { type Header, parseHeader } from "./container.ts";
+import { type Header, parse } from "./container.ts";
 import { FormatError } from "./errors.ts";
 import type { Outcome } from "./messages.ts";
 import type { Part } from "./painting.ts";
@@ -128,13 +128,14 @@ export class VqImg extends HTMLElement {
     try {
       const data = this.#data ?? (await fetchFile(this.getAttribute("src") ?? "", signal));
       signal.throwIfAborted();
-      this.header = parseHeader(data);
+      this.header = parse(data).header;
       this.#reserve();
       this.dispatchEvent(new Event("header"));
       const levels = Number(this.getAttribute("levels")) || 15;
       const urgent = this.getAttribute("fetchpriority") === "high";
       const onPart = (part: Part, count: number): void => this.#paint(part, count);
-      const { damage, prior, network } = await client.decode(data, { levels, urgent, signal, onPart });
+      const job = { levels, urgent, signal, onPart };
+      const { damage, prior, network } = await client.decode(data, this.header.fingerprint, job);
       [this.problem, this.times] = [damage, { prior, network }];
       this.#change("complete");
       this.dispatchEvent(new Event("load"));

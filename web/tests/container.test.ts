@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Container, crc32, hex, parse, parseHeader } from "../src/container.ts";
+import { type Container, crc32, hex, parse } from "../src/container.ts";
 import { FormatError } from "../src/errors.ts";
-import { blocks, bytes, join, sealed } from "./files.ts";
+import { blocks, bytes, file, join, sealed } from "./files.ts";
 
 const [COLOUR, GREY] = blocks();
 const LEVELS = [bytes("00ff10"), bytes("0123456789")];
@@ -23,8 +23,8 @@ interface Fields {
 /** The document's example with other fields, in hexadecimal, and correct CRC-32s. */
 function vq(fields: Fields): Uint8Array {
   const { version = "01", quality = "4b", layout = "02", size = "ac02 c801", lengths = "03 05" } = fields;
-  const header = sealed(bytes(`8f56510a ${version} 1a2bc3d4 ${quality} ${layout} ${size} ${lengths}`));
-  return join(header, ...(fields.levels ?? LEVELS).map(sealed), fields.chunks ?? new Uint8Array());
+  const header = bytes(`8f56510a ${version} 1a2bc3d4 ${quality} ${layout} ${size} ${lengths}`);
+  return join(file(header, fields.levels ?? LEVELS), fields.chunks ?? new Uint8Array());
 }
 
 const chunked = (length: string, ...chunks: Uint8Array[]): Uint8Array =>
@@ -62,7 +62,6 @@ test("the examples of the document are read", () => {
     assert.deepEqual([fingerprint, quality, width, height], ["1a2bc3d4", 75, 300, 200]);
     assert.deepEqual([header.grey, fileBytes], [grey, data.length]);
     assert.deepEqual(levels.map(hex), LEVELS.map(hex));
-    assert.deepEqual(parseHeader(data.subarray(0, header.bytes)), header);
   }
 });
 
@@ -78,7 +77,7 @@ test("every beginning and every flipped bit is noticed", () => {
 test("levels before the damage are kept", () => {
   const { levels, damage } = parse(COLOUR.subarray(0, -1));
   assert.deepEqual(levels, LEVELS.slice(0, 1));
-  assert.match(damage ?? "", /36 bytes, its header says 37/);
+  assert.match(damage ?? "", /32 bytes, its header says 33/);
 });
 
 test("unusual files are read", () => {
@@ -94,7 +93,7 @@ const wrong: [string, Uint8Array, RegExp][] = [
   ["version 0", vq({ version: "00" }), /version is 0/],
   ["quality 0", vq({ quality: "00" }), /quality is 0/],
   ["quality 101", vq({ quality: "65" }), /quality is 101/],
-  ["no levels", vq({ layout: "00", lengths: "", levels: [] }), /level count is 0/],
+  ["no levels", vq({ layout: "00", lengths: "" }), /level count is 0/],
   ["reserved bits", vq({ layout: "42" }), /reserved/],
   ["no width", vq({ size: "00 c801" }), /width is 0/],
   ["a large height", vq({ size: "ac02 808004" }), /height is 65536/],

@@ -31,6 +31,11 @@ export function sealed(data: Uint8Array): Uint8Array {
   return join(data, new Uint8Array(Uint32Array.of(crc32(data)).buffer));
 }
 
+/** A file without chunks, of `header` and `levels`. */
+export function file(header: Uint8Array, [first, ...others]: Uint8Array[]): Uint8Array {
+  return join(...[join(header, first), ...others].map(sealed));
+}
+
 /** The hexadecimal blocks of docs/format.md, without the notes to the right of the bars. */
 export function blocks(): Uint8Array[] {
   const found = text("docs/format.md").split("```hex\n").slice(1);
