@@ -39,7 +39,10 @@ from vqcodec.weights import (
 )
 
 MODEL = ModelConfig(
-    levels=(LevelConfig(4, 2, 1, 4, 2), LevelConfig(4, 2, 1, 4, 2, pixels=True)), widths=(4,), blocks=(1,)
+    levels=(LevelConfig(4, 2, 1, 4, 2), LevelConfig(4, 2, 1, 4, 2, pixels=True)),
+    widths=(4,),
+    blocks=(1,),
+    second_kernel=3,
 )
 PRIOR = PriorConfig(channels=4, layers=1, context_layers=1)
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
@@ -97,6 +100,19 @@ def header(path: Path) -> dict[str, str]:
     data = path.read_bytes()
     metadata: dict[str, str] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     return metadata
+
+
+def test_absent_entries_mean_what_the_format_says(folder: Path) -> None:
+    write(folder / "m.decoder.safetensors")
+    data = Path("m.decoder.safetensors").read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    head = json.loads(data[8:end])
+    config = json.loads(head["__metadata__"]["config"])
+    assert (config["model"].pop("second_kernel"), config["model"].pop("quality_scale")) == (3, [])
+    head["__metadata__"]["config"] = json.dumps(config)
+    text = json.dumps(head).encode()
+    Path("m.decoder.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+    assert load_weights("m.decoder.safetensors").model == MODEL
 
 
 def test_round_trip(folder: Path) -> None:

@@ -58,6 +58,7 @@ DECODER_SUFFIX, ENCODER_SUFFIX = ".decoder.safetensors", ".encoder.safetensors"
 DECODER_FORMAT, ENCODER_FORMAT = "vqcodec-decoder-1", "vqcodec-encoder-1"
 MANIFEST = "SHA256SUMS"
 MAX_BYTES = 2**28
+ABSENT: dict[str, Any] = {"quality_scale": [], "second_kernel": 3}  # what docs/format.md says of absent entries
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ def load_weights(path: str | Path) -> Weights:
     """
     data, digest = _read(Path(path))
     metadata, contents, tensors = _unpack(path, data, DECODER_FORMAT)
+    if isinstance(model := contents.get("model"), dict):
+        contents = contents | {"model": ABSENT | model}
     try:
         config = Config.from_dict(contents)
     except (ArithmeticError, ConfigError) as error:
