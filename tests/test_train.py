@@ -454,6 +454,25 @@ def _toml(value: Any) -> str:
     return "inf" if value == math.inf else json.dumps(value)
 
 
+def test_without_matplotlib_a_run_draws_nothing_and_says_so(
+    start: Callable[..., Path],
+    steps: Counter[str],
+    short_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for module in ("vqcodec.train", "vqcodec.train.drawings"):
+        monkeypatch.setattr(f"{module}.can_draw", lambda: False)
+    drawn = dataclasses.replace(short_config, train=dataclasses.replace(short_config.train, drawn_share=1.0))
+    steps["limit"] = 2
+    with pytest.raises(Kill):
+        start(config=drawn, quiet=False)
+    assert (
+        "\nvqcodec: warning: no drawings among the crops, which need the package matplotlib: "
+        in capsys.readouterr().err
+    )
+
+
 def test_without_a_validation_folder_some_images_are_held_out(
     start: Callable[..., Path], short_run: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ from vqcodec.train import distributed
 from vqcodec.train.card import shortfall
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
+from vqcodec.train.drawings import can_draw
 from vqcodec.train.export import export_weights
 from vqcodec.train.grow import grow
 from vqcodec.train.joint import JointPhase, Model
@@ -92,7 +93,7 @@ def run(
         run_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(run_dir / CONFIG, _contents(config).encode())
         if not quiet:
-            _warn([*photographs.skipped, *validation.skipped], photographs.smallest, max(_crops(config)))
+            _warn([*photographs.skipped, *validation.skipped], photographs.smallest, config)
     distributed.wait()  # the others look for checkpoints only once the folder is complete
     limits = {"stop_after": stop_after, "spent": distributed.from_main(time.monotonic() - since)}
     writer = _tensorboard(run_dir)
@@ -116,13 +117,19 @@ def _start(config: Config, init: Path | None) -> tuple[VQVAE, TrainConfig]:
     return vqvae, replace(config.train, linear_start=False)  # the other model has a transform already
 
 
-def _warn(skipped: list[str], side: int, wanted: int) -> None:
-    """Say which images are left out, and that crops are of ``side`` pixels if ``wanted`` are more."""
+def _warn(skipped: list[str], side: int, config: Config) -> None:
+    """Say which images are left out, that crops are of only ``side`` pixels, and that nothing is drawn."""
+    lines = list[str]()
     if skipped:
-        tqdm.write(f"vqcodec: warning: {len(skipped)} images left out; the first: {skipped[0]}", file=sys.stderr)
-    if side < wanted:
-        line = f"vqcodec: warning: crops are at most {side} pixels a side, as most images are small"
-        tqdm.write(line, file=sys.stderr)
+        lines.append(f"{len(skipped)} images left out; the first: {skipped[0]}")
+    if side < max(_crops(config)):
+        lines.append(f"crops are at most {side} pixels a side, as most images are small")
+    if config.train.drawn_share and not can_draw():
+        lines.append(
+            'no drawings among the crops, which need the package matplotlib: pip install ".[bench]" in a checkout'
+        )
+    for line in lines:
+        tqdm.write(f"vqcodec: warning: {line}", file=sys.stderr)
 
 
 def _train_phases(run: Run, vqvae: VQVAE, config: Config) -> Model:
@@ -236,7 +243,7 @@ def _photographs(
         downscale_share=settings.downscale_share,
         downscale_max=settings.downscale_max,
         grain=settings.grain,
-        drawn_share=settings.drawn_share,
+        drawn_share=settings.drawn_share if can_draw() else 0.0,
     )
     if held_out is None:
         return photographs, photographs.hold_out(HELD_OUT, min(settings.evaluation_crop, photographs.smallest))

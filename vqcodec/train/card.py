@@ -110,7 +110,8 @@ def _facts(run: Run, model: Model, config: Config, data_dir: Path, path: Path, m
         + ("." if measured.searched else "; there was no time to search for better ones."),
         f"- λ of quality 1 … 100: {config.model.lambda_min:g} … {config.model.lambda_max:g}, {spacing}.",
         f"- Data: {len(run.photographs.images)} photographs, {pixels:.0f} megapixels, from "
-        f"`{data_dir.resolve().name}`; {len(run.photographs.skipped)} more were left out.",
+        f"`{data_dir.resolve().name}`; {len(run.photographs.skipped)} more were left out."
+        + (f" Of the crops, {run.photographs.drawn_share:.0%} are drawings." if run.photographs.drawn_share else ""),
         f"- Hardware: {device}; torch {torch.__version__}, {torch.get_num_threads()} thread(s), {arithmetic}.",
     ]
 

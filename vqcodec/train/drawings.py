@@ -23,9 +23,14 @@ from torch import Tensor
 
 from vqcodec.errors import MissingPackageError
 
-__all__ = ["KINDS", "draw"]
+__all__ = ["KINDS", "can_draw", "draw"]
 
 Colour = tuple[int, int, int]
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is installed, which drawings need."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def draw(seed: int, size: int = 512) -> Tensor:
@@ -33,7 +38,7 @@ def draw(seed: int, size: int = 512) -> Tensor:
 
     Raises MissingPackageError without matplotlib.
     """
-    if importlib.util.find_spec("matplotlib") is None:
+    if not can_draw():
         raise MissingPackageError('drawings need the package matplotlib: pip install ".[bench]" in a checkout')
     rng = random.Random(seed)
     picture = rng.choice(KINDS)(rng, size)
