@@ -23,7 +23,7 @@ from vqcodec.errors import FormatError, LimitError, UnknownModelError
 from vqcodec.files.container import MAGIC, MAX_CHUNKS, MAX_SIDE, SMALL_PIXELS, VERSION, Container, pack, parse
 from vqcodec.files.extras import from_container
 
-__all__ = ["CLASSES", "Class", "Good", "Kind", "Outcome", "examine", "forged_mutations", "reseal"]
+__all__ = ["CLASSES", "Class", "Good", "Kind", "Outcome", "examine", "forged_mutations", "renamed", "reseal"]
 
 Kind = Literal["same", "decoded", "salvaged", "refused"]
 LONGEST_LINE = 300  # characters of an error message
@@ -115,11 +115,26 @@ def _clear(line: str) -> str:
 def reseal(data: bytes) -> bytes:
     """``data`` with correct CRC-32s in all places that its header implies, as far as it can be parsed."""
     sealed = bytearray(data)
-
-    def seal(start: int, end: int) -> None:
+    for start, end in _parts(data):
         if end + 4 <= len(sealed):
-            sealed[end : end + 4] = zlib.crc32(sealed[start:end]).to_bytes(4, "little")
+            sealed[end : end + 4] = _crc(sealed[start:end])
+    return bytes(sealed)
 
+
+def renamed(data: bytes, fingerprint: bytes) -> bytes:
+    """``data`` as a file of the model ``fingerprint`` if header and level 0 are sound, and ``data`` itself otherwise.
+
+    So a corpus serves every model: damage and forgeries stay what they are, and only the name of the weights changes.
+    """
+    start, end = next(_parts(data), (0, 0))
+    if not end or data[end : end + 4] != _crc(data[start:end]):
+        return data
+    first = data[: len(MAGIC) + 1] + fingerprint + data[len(MAGIC) + 1 + len(fingerprint) : end]
+    return first + _crc(first) + data[end + 4 :]
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each part that a CRC-32 follows, the first being header and level 0, as far as stated."""
     try:
         at = len(MAGIC)
         _, at = _varint(data, at)
@@ -131,16 +146,19 @@ def reseal(data: bytes) -> bytes:
             numbers.append(number)
         start = 0
         for length in numbers[2 : 2 + (layout & 15)]:
-            seal(start, at + length)
+            yield start, at + length
             start = at = at + length + 4
         while at < len(data):
             start = at
             length, at = _varint(data, at + 4)
-            seal(start, at + length)
+            yield start, at + length
             at += length + 4
     except IndexError:
         pass
-    return bytes(sealed)
+
+
+def _crc(part: bytes | bytearray) -> bytes:
+    return zlib.crc32(part).to_bytes(4, "little")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -269,7 +287,7 @@ def _file(header: bytes, levels: tuple[bytes, ...]) -> bytes:
 
 
 def _sealed(part: bytes) -> bytes:
-    return part + zlib.crc32(part).to_bytes(4, "little")
+    return part + _crc(part)
 
 
 def _number(value: int) -> bytes:

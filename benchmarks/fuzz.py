@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from benchmarks import options
+from benchmarks.damage import renamed
 from vqcodec.codec import Codec
 from vqcodec.files.atomic import write_atomic
 from vqcodec.jsonfile import write_json
@@ -45,16 +46,19 @@ MEMORY = 2048  # MiB, including torch and the model
 @click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True)
 @options.weights
 def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | None) -> None:
-    """Fuzz with the files in the archive CORPUS, and add inputs that reach new code to it.
+    """Fuzz with the files in the archive CORPUS, as files of the model, and add inputs that reach new code to it.
 
     The result is appended to the runs in the output file.
     """
     weights = weights or find_weights()
     with tempfile.TemporaryDirectory() as folder:
         known, found = Path(folder, "known"), Path(folder, "found")
+        known.mkdir()
         found.mkdir()
+        codec = Codec.load(weights, device="cpu")
         with zipfile.ZipFile(corpus) as archive:
-            archive.extractall(known)
+            for name in archive.namelist():
+                (known / name).write_bytes(renamed(archive.read(name), codec.fingerprint))
         log = _fuzzer(
             weights,
             [
@@ -70,7 +74,7 @@ def main(corpus: Path, output: Path, minutes: float, seed: int, weights: Path | 
                 archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
         write_atomic(corpus, archived.getvalue())
     run = {
-        "provenance": provenance(Codec.load(weights, device="cpu"), weights, threads=1),
+        "provenance": provenance(codec, weights, threads=1),
         "limits": {"pixels": MAX_PIXELS, "bytes": MAX_BYTES, "seconds": HANG, "mebibytes": MEMORY},
         "minutes": minutes,
         "seed": seed,
