@@ -20,7 +20,7 @@ from vqcodec.files.images import read_image, write_image
 from vqcodec.metrics import bpp, psnr
 from vqcodec.rd.anchors import ANCHORS, Setting
 
-__all__ = ["main"]
+__all__ = ["compare", "main"]
 
 CAPTION = 24  # height in pixels
 
@@ -34,17 +34,25 @@ CAPTION = 24  # height in pixels
 def main(image: Path, output: Path, quality: int, crop: tuple[int, int, int, int], weights: Path | None) -> None:
     """Compare IMAGE by vqcodec with a JPEG that is at least as large."""
     pixels, _ = read_image(image)
-    codec = Codec.load(weights)
+    jpeg, ours = compare(Codec.load(weights), pixels, quality, crop, output)
+    click.echo(f"{output}: JPEG {_facts(pixels, *jpeg)}; vqcodec {_facts(pixels, *ours)}")
+
+
+def compare(
+    codec: Codec, pixels: NDArray[np.uint8], quality: int, crop: tuple[int, int, int, int], output: Path
+) -> tuple[tuple[int, float], tuple[int, float]]:
+    """Write the comparison; returns the bytes of the file and its PSNR in dB, of JPEG and of vqcodec."""
     ours = codec.compress(pixels, quality)
     theirs = _jpeg(pixels, len(ours))
     decoded, back = ANCHORS["jpeg"].decompress(theirs), codec.decompress(ours)
+    found = (len(theirs), psnr(pixels, decoded)), (len(ours), psnr(pixels, back))
     panels = [
         _panel(pixels, crop, "original"),
-        _panel(decoded, crop, f"JPEG {_facts(pixels, decoded, len(theirs))}"),
-        _panel(back, crop, f"vqcodec {_facts(pixels, back, len(ours))}"),
+        _panel(decoded, crop, f"JPEG {_facts(pixels, *found[0])}"),
+        _panel(back, crop, f"vqcodec {_facts(pixels, *found[1])}"),
     ]
     write_image(output, np.concatenate(panels, 1))
-    click.echo(f"{output}: JPEG {_facts(pixels, decoded, len(theirs))}; vqcodec {_facts(pixels, back, len(ours))}")
+    return found
 
 
 def _jpeg(pixels: NDArray[np.uint8], at_least: int) -> bytes:
@@ -55,9 +63,9 @@ def _jpeg(pixels: NDArray[np.uint8], at_least: int) -> bytes:
     return next((data for data in files if len(data) >= at_least), files[-1])
 
 
-def _facts(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8], size: int) -> str:
+def _facts(pixels: NDArray[np.uint8], size: int, decibels: float) -> str:
     height, width = pixels.shape[:2]
-    return f"{size:,} bytes, {bpp(size, width, height):.2f} bpp, {psnr(pixels, decoded):.1f} dB"
+    return f"{size:,} bytes, {bpp(size, width, height):.2f} bpp, {decibels:.1f} dB"
 
 
 def _panel(pixels: NDArray[np.uint8], crop: tuple[int, int, int, int], caption: str) -> NDArray[np.uint8]:

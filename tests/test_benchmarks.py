@@ -3,6 +3,7 @@
 import copy
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from benchmarks import (
     exactness,
     flat,
     options,
+    shipped,
     sizes,
     speed,
     speed_codecs,
@@ -40,11 +42,13 @@ from benchmarks import (
 )
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
-from vqcodec.files.images import encode_image
+from vqcodec.files.container import parse
+from vqcodec.files.images import encode_image, read_image
 from vqcodec.networks.levels import Level
 from vqcodec.networks.pixelcnn import LevelPrior, PixelCNN
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.vae import rate_distortion
+from vqcodec.weights import find_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -381,6 +385,44 @@ def test_what_a_drawing_costs(codec: Codec) -> None:
 def test_the_document_on_drawings_shows_what_is_stored() -> None:
     stored = json.loads((ROOT / tables.FLAT).read_text(encoding="utf-8"))
     assert tables.marked((ROOT / tables.DRAWINGS).read_text(encoding="utf-8")) == tables.flat_block(stored)
+
+
+def test_golden_files_are_of_many_kinds(tiny_codec: Codec) -> None:
+    cat, cup = (read_image(ROOT / "examples" / f"{name}.png")[0] for name in ("chelsea", "coffee"))
+    files = {name: parse(data) for name, data in shipped.golden(tiny_codec, cat, cup)}
+    assert sorted(files) == sorted(path.name for path in (ROOT / shipped.GOLDEN).glob("*.vq"))
+    assert {file.fingerprint for file in files.values()} == {tiny_codec.fingerprint}
+    assert (
+        {file.grey for file in files.values()} == {file.height > file.width for file in files.values()} == {True, False}
+    )
+    assert (files["v1-one-pixel-q75.vq"].width, files["v1-silent-q5.vq"].levels[-1]) == (1, b"")
+
+
+def test_what_the_shipped_model_makes_is_of_the_shipped_model(codec: Codec) -> None:
+    """``python -m benchmarks.shipped`` writes it."""
+    gallery = {path.name: parse(path.read_bytes()).fingerprint for path in (ROOT / shipped.GALLERY).glob("*.vq")}
+    names = {
+        f"{path.stem}-q{quality}.vq" for path in (ROOT / "examples").glob("*.png") for quality in shipped.QUALITIES
+    }
+    assert gallery == dict.fromkeys(names, codec.fingerprint)
+    assert (ROOT / "weights" / "SHA256SUMS").read_text() == shipped.manifest(ROOT / "weights")
+    readme = (ROOT / shipped.README).read_text(encoding="utf-8")
+    assert re.findall(r"^  weights +(\w+)$", readme, re.MULTILINE) == [codec.fingerprint.hex()]
+    size = find_weights().stat().st_size
+    assert f"the weights, {size / 1e6:.1f} MB" in readme
+
+
+def test_readme_quotes_the_shipped_model() -> None:
+    readme = (ROOT / shipped.README).read_text(encoding="utf-8")
+    told = "demo/chelsea.vq: 451×300\n  weights          01020304\n"
+    found = shipped.quoting(readme, (7_040, 21.04), (6_960, 29.96), 1_234_567, told)
+    assert "JPEG of 7.0 kB, vqcodec of 7.0 kB]" in found
+    assert "JPEG needs 7.0 kilobytes at 21.0 dB, vqcodec 7.0 at 30.0 dB" in found
+    assert "the weights, 1.2 MB, are" in found
+    assert f"\n```\n{told}```\n" in found
+    assert len(found.splitlines()) < len(readme.splitlines())
+    with pytest.raises(ValueError, match=r"README\.md: 0 times .*, expected once"):
+        shipped.quoting("# another text", (1, 1.0), (1, 1.0), 1, "")
 
 
 def test_speed_as_a_picture(folder: Path) -> None:
