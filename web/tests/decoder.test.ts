@@ -49,11 +49,11 @@ const network = new Network(new Memory(module), weights);
 
 for (const quality of [1, 100]) {
   test(`strips of any height fit together at quality ${quality}`, () => {
-    const picture = { width: 400, height: 410, grey: false, quality }; // 25 rows of the coarsest grid; a code reaches 12
+    const picture = { width: 400, height: 410, grey: false, quality }; // it is larger than what a code reaches
     const codes = randomCodes(weights.model.levels, { width: 410, height: 400 }, quality); // transposed
     const whole = paste(new Painting(network, picture, 2 ** 30).paint(codes), picture);
     const parts = [...new Painting(network, picture, 20000).paint(codes)];
-    assert.equal(parts.length, 9);
+    assert.ok(parts.length >= 9);
     assert.ok(worst(paste(parts, picture), whole) <= 1);
   });
 }
@@ -62,7 +62,7 @@ test("a picture painted level by level is the one painted at once", () => {
   const file = parse(read("tests/golden/v1-chelsea-q50.vq"));
   const codes = [...decoder.codes(file)];
   const painting = new Painting(network, file.header, 60000);
-  for (let levels = 1; levels <= 3; levels++) {
+  for (let levels = 1; levels <= codes.length; levels++) {
     const once = paste(new Painting(network, file.header, 60000).paint(codes.slice(0, levels)), file.header);
     assert.deepEqual(paste(painting.paint(codes.slice(0, levels)), file.header), once);
   }
@@ -73,5 +73,7 @@ test("files of other weights or levels are refused", () => {
   const other = { ...file, header: { ...file.header, fingerprint: "1a2bc3d4" } };
   assert.throws(() => decoder.codes(other), /made with the weights 1a2bc3d4/);
   const fewer = { ...file, header: { ...file.header, lengths: [0] } };
-  assert.throws(() => decoder.codes(fewer), /1 levels, the weights have 3/);
+  const count = weights.model.levels.length;
+  assert.ok(count > 1);
+  assert.throws(() => decoder.codes(fewer), new RegExp(`1 levels, the weights have ${count}`));
 });
