@@ -11,6 +11,7 @@ Every variant starts from the same random numbers and sees the same codes in the
 codes come from the weights; variants differ only in how they predict the codes.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -75,7 +76,11 @@ def without_quality(prior: PixelCNN) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    """A prior; ``change`` makes changes that a configuration cannot express."""
+    """A prior; ``change`` makes changes that a configuration cannot express.
+
+    Attributes:
+        stages: of each level; the greatest common divisor of these and its groups where they do not divide them.
+    """
 
     name: str
     prior: PriorConfig = field(default_factory=PriorConfig)
@@ -148,7 +153,7 @@ def _histogram(grid: Tensor, codebook_size: int) -> Tensor:
 def built(variant: Variant, model: ModelConfig) -> PixelCNN:
     """The variant's prior, with random weights, of a model's levels."""
     if variant.stages is not None:
-        levels = tuple(replace(level, stages=variant.stages) for level in model.levels)
+        levels = tuple(replace(level, stages=math.gcd(level.groups, variant.stages)) for level in model.levels)
         model = replace(model, levels=levels)
     prior = PixelCNN(model, variant.prior)
     if variant.change is not None:
