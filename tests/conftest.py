@@ -83,24 +83,43 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> Config:
-    """The shipped design at the smallest size that learns anything within seconds."""
+    """Two levels of the trunk and one of pixels, at the smallest size that learns anything within seconds.
+
+    It states everything that its training depends on, so that a change of the defaults does not change it.
+    """
     levels = [
         {"stride": stride, "groups": groups, "codebook_size": 16, "stages": 2, "pixels": pixels}
         for stride, groups, pixels in [(16, 2, False), (8, 4, False), (8, 6, True)]
     ]
-    steps = {"vae": 100, "codes": 30, "prior": 100, "joint": 5}
+    phases: dict[str, dict[str, float]] = {
+        "vae": {"steps": 100, "muon_lr": 0.01, "adam_lr": 1.5e-3},
+        "codes": {"steps": 30, "muon_lr": 0.003, "adam_lr": 5e-4},
+        "prior": {"steps": 100, "muon_lr": 0.01, "adam_lr": 2e-3},
+        "joint": {"steps": 5, "muon_lr": 0.001, "adam_lr": 2e-4},
+    }
     return Config.from_dict(
         {
             "model": {
                 "levels": levels,
                 "widths": [8, 16, 16],
                 "blocks": [1, 1, 1],
+                "second_kernel": 3,
                 "lambda_min": 0.005,
                 "lambda_max": 0.3,
             },
             "prior": {"channels": 16, "layers": 1, "context_layers": 1},
             "train": {
-                **{name: {"steps": count, "batch": 4, "crop": 64, "warmup": 5} for name, count in steps.items()},
+                **{
+                    name: {"batch": 4, "crop": 64, "warmup": 5, "cooldown": 1.0} | phase
+                    for name, phase in phases.items()
+                },
+                "ema": 0.999,
+                "downscale_share": 0.25,
+                "downscale_max": 2.0,
+                "grain": 0.0,
+                "drawn_share": 0.0,
+                "linear_start": False,
+                "rounded": False,
                 "evaluation_crop": 64,
             },
         }

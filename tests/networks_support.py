@@ -34,7 +34,7 @@ CONFIGS = {
     "pixels": PIXELS,
     "plain": PLAIN,
     "two levels at one stride": TWINS,
-    "shipped": ModelConfig(),
+    "default": ModelConfig(),
     "vqvae": Config.from_toml(PRESETS / "vqvae.toml").model,
     "vqvae2": Config.from_toml(PRESETS / "vqvae2.toml").model,
 }

@@ -91,7 +91,8 @@ def test_toml_gives_the_configuration_back(tmp_path: Path) -> None:
 
 
 def test_what_a_table_leaves_out_keeps_its_own_default() -> None:
-    partial = Config.from_dict({"train": {"codes": {"batch": 3}}, "model": {"levels": [{"stride": 16, "groups": 4}]}})
+    one = {"levels": [{"stride": 16, "groups": 4}], "widths": [8, 8, 8], "blocks": [1, 1, 1]}
+    partial = Config.from_dict({"train": {"codes": {"batch": 3}}, "model": one})
     assert partial.train.codes == dataclasses.replace(TrainConfig().codes, batch=3)
     assert partial.train.codes.minutes != PhaseConfig().minutes
     assert partial.model.levels == (dataclasses.replace(LevelConfig(), stride=16, groups=4),)
@@ -144,6 +145,7 @@ def test_the_textbook_presets_are_the_textbooks() -> None:
 
 
 LEVEL = {"stride": 16, "groups": 1, "stages": 1}
+MODEL = {"levels": [LEVEL], "widths": [8, 8, 8], "blocks": [1, 1, 1], "lambda_min": 0.0003, "lambda_max": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ LEVEL = {"stride": 16, "groups": 1, "stages": 1}
     ],
 )
 def test_refusals(table: dict[str, Any], message: str) -> None:
-    assert refused(table) == message
+    assert refused(table | {"model": MODEL | table["model"]} if "model" in table else table) == message
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,10 @@ def test_unknown_fields_are_named_with_those_that_exist(table: dict[str, Any], k
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (b"[model]\npatch = 3", "a level has stride 16, expected one of [3, 6, 12]"),
+        (
+            b"[model]\npatch = 3\nlevels = [{stride = 16}]\nwidths = [8]\nblocks = [1]",
+            "a level has stride 16, expected one of [3]",
+        ),
         (b"[modle]", "unknown field modle in Config; it has model, prior, train"),
         (b"[model", "not TOML: Expected ']' at the end of a table declaration (at end of document)"),
         (b"a = \xff", "not TOML: 'utf-8' codec can't decode byte 0xff in position 4: invalid start byte"),

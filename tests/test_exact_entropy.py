@@ -363,7 +363,7 @@ def test_chunks_change_no_byte() -> None:
         assert assert_round_trip(prior, codes, 50) == whole
 
 
-def test_one_and_two_threads_at_shipped_sizes() -> None:
+def test_one_and_two_threads_with_the_default_model() -> None:
     model, config = ModelConfig(), PriorConfig()
     torch.manual_seed(0)
     prior = FixedPrior(fixed_point(PixelCNN(model, config)), model, config)

@@ -17,6 +17,7 @@ from vqcodec.exact.arithmetic import FREQUENCIES
 from vqcodec.exact.kernels import ADDMM, FBGEMM, ONEDNN, Kernel, Linear
 from vqcodec.exact.prior import FixedPrior
 from vqcodec.exact.wavefront import Wavefront
+from vqcodec.geometry import Geometry
 from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
 
@@ -87,7 +88,8 @@ def assert_same(a: list[Recorder], b: list[Recorder]) -> None:
 
 
 def test_sequential_steps_of_the_decoder() -> None:
-    model, config = ModelConfig(levels=(LevelConfig(16, 2, 2, 4, 2),)), PriorConfig(4, 1, 1)
+    model = ModelConfig(levels=(LevelConfig(16, 2, 2, 4, 2),), widths=(8, 8, 8), blocks=(1, 1, 1))
+    config = PriorConfig(4, 1, 1)
     prior = FixedPrior(fixed_point(network(model, config)), model, config)
     (recorder,) = visit(prior, random_codes(model, [(64, 96)]), known=False)
     assert len(recorder.calls) == 2 * (96 + 2 * 63)
@@ -117,10 +119,10 @@ def test_encoder_and_decoder_see_the_same_frequencies(
             assert set(np.unique(frequencies)) <= set(FREQUENCIES)
 
 
-def test_shipped_sizes_with_one_thread_two_threads_and_in_one_go() -> None:
+def test_the_default_model_with_one_thread_two_threads_and_in_one_go() -> None:
     model, config = ModelConfig(), PriorConfig()
     prior = FixedPrior(fixed_point(network(model, config)), model, config)
-    codes = random_codes(model, [(5, 7), (10, 14), (10, 14)])
+    codes = random_codes(model, Geometry(5 * model.strides[0], 7 * model.strides[0], model.strides).grids)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)

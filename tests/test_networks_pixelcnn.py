@@ -107,7 +107,7 @@ def test_every_parameter_that_is_used_learns() -> None:
 
 
 def test_start_from_static_frequencies() -> None:
-    model = ModelConfig(levels=(LevelConfig(16, 4, 2, 8, 2),))
+    model = ModelConfig(levels=(LevelConfig(16, 4, 2, 8, 2),), widths=(8, 8, 8), blocks=(1, 1, 1))
     torch.manual_seed(0)
     net = PixelCNN(model, PriorConfig(16, 2, 1))
     usage = torch.rand(4, 8).pow(3)

@@ -1,4 +1,4 @@
-"""The VQ-VAE: textbook and shipped configurations, one function in all its forms, and gradients of all parameters."""
+"""The VQ-VAE: textbook and default configurations, one function in all its forms, and gradients of all parameters."""
 
 import math
 from collections.abc import Iterator
@@ -19,17 +19,23 @@ from tests.networks_support import (
     tiny_configs,
     trained,
 )
-from vqcodec.config import ModelConfig
+from vqcodec.config import LevelConfig, ModelConfig
 from vqcodec.networks.fitting import residuals
 from vqcodec.networks.vqvae import TRAINING_ONLY, VQVAE
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
+STORED = ModelConfig(  # of golden/vqvae-state.txt
+    levels=(LevelConfig(16, 8, 2, 64), LevelConfig(8, 32, 3, 64), LevelConfig(8, 48, 2, 32, pixels=True)),
+    widths=(64, 128, 128),
+    blocks=(1, 2, 2),
+    second_kernel=3,
+)
 LEARN = pytest.mark.parametrize("learn", ["ema", "gradient"])
 
 
 def test_the_names_in_stored_states_stay() -> None:
     """Checkpoints and weights files use these names; the optimiser's state numbers parameters in this order."""
-    model = VQVAE(ModelConfig(), learn="gradient")
+    model = VQVAE(STORED, learn="gradient")
     parameters = {name for name, _ in model.named_parameters()}
     lines = [
         f"{name} {list(tensor.shape)}{' parameter' if name in parameters else ''}"
@@ -42,8 +48,8 @@ def test_the_names_in_stored_states_stay() -> None:
 
 @each_config
 def test_shapes(config: ModelConfig) -> None:
-    model, x, lmbda = VQVAE(config).eval(), images(), lambdas(config, 20, 90)
-    grids = [(2, level.groups, 16 // level.stride, 32 // level.stride) for level in config.levels]
+    model, x, lmbda = VQVAE(config).eval(), images(2, 32, 64), lambdas(config, 20, 90)
+    grids = [(2, level.groups, 32 // level.stride, 64 // level.stride) for level in config.levels]
     codes = model.encode(x, lmbda)
     assert [grid.shape for grid in codes] == grids
     assert all(g.min() >= 0 and g.max() < level.codebook_size for g, level in zip(codes, config.levels, strict=True))
