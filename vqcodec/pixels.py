@@ -12,6 +12,7 @@ Legend: H and W image height and width in pixels, C = 3 channels or 1 for grey; 
 level l, coarsest first.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ from vqcodec.networks.vqvae import VQVAE
 __all__ = ["TiledVQVAE", "assemble", "held", "to_image"]
 
 TILE = 1056  # pixels a side
-HALO = 6  # positions of the coarsest grid that are computed around a tile when encoding: any codes are valid
+HALO = 96  # pixels that are computed around a tile at least when encoding: any codes are valid
 
 
 class TiledVQVAE:
@@ -60,7 +61,7 @@ class TiledVQVAE:
         laid_out = geometry.lay_out(pixels)
         levels = self.config.levels
         codes = [np.empty((level.groups, *grid), np.int16) for level, grid in zip(levels, geometry.grids, strict=True)]
-        for tile in geometry.tiles(self.tile, HALO):
+        for tile in geometry.tiles(self.tile, self._halo):
             stop_if(cancelled)
             x = to_image(laid_out[tile.rows.computed(), tile.columns.computed()], self.device)
             # Convolutions follow the layout of the image: with channels last, they take half the time on a CPU.
@@ -107,13 +108,18 @@ class TiledVQVAE:
         An estimate on the safe side: the features of one tile, and the grids and the laid-out pixels of the picture.
         """
         geometry = self.geometry(height, width)
-        halo = max(HALO, self.vqvae.reach)
+        halo = max(self._halo, self.vqvae.reach)
         tile = max(tile.rows.extent * tile.columns.extent for tile in geometry.tiles(self.tile, halo))
         strides = [self.config.patch << stage for stage in range(len(self.config.widths))]
         features = sum(4 * channels / at**2 for channels, at in zip(self.config.widths, strides, strict=True))
         levels = self.config.levels
         choices = max(4 * level.groups * level.codebook_size / level.stride**2 for level in levels)
         return round(2**27 + tile * (8 * features + 1.5 * choices) + held(self.config, geometry))
+
+    @property
+    def _halo(self) -> int:
+        """Positions of the coarsest grid around a tile when encoding."""
+        return math.ceil(HALO / self.vqvae.stride)
 
     def _lmbda(self, quality: int) -> Tensor:
         return torch.tensor([self.config.lmbda(quality)], device=self.device)
