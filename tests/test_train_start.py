@@ -29,7 +29,8 @@ def error(model: VQVAE, x: torch.Tensor) -> float:
 
 def test_it_reconstructs_before_it_has_learned_anything() -> None:
     x = smooth(8)
-    for config in (CONFIG, replace(CONFIG, second_kernel=1)):
+    wide = replace(CONFIG, levels=(replace(LEVELS[0], dim=20), LEVELS[1]))  # 160 channels from 96 features
+    for config in (CONFIG, replace(CONFIG, second_kernel=1), wide):
         torch.manual_seed(0)
         model = VQVAE(config)
         before = error(model, x)

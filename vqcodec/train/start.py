@@ -69,6 +69,7 @@ def _start_level(level: Level, missing: Tensor) -> Tensor:
     """Let ``level`` code the components of ``missing [B, C, h, w]``; returns their sum, the decoder's gain."""
     channels = level.quantizer.groups * level.quantizer.dim
     matrix = _components(missing, channels)
+    matrix = F.pad(matrix, (0, 0, 0, channels - len(matrix)))  # more channels than features: the others start at zero
     _set_centre(level.posterior, torch.cat([matrix, -matrix], 1), REST)
     level.project.weight.copy_(matrix.T)
     # The transform is orthonormal, so the step is known: see PixelLevel.gain.
