@@ -92,10 +92,10 @@ def tiny_config() -> Config:
         for stride, groups, pixels in [(16, 2, False), (8, 4, False), (8, 6, True)]
     ]
     phases: dict[str, dict[str, float]] = {
-        "vae": {"steps": 100, "muon_lr": 0.01, "adam_lr": 1.5e-3},
-        "codes": {"steps": 30, "muon_lr": 0.003, "adam_lr": 5e-4},
-        "prior": {"steps": 100, "muon_lr": 0.01, "adam_lr": 2e-3},
-        "joint": {"steps": 5, "muon_lr": 0.001, "adam_lr": 2e-4},
+        "vae": {"steps": 100, "minutes": 150, "muon_lr": 0.01, "adam_lr": 1.5e-3},
+        "codes": {"steps": 30, "minutes": 35, "muon_lr": 0.003, "adam_lr": 5e-4},
+        "prior": {"steps": 100, "minutes": 45, "muon_lr": 0.01, "adam_lr": 2e-3},
+        "joint": {"steps": 5, "minutes": 120, "muon_lr": 0.001, "adam_lr": 2e-4},
     }
     return Config.from_dict(
         {

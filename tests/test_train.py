@@ -234,6 +234,11 @@ def test_a_run_of_an_older_version_goes_on(start: Callable[..., Path], root: Pat
     stored = json.loads((tmp_path / "run" / "config.json").read_text().replace("null", "1e999"))
     assert stored["prior"].pop("sum_bits") == 24
     assert [level.pop("distortion_weight") for level in stored["model"]["levels"]] == [1.0, 1.0]
+    # What is not stated there was so then, whatever the defaults are now.
+    stored["model"]["second_kernel"] = 3
+    stored["train"] |= {"downscale_max": 2.0, "grain": 0.0, "drawn_share": 0.0, "linear_start": False, "rounded": False}
+    for name in PHASES:
+        stored["train"][name]["cooldown"] = 1.0
     old = [load_checkpoint(tmp_path / "run" / f"{name}.pt", CPU) for name in ("vae", "codes")]
     assert [(state["step"], state["done"]) for state in old] == [(4, True), (2, False)]
     weights = start(config=Config.from_dict(stored), resume=True, data_dir=root / "examples", validation_dir=None)

@@ -50,6 +50,12 @@ READING = 0.2  # share of a run's minutes after which no more images are read
 HELD_OUT = 20  # without a validation folder, one image in twenty is kept for it
 CONFIG = "config.json"
 RETIRED = ("distortion_weight", "sum_bits")  # fields of a configuration, which old runs may still state
+# What a run did before there were these fields, in the tables of a configuration that have the first field.
+FORMER: dict[str, dict[str, Any]] = {
+    "patch": {"second_kernel": 3},
+    "codebook": {"downscale_max": 2.0, "grain": 0.0, "drawn_share": 0.0, "linear_start": False, "rounded": False},
+    "clip": {"cooldown": 1.0},
+}
 
 
 def run(
@@ -196,8 +202,10 @@ def _contents(config: Config) -> str:
 
 
 def _current(table: dict[str, Any]) -> dict[str, Any]:
-    """A table of a stored configuration without the fields that are gone since, and with infinity for null."""
-    return {key: math.inf if value is None else value for key, value in table.items() if key not in RETIRED}
+    """A table of a stored configuration with the fields of today, and with infinity for null."""
+    former = [fields for mark, fields in FORMER.items() if mark in table]
+    filled = {key: value for fields in [*former, table] for key, value in fields.items() if key not in RETIRED}
+    return {key: math.inf if value is None else value for key, value in filled.items()}
 
 
 def _stored_config(path: Path) -> Config | None:
