@@ -80,7 +80,7 @@ def coded(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(pictures, folder)
     made = execute(
         "vqcodec encode photo.png --effort 0; vqcodec encode a.png --effort 0;"
-        "vqcodec encode PHOTOS -o small/ --effort 0; head -c 1500 photo.vq > damaged.vq",
+        "vqcodec encode PHOTOS -o small/ --effort 0; head -c 1000 photo.vq > damaged.vq",
         folder,
     )
     assert made.returncode == 0, made.stderr
