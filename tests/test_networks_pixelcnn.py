@@ -119,3 +119,17 @@ def test_start_from_static_frequencies() -> None:
     assert abs(bits.item() / static.item() - 1) < 0.02
     uniform = 4 * 900 * 3
     assert static < 0.8 * uniform
+
+
+def test_similar_codewords_start_alike() -> None:
+    model = ModelConfig(levels=(LevelConfig(16, 4, 2, 8, 2),), widths=(8, 8, 8), blocks=(1, 1, 1))
+    torch.manual_seed(0)
+    net = PixelCNN(model, PriorConfig(16, 2, 1))
+    line = torch.arange(8.0)[:, None].expand(-1, 2)  # codeword k is (k, k), and 0 is zero
+    net.start_alike([line.expand(4, -1, -1)])
+    (level,) = net.each_level()
+    weight, _ = level.head(1)
+    for rows in (level.embed.table[2], level.inner.table[3], weight.view(2, 8, 16)[1]):
+        assert not rows[0].any()
+        steps = rows.diff(dim=0).norm(dim=1)
+        assert (steps[:-1] > steps[1:]).all()  # asinh: steps of large codewords count less

@@ -204,3 +204,27 @@ class PixelCNN(nn.Module):
             for head, rows in zip(level.heads, frequencies.chunk(level.stages), strict=True):
                 assert isinstance(head, Conv)
                 head.bias.copy_((rows + 1e-5).log().flatten())
+
+    @torch.no_grad()
+    def start_alike(self, codebooks: list[Tensor]) -> None:
+        """Let similar codewords of ``codebooks[l] [G, K, D]`` start with similar vectors and logits.
+
+        Each is a random linear map of asinh e and |asinh e|. So what the prior learns about a code at first holds for
+        its neighbours too, and codeword zero, which is sent most of the time, adds nothing.
+        """
+        for level, codebook in zip(self.each_level(), codebooks, strict=True):
+            coordinates = codebook.asinh()
+            coordinates = torch.cat([coordinates, coordinates.abs()], 2)  # [G, K, 2D]
+            for table in (level.embed.table, level.inner.table):
+                table.copy_(_random_map(coordinates, table.shape[2]) / math.sqrt(len(codebook)))
+            for stage, groups in enumerate(level.groups_of):
+                weight, _ = level.head(stage)
+                rows = _random_map(coordinates[groups], weight.numel() // coordinates[groups].shape[:2].numel())
+                weight.copy_(0.1 * rows.reshape(weight.shape) / math.sqrt(rows.shape[2]))
+
+
+def _random_map(coordinates: Tensor, channels: int) -> Tensor:
+    """``[G, K, channels]``: ``coordinates [G, K, F]`` times a random matrix for each group."""
+    groups, _, features = coordinates.shape
+    matrix = torch.randn(groups, features, channels, device=coordinates.device)
+    return torch.bmm(coordinates, matrix) / math.sqrt(features)

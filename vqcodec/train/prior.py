@@ -24,7 +24,9 @@ class PriorPhase(Phase):
         self.module, self.vqvae = prior, vqvae.eval()
 
     def prepare(self) -> None:
-        self.module.start_from([quantizer.usage for quantizer in self.vqvae.quantizers()])
+        quantizers = self.vqvae.quantizers()
+        self.module.start_from([quantizer.usage for quantizer in quantizers])
+        self.module.start_alike([quantizer.codebook for quantizer in quantizers])
 
     def loss(self) -> tuple[Tensor, Figures]:
         x = self.batch()
