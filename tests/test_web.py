@@ -43,9 +43,13 @@ MODELS = {
         blocks=(1, 0, 2),
     ),
     "deep": ModelConfig(
-        levels=tuple(LevelConfig(stride=stride, groups=2, codebook_size=9, stages=2) for stride in (32, 16, 8)),
+        levels=(
+            LevelConfig(stride=32, groups=4, dim=2, codebook_size=256, stages=2),
+            LevelConfig(stride=16, groups=6, dim=2, codebook_size=256, stages=3),
+            LevelConfig(stride=8, groups=28, dim=3, codebook_size=200, stages=4),
+        ),
         widths=(8, 16, 16, 20),
-        blocks=(1, 1, 1, 1),
+        blocks=(1, 3, 2, 1),
         second_kernel=1,
         quality_scale=(0.0, 0.3, 1.0),
     ),
@@ -61,7 +65,7 @@ A = 1023  # the largest activation
 
 @pytest.mark.skipif(NODE is None or not DECODE.exists(), reason="no node, or `make web` has not been run")
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("height", "width", "grey"), [(50, 83, False), (130, 41, True), (1, 1, False)])
+@pytest.mark.parametrize(("height", "width", "grey"), [(70, 83, False), (130, 41, True), (1, 1, False)])
 def test_a_file_of_any_model(name: str, height: int, width: int, grey: bool, tmp_path: Path) -> None:
     model, prior = MODELS[name], PriorConfig(channels=12, layers=2, context_layers=1)
     torch.manual_seed(24)

@@ -69,4 +69,5 @@ if (process.argv.includes("--tests")) {
     entryPoints: ["tests/decode.ts", "tests/onnx.ts"],
     outdir: "build",
   });
+  await build({ ...shared, entryPoints: ["tests/codes.ts"], outdir: "build", format: "iife" });
 }

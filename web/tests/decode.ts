@@ -12,7 +12,8 @@ import { opacities } from "../src/opacity.ts";
 import { Painting } from "../src/painting.ts";
 import type { Codes } from "../src/prior.ts";
 import { Weights } from "../src/weights.ts";
-import { codesDigest, join, paste, worst } from "./files.ts";
+import { codesDigest } from "./digest.ts";
+import { join, paste, worst } from "./files.ts";
 
 const [weights, file, out] = process.argv.slice(2);
 const data = new Uint8Array(readFileSync(weights));

@@ -10,7 +10,8 @@ import { Network } from "../src/network.ts";
 import { Painting } from "../src/painting.ts";
 import type { Codes } from "../src/prior.ts";
 import { type LevelConfig, Weights } from "../src/weights.ts";
-import { codesDigest, paste, random, read, readPng, text, worst } from "./files.ts";
+import { codesDigest } from "./digest.ts";
+import { paste, random, read, readPng, text, worst } from "./files.ts";
 
 const FACTS: Record<string, { codes: string; picture: string }> = JSON.parse(text("tests/golden/facts.json"));
 const DATA = read("weights/compact.decoder.safetensors");

@@ -1,11 +1,9 @@
 // What tests share: files of the repository, and .vq files made to measure.
 
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { inflateSync } from "node:zlib";
 import { crc32 } from "../src/container.ts";
 import type { Part } from "../src/painting.ts";
-import type { Codes } from "../src/prior.ts";
 
 const ROOT = new URL("../../../", import.meta.url); // from build/tests
 
@@ -70,19 +68,6 @@ export function readPng(path: string): { width: number; height: number; pixels: 
   const pixels = new Uint8Array(width * height * 3);
   for (let i = 0; i < pixels.length; i++) pixels[i] = plain[channels === 3 ? i : Math.floor(i / 3)];
   return { width, height, pixels };
-}
-
-/** The SHA-256 of all codes as 64-bit integers [groups][rows][columns], level by level. */
-export function codesDigest(levels: Codes[]): string {
-  const hash = createHash("sha256");
-  for (const { rows, columns, codes } of levels) {
-    const groups = codes.length / (rows * columns);
-    const grid = new BigInt64Array(codes.length);
-    for (const [i, code] of codes.entries())
-      grid[(i % groups) * rows * columns + Math.floor(i / groups)] = BigInt(code);
-    hash.update(new Uint8Array(grid.buffer));
-  }
-  return hash.digest("hex");
 }
 
 /** The pixels [height][width][3] of a picture in parts, which must cover it. */

@@ -11,7 +11,8 @@ import { file, join, random, read, readPng, sealed, text, worst } from "./files.
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const GOLDEN = fileURLToPath(new URL("../../../tests/golden/", import.meta.url));
-const FACTS: Record<string, { picture: string }> = JSON.parse(text("tests/golden/facts.json"));
+const CODES = fileURLToPath(new URL("../codes.js", import.meta.url));
+const FACTS: Record<string, { codes: string; picture: string }> = JSON.parse(text("tests/golden/facts.json"));
 const chromium = executable();
 const options = { skip: chromium ? false : "no Chromium" };
 let browser: Browser;
@@ -75,6 +76,27 @@ test("every golden file is shown, within one grey level", options, async () => {
     );
     assert.ok(worst(await pixels(page), expected.pixels) <= 1);
     await page.click("text=Close");
+  }
+  assert.deepEqual(complaints.splice(0), []);
+});
+
+test("every golden file gives its codes", options, async () => {
+  const page = await visit(address);
+  await page.route("**/codes.js", (route) => route.fulfill({ path: CODES })); // of this origin, as the page demands
+  await page.evaluate(async () => {
+    const script = Object.assign(document.createElement("script"), { src: "codes.js" });
+    await new Promise((resolve) => {
+      script.onload = resolve;
+      document.head.append(script);
+    });
+  });
+  for (const [name, { codes }] of Object.entries(FACTS)) {
+    const found = await page.evaluate(
+      (data) =>
+        (globalThis as unknown as { codesOf(data: Uint8Array): Promise<string> }).codesOf(Uint8Array.from(data)),
+      [...read(`tests/golden/${name}`)],
+    );
+    assert.equal(found, codes);
   }
   assert.deepEqual(complaints.splice(0), []);
 });
