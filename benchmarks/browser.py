@@ -26,11 +26,12 @@ from vqcodec.errors import VqcodecError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["BROWSERS", "DIST", "View", "Viewer", "executable", "launched", "viewer"]
+__all__ = ["BROWSERS", "DIST", "View", "Viewer", "executable", "launched", "peaks", "viewer"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DIST = Path(__file__).resolve().parents[1] / "web" / "dist"
-PAGE = '<!doctype html><script src="vq-img.js"></script><body></body>'
+CODES = DIST.parent / "build" / "codes.js"  # `make web` builds it, too
+PAGE = '<!doctype html><script src="vq-img.js"></script><script src="codes.js"></script><body></body>'
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 SHOW = """async ([base64, seconds, pixels]) => {
   const image = document.createElement("vq-img");
@@ -55,6 +56,7 @@ SHOW = """async ([base64, seconds, pixels]) => {
   document.body.replaceChildren();
   return { state, problem, times, previews, total, width: canvas.width, height: canvas.height, rgba };
 }"""
+CODES_OF = "(base64) => codesOf(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)))"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ class Viewer:
         times = found["times"] or {}
         return View(found["state"], found["problem"], rgba, previews, found["total"], times)
 
+    def codes(self, data: bytes) -> str:
+        """SHA-256, in hex, of the codes of ``data``: int64 ``[G_l, H_l, W_l]``, coarsest level first."""
+        digest: str = self.page.evaluate(CODES_OF, base64.b64encode(data).decode())
+        return digest
+
 
 def executable() -> str | None:
     """The path of an installed browser."""
@@ -122,14 +129,30 @@ def launched(path: str) -> Iterator["Browser"]:
             browser.close()
 
 
+def peaks(browser: "Browser") -> dict[int, int]:
+    """Peak bytes of each process that shows pages, by its number."""
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    return {process["id"]: _peak(process["id"]) for process in processes if process["type"] == "renderer"}
+
+
+def _peak(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
 @contextlib.contextmanager
 def viewer(browser: "Browser", *, seconds: float = 60) -> Iterator[Viewer]:
-    """A page of ``browser``. Raises VqcodecError if web/dist is missing."""
-    if not (DIST / "vq-img.js").exists():
-        raise VqcodecError(f"{DIST}: nothing is there, `make web` makes it")
+    """A page of ``browser``. Raises VqcodecError if web/ has not been built."""
+    for path in (DIST / "vq-img.js", CODES):
+        if not path.exists():
+            raise VqcodecError(f"{path}: it is missing, `make web` makes it")
     with _served(DIST) as address:
         page = browser.new_page()
         page.route("**/empty.html", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
+        page.route("**/codes.js", lambda route: route.fulfill(path=CODES, content_type="text/javascript"))
         page.goto(f"{address}/empty.html")
         yield Viewer(page, seconds)
         page.close()

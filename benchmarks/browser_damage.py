@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from benchmarks import options
-from benchmarks.browser import View, Viewer, executable, launched, viewer
+from benchmarks.browser import View, Viewer, executable, launched, peaks, viewer
 from benchmarks.damage import CLASSES, Good, Kind, examine
 from benchmarks.reliability import PIECES, damage_table, small_file
 from vqcodec.codec import Codec
@@ -35,23 +35,22 @@ __all__ = ["COUNTS", "check", "main", "measure"]
 
 COUNTS = (80, 80, 90, 90, 60, 40, 45, 15)  # files of each of CLASSES
 SECONDS = 300  # that a file may take; four megapixels take seconds on an idle processor
-LARGEST = 2**16  # pixels of a picture that is compared with the codec's
 KINDS: dict[str, set[Kind]] = {"error": {"refused"}, "damaged": {"salvaged"}, "complete": {"same", "decoded"}}
 
 
 def check(codec: Codec, data: bytes, good: Good | None, view: View) -> Kind:
     """What became of ``data``. Raises VqcodecError if the browser and the codec disagree, or the browser hangs."""
-    expected = examine(codec, data, good).kind
+    outcome = examine(codec, data, good)
     state = "damaged" if view.state == "complete" and view.problem else view.state
-    if expected not in KINDS.get(state, set()):
-        raise VqcodecError(f"{expected} by the codec, {state} in the browser ({view.problem}): {data.hex()}")
+    if outcome.kind not in KINDS.get(state, set()):
+        raise VqcodecError(f"{outcome.kind} by the codec, {state} in the browser ({view.problem}): {data.hex()}")
     if view.problem is not None and not (view.problem.isprintable() and 0 < len(view.problem) <= 300):
         raise VqcodecError(f"the message is not a printable line of at most 300 characters: {view.problem!r}")
-    if view.pixels is not None and view.pixels.shape[0] * view.pixels.shape[1] <= LARGEST:
-        pixels, _ = codec.salvage(data)
-        if np.abs(view.pixels[:, :, :3].astype(int) - pixels).max() > 1:
+    if outcome.pixels is not None:
+        assert view.pixels is not None, "the browser has the state of a picture, but shows none"
+        if np.abs(view.pixels[:, :, :3].astype(np.int16) - outcome.pixels).max() > 1:
             raise VqcodecError(f"the browser shows other pixels: {data.hex()}")
-    return expected
+    return outcome.kind
 
 
 def measure(browser: "Browser", codec: Codec, files: Sequence[bytes], index: int, count: int) -> dict[str, Any]:
@@ -62,37 +61,28 @@ def measure(browser: "Browser", codec: Codec, files: Sequence[bytes], index: int
     kinds: Counter[Kind] = Counter()
     slowest = 0.0
     with viewer(browser, seconds=SECONDS) as page:
-        before = _memory(browser, page, files[0])
+        before = _peaks(browser, page, files[0])
         for good, data in rng.sample(bad, min(count, len(bad))):
             start = time.perf_counter()
             view = page.show(data)
             slowest = max(slowest, time.perf_counter() - start)
             kinds[check(codec, data, None if own.forged else good, view)] += 1
-        after = _memory(browser, page, files[0])
+        after = _peaks(browser, page, files[0])
     return {
         "class": own.name,
         "inputs": sum(kinds.values()),
         **{kind: kinds[kind] for kind in get_args(Kind)},
         "slowest_seconds": slowest,
-        "memory_bytes": after - before,
+        "memory_bytes": max(after[process] - before[process] for process in before.keys() & after.keys()),
     }
 
 
-def _memory(browser: "Browser", page: Viewer, good: bytes) -> int:
-    """Peak bytes of the largest process that shows pages; an intact file must still be shown."""
+def _peaks(browser: "Browser", page: Viewer, good: bytes) -> dict[int, int]:
+    """Peak bytes of the processes that show pages; an intact file must still be shown."""
     view = page.show(good, pixels=False)
     if view.state != "complete" or view.problem:
         raise VqcodecError(f"an intact file is not shown any more: {view.problem}")
-    session = browser.new_browser_cdp_session()
-    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
-    session.detach()
-    return max(_peak(process["id"]) for process in processes if process["type"] == "renderer")
-
-
-def _peak(process: int) -> int:
-    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    return peaks(browser)
 
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)

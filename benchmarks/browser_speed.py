@@ -3,6 +3,7 @@
 ::
 
     IMAGES ── Codec.compress ──▶ files ── Viewer.show, in turn ──▶ milliseconds ── medians ──▶ table
+    first image, extended to larger sizes ── the same, on a page of its own ──▶ and peak memory
 
 A file is in memory, the weights are loaded, and one file was shown before. Run it on an idle machine.
 """
@@ -10,19 +11,25 @@ A file is in memory, the weights are loaded, and one file was shown before. Run 
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks import options
-from benchmarks.browser import Viewer, executable, launched, viewer
+from benchmarks.browser import Viewer, executable, launched, peaks, viewer
+from benchmarks.speed import sized
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import read_image
 from vqcodec.jsonfile import write_json
 from vqcodec.rd.provenance import provenance
 from vqcodec.weights import find_weights
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 __all__ = ["main", "markdown", "measure"]
 
@@ -45,20 +52,40 @@ def measure(page: Viewer, files: Sequence[bytes], repeats: int) -> dict[str, flo
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """A table with one row per quality."""
-    lines = ["| quality | first preview, s | picture, s | prior | network |", "|---:|---:|---:|---:|---:|"]
-    for quality, medians in result["milliseconds"].items():
+    """A table with one row per quality, and one per larger size."""
+    lines = ["| files | first preview, s | picture, s | prior | network |", "|---|---:|---:|---:|---:|"]
+    rows = {f"quality {quality}": medians for quality, medians in result["milliseconds"].items()}
+    rows |= {
+        f"{row['width']}×{row['height']}, quality {row['quality']}": row["milliseconds"] for row in result["large"]
+    }
+    for name, medians in rows.items():
         shares = " | ".join(f"{100 * medians[half] / medians['picture']:.0f} %" for half in ("prior", "network"))
-        lines.append(f"| {quality} | {medians['preview'] / 1000:.2f} | {medians['picture'] / 1000:.2f} | {shares} |")
+        lines.append(f"| {name} | {medians['preview'] / 1000:.2f} | {medians['picture'] / 1000:.2f} | {shares} |")
     return "\n".join(lines)
+
+
+def measure_large(
+    browser: "Browser", codec: Codec, pixels: NDArray[np.uint8], size: tuple[int, int], quality: int, repeats: int
+) -> dict[str, Any]:
+    """The same for ``pixels`` extended to a width and a height, on a page of its own, and its peak memory in bytes."""
+    width, height = size
+    data = codec.compress(sized(pixels, height, width), quality, effort=0)
+    with viewer(browser, seconds=SECONDS) as page:
+        medians = measure(page, [data], repeats)
+        memory = max(peaks(browser).values())
+    row = {"width": width, "height": height, "quality": quality, "bytes": len(data)}
+    return row | {"milliseconds": medians, "memory_bytes": memory}
 
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
 @click.argument("images", nargs=-1, required=True, type=options.STORED)
 @click.option("--qualities", callback=options.numbers, default="20,60,95", show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Showings of each file.")
+@click.option("--large", callback=options.sizes, default="4000x3000", show_default=True, help="Larger sizes.")
 @options.output
-def main(images: tuple[Path, ...], qualities: list[int], repeats: int, output: Path) -> None:
+def main(
+    images: tuple[Path, ...], qualities: list[int], repeats: int, large: list[tuple[int, int]], output: Path
+) -> None:
     """Show files of IMAGES, which should be of one size, in Chromium; needs ``make web``."""
     try:
         weights = find_weights()
@@ -69,18 +96,22 @@ def main(images: tuple[Path, ...], qualities: list[int], repeats: int, output: P
             raise VqcodecError("no browser is installed")
         pictures = [read_image(image)[0] for image in images]
         medians: dict[str, dict[str, float]] = {}
-        with launched(path) as browser, viewer(browser, seconds=SECONDS) as page:
+        with launched(path) as browser:
             version = browser.version
             for quality in qualities:
                 files = [codec.compress(pixels, quality, effort=0) for pixels in pictures]
-                medians[str(quality)] = measure(page, files, repeats)
+                with viewer(browser, seconds=SECONDS) as page:
+                    medians[str(quality)] = measure(page, files, repeats)
                 click.echo(f"quality {quality} is measured", err=True)
+            middle = qualities[len(qualities) // 2]
+            rows = [measure_large(browser, codec, pictures[0], size, middle, repeats) for size in large]
     except VqcodecError as error:
         raise click.ClickException(str(error)) from None
     sizes = sorted({f"{pixels.shape[1]}×{pixels.shape[0]}" for pixels in pictures})
     result = {"images": [image.name for image in images], "sizes": sizes, "repeats": repeats}
-    write_json(output, result | {"browser": version, "milliseconds": medians, "provenance": facts})
-    click.echo(markdown(result | {"milliseconds": medians}))
+    result |= {"browser": version, "milliseconds": medians, "large": rows, "provenance": facts}
+    write_json(output, result)
+    click.echo(markdown(result))
 
 
 if __name__ == "__main__":

@@ -56,10 +56,12 @@ class Outcome:
         kind: ``same``: the pixels of the undamaged file; ``decoded``: other pixels, which only a forgery with correct
             checksums may give; ``salvaged``: the pixels of the levels before the damage; ``refused``: no pixels.
         message: the codec's error of one line; empty if it reported none.
+        pixels: that the codec gave; None if it refused the file.
     """
 
     kind: Kind
     message: str = ""
+    pixels: NDArray[np.uint8] | None = None
 
 
 def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: int | None = None) -> Outcome:
@@ -77,7 +79,7 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
         assert pixels.shape == (contents.height, contents.width, 1 if contents.grey else 3), "the size is wrong"
         _read_extras(contents)
         same = good is not None and np.array_equal(pixels, good.previews[-1])
-        return Outcome("same" if same else "decoded")
+        return Outcome("same" if same else "decoded", pixels=pixels)
     try:
         left = parse(data, intact=1, max_pixels=max_pixels)
         pixels, damage = codec.salvage(data, max_pixels=max_pixels)
@@ -88,7 +90,7 @@ def examine(codec: Codec, data: bytes, good: Good | None = None, *, max_pixels: 
     if good is not None:
         preview = good.previews[len(left.levels) - 1]
         assert np.array_equal(pixels, preview), "the salvaged pixels are not those of the levels before the damage"
-    return Outcome("salvaged", refusal)
+    return Outcome("salvaged", refusal, pixels)
 
 
 def _read_extras(contents: Container) -> None:
