@@ -12,10 +12,11 @@ import type { Outcome } from "./messages.ts";
 import type { Part } from "./painting.ts";
 
 const STYLE = `
-:host { display: inline-block; max-width: 100%; vertical-align: middle; }
-:host([hidden]) { display: none; }
-canvas { display: block; width: 100%; height: auto; }
-p { margin: 0; padding: 1em; font: 0.875rem/1.4 system-ui, sans-serif; overflow-wrap: anywhere; }
+:host { display: inline-grid; align-items: start; max-width: 100%; vertical-align: middle; }
+:host([hidden]), [hidden] { display: none; }
+canvas, p { grid-area: 1 / 1; min-width: 0; }
+canvas { width: 100%; height: auto; }
+p:not([hidden]) { margin: 0; padding: 1em; font: 0.875rem/1.4 system-ui, sans-serif; overflow-wrap: anywhere; }
 `;
 const MARGIN = "200px"; // how near the viewport an image loads
 
@@ -107,6 +108,7 @@ export class VqImg extends HTMLElement {
     this.#reserve();
     this.#message.hidden = true;
     this.#canvas.hidden = false;
+    this.#internals.ariaLabel = this.getAttribute("alt");
     this.#change("idle");
     if (this.isConnected && (this.#data || this.hasAttribute("src"))) VqImg.#near.observe(this);
   }
@@ -157,9 +159,12 @@ export class VqImg extends HTMLElement {
 
   #fail(message: string): void {
     this.problem = message;
-    this.#message.textContent = [this.getAttribute("alt"), message].filter(Boolean).join(": ");
+    const line = [this.getAttribute("alt"), message].filter(Boolean).join(": ");
+    this.#internals.ariaLabel = this.#message.textContent = line; // what is within an image is not read aloud
     this.#message.hidden = false;
-    this.#canvas.hidden = true;
+    this.#canvas.width = 1; // clears it: a preview would lie below the message
+    this.#canvas.hidden = !["width", "height"].every((name) => this.hasAttribute(name)); // else its room stays
+    if (this.#canvas.hidden) this.#size.replaceSync("");
     this.#change("error");
     this.dispatchEvent(new ErrorEvent("error", { message }));
   }

@@ -170,13 +170,23 @@ test("<vq-img> takes its size from its attributes or the header, and tells its s
     return [before.width, before.height, after.width, after.height, own.width, own.height, image.state];
   });
   assert.deepEqual(sizes, [320, 320, 320, 320, 160, 160, "complete"]);
-  const message = await page.evaluate(async () => {
+  const { text, own, room } = await page.evaluate(async () => {
     const image = document.querySelector("vq-img") as HTMLElement;
     image.setAttribute("src", "missing.vq");
     await new Promise((resolve) => image.addEventListener("error", resolve));
-    return image.shadowRoot?.querySelector("p")?.textContent;
+    const own = image.getBoundingClientRect().height;
+    image.setAttribute("width", "320");
+    image.setAttribute("height", "320");
+    image.setAttribute("src", "missing.vq");
+    await new Promise((resolve) => image.addEventListener("error", resolve));
+    return { text: image.shadowRoot?.querySelector("p")?.textContent, own, room: image.getBoundingClientRect().height };
   });
-  assert.equal(message, "A cup: /missing.vq cannot be loaded");
+  assert.equal(text, "A cup: /missing.vq cannot be loaded");
+  assert.ok(own > 10 && own < 100, String(own)); // a few lines of text, and no room for a picture
+  assert.equal(room, 320);
+  const session = await page.context().newCDPSession(page);
+  const { nodes } = await session.send("Accessibility.getFullAXTree");
+  assert.ok(nodes.some(({ role, name }) => role?.value === "image" && name?.value === text));
 });
 
 test("each level is shown once it is decoded", options, async () => {
