@@ -12,11 +12,11 @@ import type { Outcome } from "./messages.ts";
 import type { Part } from "./painting.ts";
 
 const STYLE = `
-:host { display: inline-grid; align-items: start; max-width: 100%; vertical-align: middle; }
+:host { display: inline-block; position: relative; max-width: 100%; vertical-align: middle; }
+canvas { display: block; width: 100%; height: auto; }
+canvas:not([hidden]) + p { position: absolute; inset: 0; overflow: auto; }
 :host([hidden]), [hidden] { display: none; }
-canvas, p { grid-area: 1 / 1; min-width: 0; }
-canvas { width: 100%; height: auto; }
-p:not([hidden]) { margin: 0; padding: 1em; font: 0.875rem/1.4 system-ui, sans-serif; overflow-wrap: anywhere; }
+p { margin: 0; padding: 1em; font: 0.875rem/1.4 system-ui, sans-serif; overflow-wrap: anywhere; }
 `;
 const MARGIN = "200px"; // how near the viewport an image loads
 
