@@ -26,7 +26,7 @@ from vqcodec.errors import VqcodecError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["BROWSERS", "DIST", "View", "Viewer", "executable", "launched", "peaks", "viewer"]
+__all__ = ["BROWSERS", "DIST", "Usage", "View", "Viewer", "executable", "launched", "usage", "viewer"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DIST = Path(__file__).resolve().parents[1] / "web" / "dist"
@@ -80,6 +80,14 @@ class View:
     times: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a process that shows pages has used: its peak of memory in bytes, and seconds of processor time."""
+
+    memory: int
+    processor: float
+
+
 class Viewer:
     """Shows one file after another on a page.
 
@@ -129,12 +137,13 @@ def launched(path: str) -> Iterator["Browser"]:
             browser.close()
 
 
-def peaks(browser: "Browser") -> dict[int, int]:
-    """Peak bytes of each process that shows pages, by its number."""
+def usage(browser: "Browser") -> dict[int, Usage]:
+    """The usage of each process that shows pages, by its number."""
     session = browser.new_browser_cdp_session()
     processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
     session.detach()
-    return {process["id"]: _peak(process["id"]) for process in processes if process["type"] == "renderer"}
+    pages = [process for process in processes if process["type"] == "renderer"]
+    return {process["id"]: Usage(_peak(process["id"]), process["cpuTime"]) for process in pages}
 
 
 def _peak(process: int) -> int:

@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from benchmarks import options
-from benchmarks.browser import View, Viewer, executable, launched, peaks, viewer
+from benchmarks.browser import Usage, View, Viewer, executable, launched, usage, viewer
 from benchmarks.damage import CLASSES, Good, Kind, examine
 from benchmarks.reliability import PIECES, damage_table, small_file
 from vqcodec.codec import Codec
@@ -61,28 +61,28 @@ def measure(browser: "Browser", codec: Codec, files: Sequence[bytes], index: int
     kinds: Counter[Kind] = Counter()
     slowest = 0.0
     with viewer(browser, seconds=SECONDS) as page:
-        before = _peaks(browser, page, files[0])
+        before = _usage(browser, page, files[0])
         for good, data in rng.sample(bad, min(count, len(bad))):
             start = time.perf_counter()
             view = page.show(data)
             slowest = max(slowest, time.perf_counter() - start)
             kinds[check(codec, data, None if own.forged else good, view)] += 1
-        after = _peaks(browser, page, files[0])
+        after = _usage(browser, page, files[0])
     return {
         "class": own.name,
         "inputs": sum(kinds.values()),
         **{kind: kinds[kind] for kind in get_args(Kind)},
         "slowest_seconds": slowest,
-        "memory_bytes": max(after[process] - before[process] for process in before.keys() & after.keys()),
+        "memory_bytes": max(after[process].memory - before[process].memory for process in before.keys() & after.keys()),
     }
 
 
-def _peaks(browser: "Browser", page: Viewer, good: bytes) -> dict[int, int]:
-    """Peak bytes of the processes that show pages; an intact file must still be shown."""
+def _usage(browser: "Browser", page: Viewer, good: bytes) -> dict[int, Usage]:
+    """The usage of the processes that show pages; an intact file must still be shown."""
     view = page.show(good, pixels=False)
     if view.state != "complete" or view.problem:
         raise VqcodecError(f"an intact file is not shown any more: {view.problem}")
-    return peaks(browser)
+    return usage(browser)
 
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
