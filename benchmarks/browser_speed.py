@@ -35,9 +35,9 @@ SECONDS = 1800  # that a file may take; a large one takes half a minute on an id
 
 
 def measure(browser: "Browser", files: Sequence[bytes], repeats: int) -> tuple[dict[str, float], int]:
-    """Medians over ``repeats`` showings of each of ``files`` in milliseconds, and the peak bytes of their page's process.
+    """Medians over ``repeats`` showings of each of ``files``, in milliseconds, and the peak bytes of the page.
 
-    Under ``processor`` is the mean of the milliseconds of processor time of that process.
+    Under ``processor`` is the mean of the milliseconds of processor time of the page's process.
     """
     with viewer(browser, seconds=SECONDS) as page:
         page.show(files[0], pixels=False)  # loads the weights
