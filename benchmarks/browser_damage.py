@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["COUNTS", "check", "main", "measure"]
 
 COUNTS = (80, 80, 90, 90, 60, 40, 45, 15)  # files of each of CLASSES
-SECONDS = 300  # that a file may take; four megapixels take seconds on an idle processor
+SECONDS = 1800  # that a file may take; four megapixels take ten on an idle processor, and minutes on a busy one
 KINDS: dict[str, set[Kind]] = {"error": {"refused"}, "damaged": {"salvaged"}, "complete": {"same", "decoded"}}
 
 
