@@ -223,6 +223,28 @@ def test_gain_at_equal_rate() -> None:
     assert levels.gain_at_equal_rate(low[:1], high[1:]) is None
 
 
+def test_the_metric_of_the_larger_beta_is_compared_with_the_spread_of_seeds() -> None:
+    def model(beta: float, seed: int, metric: float) -> dict[str, Any]:
+        accuracy = {"100": [0.4, 0.5], "10000": [0.6, 0.7]}
+        facts = {"metric": metric, "told_factors": [metric, 0.5], "accuracy": accuracy, "channel_bits": [2.0, 0.1]}
+        return {"beta": beta, "seed": seed, **facts}
+
+    scores = {"1": [0.5, 0.7], "8": [0.8, 0.75]}
+    result = {
+        "factors": ["x", "hue"],
+        "chance": 0.5,
+        "mean": {
+            "metric": {beta: float(np.mean(values)) for beta, values in scores.items()},
+            **{key: dict.fromkeys(scores, 1.0) for key in ("sample_efficiency", "bits", "psnr")},
+        },
+        "models": [model(float(beta), i, metric) for beta, values in scores.items() for i, metric in enumerate(values)],
+    }
+    said = findings.factors(result)
+    assert "That of β = 8 is 0.175 above that of β = 1; seeds of one β differ by up to 0.200." in said
+    assert "| β = 8: shared factor told | 78 % | 50 % |" in said
+    assert "| β = 1 | seed 1 | 2.0 | 0.1 |" in said
+
+
 def test_times_are_added_and_missing_results_are_named() -> None:
     results = {name: {"processor_seconds": 90.0} for name in findings.FINDINGS}
     assert findings.times(results).endswith("| all | 10.5 |")

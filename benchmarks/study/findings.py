@@ -146,10 +146,16 @@ def factors(result: dict[str, Any]) -> str:
         for beta, of in models.items()
         for m in of
     ]
+    by_seed = {beta: [m["metric"] for m in of] for beta, of in models.items()}
+    spread = max(max(values) - min(values) for values in by_seed.values())
+    first, *_, last = mean["metric"]
+    gain = mean["metric"][last] - mean["metric"][first]
     return "\n\n".join(
         [
             _table(head, rows),
-            f"Means of {seeds} seeds; the metric of chance is {result['chance']:.3f}.",
+            f"Means of {seeds} seeds; the metric of chance is {result['chance']:.3f}. That of β = {last} is "
+            f"{abs(gain):.3f} {'above' if gain > 0 else 'below'} that of β = {first}; seeds of one β differ by up to "
+            f"{spread:.3f}.",
             _table(["", *names], told + read),
             "Chance is 17 % for the shared factor, and 33 % for the third that a linear classifier of m reads with "
             f"{int(many):,} labels.",
@@ -186,7 +192,7 @@ FINDINGS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "gradients": ("PSNR and perplexity for the three estimators", gradients),
     "generation": ("Drawn images by class, and the accuracy of three classifiers", generation),
     "factors": ("Traversals of VAE and β-VAE, and both scores", factors),
-    "symbols": ("t-SNE of code histograms, and accuracy on two tasks in turn", symbols),
+    "symbols": ("t-SNE of code histograms, and accuracy on the first task while the second is learned", symbols),
 }
 """The description of each experiment's picture, and what puts its result into words."""
 
