@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
@@ -114,7 +115,7 @@ def test_the_gaussian_has_the_kl_divergence_of_torch() -> None:
     expected = torch.distributions.kl_divergence(
         torch.distributions.Normal(m, s), torch.distributions.Normal(torch.zeros_like(m), sigma[:, :3])
     )
-    torch.testing.assert_close(bottleneck.bits[0], expected.sum((1, 2, 3)) / np.log(2), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(bottleneck.bits[0], expected.sum((2, 3)) / np.log(2), rtol=1e-4, atol=1e-4)
     assert torch.equal(z[:, 3:], torch.zeros_like(m))
     many = torch.stack([lab.Gaussian()(_latent(r, sigma))[:, :3] for _ in range(4000)])
     assert float(((many.mean(0) - m) / s).abs().max()) < 0.1
@@ -168,12 +169,45 @@ def test_distances_of_centroids_are_zero() -> None:
     assert 0.1 < radius < 2
 
 
+def test_symbols_have_rows_by_code_by_position_and_by_pair() -> None:
+    codes, size = torch.tensor([[[[5, 7], [7, 2]]]]), symbols.LEVEL.codebook_size
+    assert symbols.rows(codes, "counts").tolist() == [[5, 7, 7, 2]]
+    assert symbols.rows(codes, "codes").tolist() == [[5, 7 + size, 7 + 2 * size, 2 + 3 * size]]
+    assert symbols.rows(codes, "pairs").tolist() == [[5 * size + 7, 7 * size + 2 + size**2]]
+
+
 def test_values_move_only_where_their_code_occurs() -> None:
-    values = symbols.Values(2, 3)
-    codes = torch.tensor([[[[5, 7]]], [[[5, 9]]]])
-    symbols.descend(values, codes, torch.tensor([0, 1]), 1.0, 3, lambda step: None)
-    moved = (values.table != 0).any(1).nonzero().flatten().tolist()
-    assert moved == [5, symbols.LEVEL.codebook_size + 7, symbols.LEVEL.codebook_size + 9]
+    numbers = torch.tensor([[5, 7], [5, 9]])
+    values = symbols.table(torch.tensor([[12]]), 3)
+    symbols.descend(values, numbers, torch.tensor([0, 1]), 1.0, 3, lambda step: None)
+    assert (values.weight != 0).any(1).nonzero().flatten().tolist() == [5, 7, 9]
+
+
+def test_overlap_is_the_mean_product_inside_a_class_and_between_tasks() -> None:
+    torch.manual_seed(0)
+    features, labels = torch.rand(40, 6) - 0.3, torch.arange(40) % 4
+    products = features @ features.T / features.square().sum(1).mean()
+    mine = labels < 2
+    within = torch.stack([products[labels == c][:, labels == c].mean() for c in range(4)]).mean()
+    expected = float(within), float(products[mine][:, ~mine].mean())
+    for given in (features, features.to_sparse()):
+        assert symbols.overlap(given, labels, 2) == pytest.approx(expected, rel=1e-4)
+
+
+def test_nothing_is_forgotten_without_overlap() -> None:
+    """Two tasks on separate halves of φ: the second leaves the first one's weights and accuracy as they were."""
+    labels = torch.arange(80) % 4
+    features = F.one_hot(labels, 4).float()
+    apart, model = features.clone(), torch.nn.Linear(4, 4, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    found = symbols.forget(model, (apart, labels), (apart, labels), apart, 50)
+    assert (found.between, found.untouched, found.first[-1], found.second[-1]) == (0, 1, 1, 1)
+    torch.nn.init.zeros_(model.weight)
+    same = features[:, [0, 1, 0, 1]] + features[:, [2, 3, 2, 3]]  # classes 0 and 2 look alike, 1 and 3 too
+    found = symbols.forget(model, (same, labels), (same, labels), same, 50)
+    assert found.between > 0.4
+    assert found.untouched < 0.1
+    assert (found.first[len(found.first) // 2 - 1], found.first[-1], found.second[-1]) == (1, 0, 1)
 
 
 def test_gap_of_a_line_and_of_two_heaps() -> None:
@@ -187,6 +221,35 @@ def test_gain_at_equal_rate() -> None:
     high = [{"cross_entropy": 2.0**i, "psnr": i + 0.5} for i in range(1, 5)]
     assert levels.gain_at_equal_rate(low, high) == pytest.approx(0.5)
     assert levels.gain_at_equal_rate(low[:1], high[1:]) is None
+
+
+def test_the_metric_of_the_larger_beta_is_compared_with_the_spread_of_seeds() -> None:
+    def model(beta: float, seed: int, metric: float) -> dict[str, Any]:
+        accuracy = {"100": [0.4, 0.5], "10000": [0.6, 0.7]}
+        facts = {"metric": metric, "told_factors": [metric, 0.5], "accuracy": accuracy, "channel_bits": [2.0, 0.1]}
+        return {"beta": beta, "seed": seed, **facts}
+
+    scores = {"1": [0.5, 0.7], "8": [0.8, 0.75]}
+    result = {
+        "factors": ["x", "hue"],
+        "chance": 0.5,
+        "mean": {
+            "metric": {beta: float(np.mean(values)) for beta, values in scores.items()},
+            **{key: dict.fromkeys(scores, 1.0) for key in ("sample_efficiency", "bits", "psnr")},
+        },
+        "models": [model(float(beta), i, metric) for beta, values in scores.items() for i, metric in enumerate(values)],
+    }
+    said = findings.factors(result)
+    assert "That of β = 8 is 0.175 above that of β = 1; seeds of one β differ by up to 0.200." in said
+    assert "| β = 8: shared factor told | 78 % | 50 % |" in said
+    assert "| β = 1 | seed 1 | 2.0 | 0.1 |" in said
+
+
+def test_times_are_added_and_missing_results_are_named() -> None:
+    results = {name: {"processor_seconds": 90.0} for name in findings.FINDINGS}
+    assert findings.times(results).endswith("| all | 10.5 |")
+    del results["levels"]
+    assert findings.times(results).endswith("| all but levels | 9.0 |")
 
 
 # --- whole scripts ------------------------------------------------------------------------------------------------

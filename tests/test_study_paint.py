@@ -7,7 +7,9 @@ from vqcodec.study.paint import (
     amplified,
     codeword_colours,
     enlarge,
+    fitted,
     heat,
+    heat_top,
     principal_plane,
     ramp,
     rgb,
@@ -45,6 +47,24 @@ def test_heat_rises_in_lightness_from_black() -> None:
     assert (np.diff(light) > 0).all()
     assert (heat(np.array([[5.0]]), 2.0) == colours[-1]).all()
     assert (heat(np.zeros((2, 2)), 0.0) == colours[0]).all()
+
+
+def test_the_scale_ends_where_few_values_are_above_it_but_for_the_border() -> None:
+    values = np.ones((40, 70))
+    values[32:] = 100  # one row of blocks and a part of another
+    assert heat_top(values, 32) == 1
+    assert heat_top(values, 8) == 100
+    assert heat_top(values[32:], 32) == 100
+    assert heat_top(np.zeros((3, 3)), 2) > 0
+
+
+def test_squares_are_enlarged_or_averaged_to_fit() -> None:
+    picture = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    np.testing.assert_array_equal(fitted(picture, 11), enlarge(picture, 2))
+    np.testing.assert_array_equal(fitted(picture, 4), picture)
+    means = picture.reshape(2, 2, 2, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(fitted(picture, 2), means, atol=0.5)
+    assert fitted(picture, 3).shape == (3, 3, 3)
 
 
 def test_differences_are_drawn_around_grey() -> None:

@@ -34,8 +34,9 @@ LEVEL = LevelConfig(stride=32, groups=1, dim=2 * CHANNELS, codebook_size=2, stag
 BETAS = (1.0, 8.0)
 SEEDS = 2
 NOISE = 0.1  # s
-STEPS = 500
-PAIRS, POINTS = 10, 600  # pairs whose differences are averaged; such averages, half of them for the test
+WIDTHS = (32, 64, 64, 64)  # channels at strides 4, 8, 16 and 32: one position has to hold the whole image
+STEPS = 1500
+PAIRS, POINTS = 32, 600  # pairs whose differences are averaged; such averages, half of them for the test
 FEW, MANY, TESTED = 100, 10_000, 1000  # labels
 BINS = 3  # classes that a factor is cut into, for the classifiers
 TRAVERSAL = torch.linspace(-2, 2, 7)  # standard deviations of m
@@ -56,20 +57,20 @@ class Encoder:
 def train(training: lab.Training, data: Labelled, beta: float, seed: int) -> VQVAE:
     """A β-VAE with one vector an image."""
     torch.manual_seed(seed)
-    model = lab.network([LEVEL])
+    model = lab.network([LEVEL], widths=WIDTHS)
 
     def loss() -> Tensor:
         x, bottleneck = data.x(training.pick(data)), lab.Gaussian()
         x_hat = model.reconstruct(x, lab.constant(model, len(x)), bottleneck)
         distortion = (x_hat - x).square().sum((1, 2, 3)) / (2 * NOISE**2)
-        return (distortion + beta * LN2 * bottleneck.bits[0]).mean() / x[0].numel()
+        return (distortion + beta * LN2 * bottleneck.bits[0].sum(1)).mean() / x[0].numel()
 
     training(model, loss, STEPS)
     return model
 
 
-def metric(encode: Encoder, seed: int) -> float:
-    """The BetaVAE metric: the accuracy with which the shared factor is told from mean |m − m'|; 1/6 is chance."""
+def metric(encode: Encoder, seed: int) -> list[float]:
+    """The BetaVAE metric by factor: how often the shared one is told from mean |m − m'|; 1/6 is chance."""
     rng = np.random.default_rng(seed)
     shared = rng.integers(len(FACTORS), size=POINTS)
     a, b = rng.random((2, POINTS, PAIRS, len(FACTORS)))
@@ -77,17 +78,19 @@ def metric(encode: Encoder, seed: int) -> float:
     ends = [encode(v.reshape(-1, len(FACTORS))).view(POINTS, PAIRS, CHANNELS) for v in (a, b)]
     difference, labels = (ends[0] - ends[1]).abs().mean(1), torch.from_numpy(shared)
     half = POINTS // 2
-    return lab.linear_accuracy((difference[:half], labels[:half]), (difference[half:], labels[half:]))
+    told = lab.linear_classes((difference[:half], labels[:half]), difference[half:])
+    right = (told == labels[half:]).float()
+    return [float(right[labels[half:] == factor].mean()) for factor in range(len(FACTORS))]
 
 
-def accuracy_by_labels(encode: Encoder, seed: int) -> dict[int, float]:
-    """Mean accuracy of linear classifiers that tell each factor's third from m, by the number of labels."""
+def accuracy_by_labels(encode: Encoder, seed: int) -> dict[int, list[float]]:
+    """Accuracy of linear classifiers that tell each factor's third from m, by the number of labels; 1/3 is chance."""
     factors = np.random.default_rng(seed).random((MANY + TESTED, len(FACTORS)))
     m = encode(factors)
     classes = torch.from_numpy((factors * BINS).astype(np.int64)).T
     tested = m[MANY:]
     return {
-        count: sum(lab.linear_accuracy((m[:count], k[:count]), (tested, k[MANY:])) for k in classes) / len(FACTORS)
+        count: [lab.linear_accuracy((m[:count], k[:count]), (tested, k[MANY:])) for k in classes]
         for count in (FEW, MANY)
     }
 
@@ -118,15 +121,16 @@ def run(settings: Settings) -> None:
         for seed in range(settings.seed, settings.seed + SEEDS):
             model = train(training, settings.train, beta, seed)
             encode = Encoder(model)
-            labels = accuracy_by_labels(encode, seed)
+            told, labels = metric(encode, seed), accuracy_by_labels(encode, seed)
             rows.append(
                 {
                     "beta": beta,
                     "seed": seed,
-                    "metric": metric(encode, seed),
-                    "accuracy": {str(count): value for count, value in labels.items()},
-                    "sample_efficiency": labels[FEW] / labels[MANY],
+                    "metric": float(np.mean(told)),
+                    "sample_efficiency": sum(labels[FEW]) / sum(labels[MANY]),
                     **rate_and_psnr(model, settings.test),
+                    "told_factors": told,
+                    "accuracy": {str(count): values for count, values in labels.items()},
                 }
             )
             traversals.setdefault(beta, traverse(model, encode))
@@ -134,15 +138,18 @@ def run(settings: Settings) -> None:
         key: {f"{beta:g}": sum(row[key] for row in rows if row["beta"] == beta) / SEEDS for beta in BETAS}
         for key in ("metric", "sample_efficiency", "bits", "psnr")
     }
-    result = {"steps": training.steps, "chance": 1 / len(FACTORS), "mean": means, "models": rows}
+    facts = {"factors": FACTORS, "chance": 1 / len(FACTORS)}
+    result = {"steps": training.steps, **facts, "mean": means, "models": rows}
     store(settings, "factors", result, _picture(rows, traversals))
 
 
-def rate_and_psnr(model: VQVAE, data: Labelled) -> dict[str, float]:
-    """Bits of q against p, and PSNR."""
+def rate_and_psnr(model: VQVAE, data: Labelled) -> dict[str, Any]:
+    """Bits of q against p, of an image and of each channel, most first; and PSNR."""
     bottleneck = lab.Gaussian()
     x_hat, _ = lab.inputs(model, data, bottleneck)
-    return {"bits": float(torch.cat(bottleneck.bits).mean()), "psnr": lab.psnr(x_hat, data)}
+    bits = torch.cat(bottleneck.bits).mean(0)
+    channels = bits.sort(descending=True).values.tolist()
+    return {"bits": float(bits.sum()), "psnr": lab.psnr(x_hat, data), "channel_bits": channels}
 
 
 def _picture(rows: list[dict[str, Any]], traversals: dict[float, list[Tensor]]) -> Figure:

@@ -19,12 +19,15 @@ import click
 
 from vqcodec.files.atomic import write_atomic
 
-__all__ = ["FINDINGS", "LECTURE", "RESULTS", "main", "updated"]
+__all__ = ["FINDINGS", "LECTURE", "RESULTS", "TIMES", "main", "times", "updated"]
 
 RESULTS = Path("benchmarks", "study", "results")
 LECTURE = Path("docs", "lecture.md")
 END = "<!-- end of what is generated -->"
 BLOCK = re.compile(rf"<!-- generated: (\w+) -->\n.*?{END}", re.DOTALL)
+
+
+TIMES = "times"  # the block that is about all results
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -112,7 +115,7 @@ def generation(result: dict[str, Any]) -> str:
 
 
 def factors(result: dict[str, Any]) -> str:
-    mean = result["mean"]
+    mean, names = result["mean"], result["factors"]
     rows = [
         [
             f"β = {beta}",
@@ -123,27 +126,61 @@ def factors(result: dict[str, Any]) -> str:
         ]
         for beta, value in mean["metric"].items()
     ]
-    seeds = len(result["models"]) // len(rows)
+    many = max(result["models"][0]["accuracy"], key=int)
+    models = {beta: [m for m in result["models"] if f"{m['beta']:g}" == beta] for beta in mean["metric"]}
+    seeds = len(next(iter(models.values())))
     head = ["model", "BetaVAE metric", "accuracy with 100 labels ÷ with 10,000", "bits", "PSNR, dB"]
-    return _table(head, rows) + f"\n\nMeans of {seeds} seeds; the metric of chance is {result['chance']:.3f}."
+
+    def percent(values: list[list[float]]) -> list[str]:
+        return [f"{100 * sum(of) / len(of):.0f} %" for of in zip(*values, strict=True)]
+
+    told = [
+        [f"β = {beta}: shared factor told", *percent([m["told_factors"] for m in of])] for beta, of in models.items()
+    ]
+    read = [
+        [f"β = {beta}: third of its range read", *percent([m["accuracy"][many] for m in of])]
+        for beta, of in models.items()
+    ]
+    channels = [
+        [f"β = {beta}", f"seed {m['seed']}", *(f"{bits:.1f}" for bits in m["channel_bits"])]
+        for beta, of in models.items()
+        for m in of
+    ]
+    by_seed = {beta: [m["metric"] for m in of] for beta, of in models.items()}
+    spread = max(max(values) - min(values) for values in by_seed.values())
+    first, *_, last = mean["metric"]
+    gain = mean["metric"][last] - mean["metric"][first]
+    return "\n\n".join(
+        [
+            _table(head, rows),
+            f"Means of {seeds} seeds; the metric of chance is {result['chance']:.3f}. That of β = {last} is "
+            f"{abs(gain):.3f} {'above' if gain > 0 else 'below'} that of β = {first}; seeds of one β differ by up to "
+            f"{spread:.3f}.",
+            _table(["", *names], told + read),
+            "Chance is 17 % for the shared factor, and 33 % for the third that a linear classifier of m reads with "
+            f"{int(many):,} labels.",
+            _table(["bits of the channels", "", *(str(i) for i in range(len(channels[0]) - 2))], channels),
+        ]
+    )
 
 
 def symbols(result: dict[str, Any]) -> str:
-    accuracy, numbers, untouched = result["linear_accuracy"], result["numbers_an_image"], result["untouched"]
-    rows = [
-        [name, *(f"{100 * value:.1f} %" for value in (task["before"], task["after"], result["second_task"][name]))]
-        for name, task in result["first_task"].items()
-    ]
-    return "\n".join(
+    accuracy, numbers = result["linear_accuracy"], result["numbers_an_image"]
+
+    def cells(found: dict[str, Any]) -> list[str]:
+        overlaps = [f"{found[key]:.2f}" for key in ("within", "between")]
+        overlaps.append(f"{found['between'] / found['within']:.2f}")
+        shares = [found[key] for key in ("untouched", "before", "at_equal_accuracy", "after", "second_task")]
+        return [*overlaps, *(f"{100 * share:.1f} %" for share in shares)]
+
+    head = ["φ", "overlap inside a class", "between tasks", "ratio", "weights untouched", "first task, learned"]
+    head += [f"when the second reaches {100 * result['second_task_reaches']:.0f} %", "at the end", "second task"]
+    return "\n\n".join(
         [
             f"A linear classifier reads the class from {numbers['histograms']} code counts in "
             f"{100 * accuracy['histograms']:.1f} % of the images, from {numbers['pixels']:,} pixels in "
             f"{100 * accuracy['pixels']:.1f} %.",
-            "",
-            _table(["classifier", "first task, learned", "first task after the second", "second task"], rows),
-            "",
-            f"The second task left {100 * untouched['rows']:.0f} % of the first task's rows as they were, to the bit; "
-            f"{100 * untouched['uses']:.0f} % of its codes refer to these.",
+            _table(head, [[name, *cells(found)] for name, found in result["forgetting"].items()]),
         ]
     )
 
@@ -155,21 +192,34 @@ FINDINGS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "gradients": ("PSNR and perplexity for the three estimators", gradients),
     "generation": ("Drawn images by class, and the accuracy of three classifiers", generation),
     "factors": ("Traversals of VAE and β-VAE, and both scores", factors),
-    "symbols": ("t-SNE of code histograms, and accuracy on two tasks in turn", symbols),
+    "symbols": ("t-SNE of code histograms, and accuracy on the first task while the second is learned", symbols),
 }
 """The description of each experiment's picture, and what puts its result into words."""
 
 
+def times(results: dict[str, dict[str, Any]]) -> str:
+    """Processor time of each experiment and of all."""
+    minutes = {name: result["processor_seconds"] / 60 for name, result in results.items()}
+    missing = [name for name in FINDINGS if name not in results]
+    rows = [[name, f"{one:.1f}"] for name, one in minutes.items()]
+    rows.append([f"all but {', '.join(missing)}" if missing else "all", f"{sum(minutes.values()):.1f}"])
+    return _table(["experiment", "minutes of processor time"], rows)
+
+
 def updated(text: str, folder: Path) -> str:
     """``text`` with every block as the results in ``folder`` have it."""
+    paths = {name: folder / f"{name}.json" for name in FINDINGS}
+    results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
 
     def block(match: re.Match[str]) -> str:
         name = match[1]
-        description, words = FINDINGS[name]
         content = f"No result is stored. `python -m benchmarks.study.{name}` makes it."
-        if (folder / f"{name}.json").exists():
-            result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            content = f"![{description}](../{(RESULTS / f'{name}.png').as_posix()})\n\n{words(result)}"
+        if name == TIMES:
+            content = times(results)
+        elif name in results:
+            description, words = FINDINGS[name]
+            picture = (RESULTS / f"{name}.png").as_posix()
+            content = f"![{description}](../{picture})\n\n{words(results[name])}"
         return f"<!-- generated: {name} -->\n\n{content}\n\n{END}"
 
     return BLOCK.sub(block, text)

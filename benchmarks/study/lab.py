@@ -57,6 +57,7 @@ __all__ = [
     "constant",
     "inputs",
     "linear_accuracy",
+    "linear_classes",
     "neighbours",
     "network",
     "new_prior",
@@ -122,15 +123,22 @@ class Training:
 
 
 def network(
-    levels: Sequence[LevelConfig], *, blocks: Sequence[int] = (), learn: str = "ema", rate_aware: bool = False
+    levels: Sequence[LevelConfig],
+    *,
+    widths: Sequence[int] = (),
+    blocks: Sequence[int] = (),
+    learn: str = "ema",
+    rate_aware: bool = False,
+    lambdas: tuple[float, float] = (0.001, 0.1),
 ) -> VQVAE:
-    """The codec's network of WIDTH channels, down to the coarsest of ``levels``, with one block a stride or ``blocks``.
+    """The codec's network, down to the coarsest of ``levels``.
 
-    Without ``rate_aware`` a code is the nearest codeword, as published.
+    ``widths`` and ``blocks`` are for each stride, finest first, by default WIDTH channels and one block. Without
+    ``rate_aware`` a code is the nearest codeword, as published. ``lambdas`` are those of qualities 1 and 100.
     """
     stages = (levels[0].stride // PATCH).bit_length()
-    widths, blocks = (WIDTH,) * stages, tuple(blocks) or (1,) * stages
-    config = ModelConfig(tuple(levels), PATCH, widths, blocks, lambda_min=0.001, lambda_max=0.1)
+    widths, blocks = tuple(widths) or (WIDTH,) * stages, tuple(blocks) or (1,) * stages
+    config = ModelConfig(tuple(levels), PATCH, widths, blocks, *lambdas)
     model = VQVAE(config, learn=learn)
     for quantizer in model.quantizers():
         quantizer.rate_aware = rate_aware
@@ -174,9 +182,9 @@ class Gaussian:
     """The VAE's bottleneck: q(z | x) = N(m, s²), sampled as z = m + s·ε with ε ~ N(0, 1) (reparameterisation).
 
     Half of the level's channels are m, the other half log s, where the decoder gets zeros. The prior p(z) is N(0, σ²)
-    with the σ that the decoder predicts, as in the codec. Each call adds the bits of a batch, ``[B]``, to ``bits``:
+    with the σ that the decoder predicts, as in the codec. Each call adds a batch's bits, ``[B, D/2]``, to ``bits``:
 
-        KL(q ‖ p) = Σ log(σ/s) + (s² + m²) / 2σ² − ½.
+        KL(q ‖ p) = Σ log(σ/s) + (s² + m²) / 2σ² − ½, summed over positions.
     """
 
     def __init__(self, *, sample: bool = True) -> None:
@@ -189,7 +197,7 @@ class Gaussian:
         sigma = latent.scale().chunk(2, 1)[0]
         z = m + log_s.exp() * torch.randn_like(m) if self.sample else m
         kl = sigma.log() - log_s + ((2 * log_s).exp() + m.square()) / (2 * sigma.square()) - 0.5
-        self.bits.append(kl.sum((1, 2, 3)) / LN2)
+        self.bits.append(kl.sum((2, 3)) / LN2)
         return torch.cat([z, torch.zeros_like(z)], 1)
 
 
@@ -332,11 +340,19 @@ def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
     return float((logits.argmax(1) == labels).float().mean())
 
 
+def linear_classes(train: tuple[Tensor, Tensor], tested: Tensor) -> Tensor:
+    """The classes ``[M]`` of ``tested [M, D]``, by a linear classifier (multinomial logistic regression).
+
+    It is trained on vectors ``[N, D]`` and labels ``[N]``.
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    x, labels = (part.numpy() for part in train)
+    return torch.from_numpy(model.fit(x, labels).predict(tested.numpy()))
+
+
 def linear_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
-    """Accuracy of a linear classifier (multinomial logistic regression) of vectors ``[N, D]`` and labels ``[N]``."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    (x, labels), (tested, truth) = ((vectors.numpy(), classes.numpy()) for vectors, classes in (train, test))
-    return float(model.fit(x, labels).score(tested, truth))
+    """Accuracy of a linear classifier of vectors ``[N, D]`` and labels ``[N]``."""
+    return float((linear_classes(train, test[0]) == test[1]).float().mean())
 
 
 def principal(vectors: Tensor) -> Tensor:

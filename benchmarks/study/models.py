@@ -58,7 +58,7 @@ def train_vae(training: lab.Training, data: Labelled, beta: float) -> VQVAE:
         x, bottleneck = data.x(training.pick(data)), lab.Gaussian()
         x_hat = model.reconstruct(x, lab.constant(model, len(x)), bottleneck)
         distortion = (x_hat - x).square().sum((1, 2, 3)) / (2 * NOISE**2)  # −log p(x | z) up to a constant
-        return (distortion + beta * LN2 * bottleneck.bits[0]).mean() / x[0].numel()
+        return (distortion + beta * LN2 * bottleneck.bits[0].sum(1)).mean() / x[0].numel()
 
     training(model, loss, STEPS)
     return model
@@ -85,7 +85,9 @@ def run(settings: Settings) -> None:
     for beta in BETAS:
         model, bottleneck = train_vae(training, settings.train, beta), lab.Gaussian()
         x_hat, r = lab.inputs(model, rated, bottleneck)
-        vae.append({"beta": beta, "bits": float(torch.cat(bottleneck.bits).mean()), "psnr": lab.psnr(x_hat, rated)})
+        vae.append(
+            {"beta": beta, "bits": float(torch.cat(bottleneck.bits).sum(1).mean()), "psnr": lab.psnr(x_hat, rated)}
+        )
         rows[f"VAE, β {beta:g}"] = x_hat[:SHOWN]
         m, log_s = r.chunk(2, 1)
         spaces[f"VAE, β {beta:g}"] = m + log_s.exp() * torch.randn_like(m)

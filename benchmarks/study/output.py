@@ -6,6 +6,7 @@
 """
 
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +94,13 @@ def command(run: Callable[[Settings], None], doc: str | None, *, shapes: bool = 
 
 
 def store(settings: Settings, name: str, result: Mapping[str, object], figure: Figure) -> None:
-    """Write ``NAME.json``, with data, seed, versions and machine, and ``NAME.png``; print the result."""
+    """Write ``NAME.json``, with data, seed, processor time and machine, and ``NAME.png``; print the result."""
+    seconds = round(time.process_time(), 1)
     facts: dict[str, Any] = surroundings(threads=torch.get_num_threads())
     facts["versions"] |= {package: package_version(package) for package in ("scikit-learn", "matplotlib")}
     images = {"train": len(settings.train), "test": len(settings.test)}
     start = {"data": settings.source, "images": images, "minutes": settings.minutes, "seed": settings.seed}
-    write_json(settings.folder / f"{name}.json", {**start, **result, "provenance": facts})
+    write_json(settings.folder / f"{name}.json", {**start, "processor_seconds": seconds, **result, "provenance": facts})
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     small = io.BytesIO()  # 128 colours are enough

@@ -21,7 +21,9 @@ __all__ = [
     "amplified",
     "codeword_colours",
     "enlarge",
+    "fitted",
     "heat",
+    "heat_top",
     "principal_plane",
     "ramp",
     "rgb",
@@ -36,6 +38,7 @@ Floats = NDArray[np.float64]
 # Lightness rises evenly, so that a heat map can be read without colours too.
 _HEAT = np.array([[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]], float)
 _GREY = 128
+_PERCENTILE = 99.5  # of a heat map's values, at which its scale ends
 STRONG = 112  # grey levels that an amplified difference may reach
 _LABEL = 18  # pixels of a line of text
 _TEXT = (27, 31, 36)
@@ -78,6 +81,16 @@ def heat(values: Floats, top: float) -> Pixels:
     return to_bytes(_HEAT[low] * (1 - share) + _HEAT[low + 1] * share)
 
 
+def heat_top(values: Floats, block: int) -> float:
+    """Where the scale of a heat map ``[H, W]`` ends: few values are above it.
+
+    The last rows and columns that fill no square of ``block`` pixels a side do not count: positions that the picture
+    does not fill have few pixels for all their bits.
+    """
+    height, width = (side // block * block or side for side in values.shape)
+    return max(float(np.percentile(values[:height, :width], _PERCENTILE)), 1e-3)
+
+
 def ramp(width: int, top: float, unit: str) -> Pixels:
     """The key of a heat map: its colours from 0 to ``top``, with numbers below."""
     colours = np.tile(heat(np.linspace(0, top, width)[None], top), (12, 1, 1))
@@ -104,6 +117,13 @@ def visible_gain(differences: Floats) -> float:
 def enlarge(picture: Pixels, factor: int) -> Pixels:
     """Each pixel as a square of ``factor`` × ``factor``."""
     return picture.repeat(factor, 0).repeat(factor, 1)
+
+
+def fitted(picture: Pixels, side: int) -> Pixels:
+    """A square picture enlarged as often as it fits into ``side`` pixels a side, or averaged down to ``side``."""
+    if len(picture) <= side:
+        return enlarge(picture, side // len(picture))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BOX))
 
 
 def rgb(picture: Pixels) -> Pixels:

@@ -44,6 +44,7 @@ from vqcodec.study.paint import (
     codeword_colours,
     enlarge,
     heat,
+    heat_top,
     principal_plane,
     ramp,
     rgb,
@@ -56,7 +57,6 @@ __all__ = ["Inspection", "inspect", "rate_table", "write_report"]
 
 GROUPS = 8  # of each level that are shown, those that cost most bits
 MIDDLE = 512  # pixels a side of the part of the picture on which contributions are shown
-PERCENTILE = 99.5  # of the bits a pixel, at which the heat map's scale ends
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class _Report:
         return Section("Words", [Note(text, title) for title, text in lines])
 
     def _heat(self, name: str, file: str, bits: Floats) -> Figure:
-        top = max(float(np.percentile(bits, PERCENTILE)), 1e-3)
+        top = heat_top(bits, self.geometry.strides[0])
         picture = heat(bits, top)
         key = np.full((36, picture.shape[1], 3), 255, np.uint8)
         width = min(picture.shape[1], 300)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vqcodec.codec import Codec
 from vqcodec.geometry import Geometry
 from vqcodec.study.measure import Coded, neutral
-from vqcodec.study.paint import Floats, Pixels, amplified, codeword_colours, enlarge, rgb, sheet, visible_gain
+from vqcodec.study.paint import Floats, Pixels, amplified, codeword_colours, fitted, rgb, sheet, visible_gain
 
 __all__ = ["SYMBOLS", "alone", "occurrences", "symbol_sheet"]
 
@@ -101,7 +101,6 @@ def symbol_sheet(
     ]
     gain = visible_gain(np.stack([row.patch for row in rows]))
     mean_gain = visible_gain(np.stack([row.mean for row in rows]))
-    factor = max(1, SIDE // (3 * strides[level]))
     blank = np.full((3 * strides[level], 3 * strides[level], 3), 255, np.uint8)
     tiles: list[Pixels] = []
     names: list[str] = []
@@ -109,7 +108,7 @@ def symbol_sheet(
         colour = np.broadcast_to(colours[row.code], blank.shape)
         shown = [colour, amplified(row.patch, gain), amplified(row.mean, mean_gain), *row.examples]
         shown += [blank] * (3 + EXAMPLES - len(shown))
-        tiles += [enlarge(tile, factor) for tile in shown]
+        tiles += [fitted(tile, SIDE) for tile in shown]
         names += [
             f"code {row.code}",
             "alone",
