@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import math
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from PIL import Image
 from vqcodec import metrics
 from vqcodec.errors import MissingPackageError
 from vqcodec.metrics import (
+    LPIPS_SMALLEST,
     METRICS,
     MS_SSIM_SMALLEST,
     SSIMULACRA2_SMALLEST,
     available,
     bpp,
     decibels,
+    distance_decibels,
     measure,
     ms_ssim,
     psnr,
@@ -34,10 +37,13 @@ Picture = NDArray[np.uint8]
 
 SHAPE = (3, 2, 3)
 pictures = arrays(np.uint8, SHAPE)
+INSTALLED = [metric for metric in METRICS if available(metric.name)]  # the weights of LPIPS and DISTS may be missing
 
 
 def test_public_names() -> None:
     assert metrics.__all__ == [
+        "DISTS_SMALLEST",
+        "LPIPS_SMALLEST",
         "METRICS",
         "MS_SSIM_SMALLEST",
         "SSIMULACRA2_SMALLEST",
@@ -45,6 +51,9 @@ def test_public_names() -> None:
         "available",
         "bpp",
         "decibels",
+        "distance_decibels",
+        "dists",
+        "lpips",
         "measure",
         "ms_ssim",
         "psnr",
@@ -174,17 +183,17 @@ def test_ssimulacra2_is_the_package_s(large: Picture, tmp_path: Path) -> None:
 
 
 def test_identical_pictures(large: Picture) -> None:
-    assert [metric.compute(large, large.copy())[metric.key] for metric in METRICS] == [math.inf, math.inf, 100]
+    found = measure(large, large.copy(), INSTALLED)
+    expected = {"psnr": math.inf, "ms-ssim": math.inf, "ssimulacra2": 100, "lpips": math.inf, "dists": math.inf}
+    assert [found[metric.key] for metric in INSTALLED] == [expected[metric.name] for metric in INSTALLED]
     assert ms_ssim(large, large.copy()) == 1
 
 
 def test_more_is_better(large: Picture) -> None:
     lossy = [through_jpeg(large, quality) for quality in (5, 15, 40, 90)]
-    for metric in METRICS:
-        values = [metric.compute(large, picture) for picture in lossy]
-        for key in metric.keys:
-            column = [value[key] for value in values]
-            assert column == sorted(set(column)), key
+    for metric in INSTALLED:
+        values = [measure(large, picture, [metric])[metric.key] for picture in lossy]
+        assert all(a < b for a, b in itertools.pairwise(value for value in values if value is not None)), metric.name
 
 
 def test_scales_of_the_perceptual_metrics(large: Picture) -> None:
@@ -243,20 +252,43 @@ def test_decibels_refuses(similarity: float) -> None:
         decibels(similarity)
 
 
+@pytest.mark.parametrize(("distance", "expected"), [(1, 0), (0.1, 10), (2, -10 * math.log10(2)), (0, math.inf)])
+def test_decibels_of_a_distance_rise_as_it_falls(distance: float, expected: float) -> None:
+    assert distance_decibels(distance) == pytest.approx(expected)
+    assert expected < 0 or math.copysign(1, distance_decibels(distance)) == 1
+
+
+@pytest.mark.parametrize("distance", [-1e-9, math.nan])
+def test_decibels_of_a_distance_refuses(distance: float) -> None:
+    with pytest.raises(ValueError, match=r"expected at least 0$"):
+        distance_decibels(distance)
+
+
+@pytest.mark.parametrize("function", [metrics.lpips, metrics.dists])
+def test_small_pictures_have_no_distance(function: Any) -> None:
+    picture = np.zeros((LPIPS_SMALLEST - 15, 40, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"pixels are too few for (LPIPS|DISTS): the least side is \d+$"):
+        function(picture, picture)
+
+
 def test_metrics_are_described(large: Picture) -> None:
     assert [(metric.name, metric.key) for metric in METRICS] == [
         ("psnr", "psnr-rgb"),
         ("ms-ssim", "ms-ssim-rgb-db"),
         ("ssimulacra2", "ssimulacra2"),
+        ("lpips", "lpips-db"),
+        ("dists", "dists-db"),
     ]
     for metric in METRICS:
-        values = metric.compute(large, through_jpeg(large, 50))
-        assert tuple(values) == metric.keys
-        assert metric.key in values
-        assert all(type(value) is float and math.isfinite(value) for value in values.values())
+        assert metric.keys == tuple(metric.values(0.25))
+        assert {metric.key, metric.raw} == set(metric.keys)
+    for metric in METRICS[:3]:
+        value = metric.compute(large, through_jpeg(large, 50))
+        assert type(value) is float
+        assert math.isfinite(value)
         assert available(metric.name)
-    values = METRICS[1].compute(large, through_jpeg(large, 50))
-    assert values["ms-ssim-rgb-db"] == decibels(values["ms-ssim-rgb"])
+    assert METRICS[1].values(0.9) == {"ms-ssim-rgb": 0.9, "ms-ssim-rgb-db": decibels(0.9)}
+    assert METRICS[3].values(0.1) == {"lpips": 0.1, "lpips-db": 10.0}
     with pytest.raises(dataclasses.FrozenInstanceError):
         METRICS[0].name = "x"  # type: ignore[misc]
 
@@ -283,7 +315,9 @@ def test_a_missing_package(name: str, module: str, message: str, monkeypatch: py
 
 
 def test_available_refuses_an_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"^no metric 'vmaf', expected one of psnr, ms-ssim, ssimulacra2$"):
+    with pytest.raises(
+        ValueError, match=r"^no metric 'vmaf', expected one of psnr, ms-ssim, ssimulacra2, lpips, dists$"
+    ):
         available("vmaf")
 
 
@@ -296,4 +330,5 @@ def test_the_module_is_light(root: Path) -> None:
 def test_a_metric_is_left_empty_where_the_picture_is_too_small() -> None:
     x, x_hat = np.zeros((7, 9, 3), np.uint8), np.full((7, 9, 3), 255, np.uint8)
     found = measure(x, x_hat, metrics.METRICS)
-    assert found == {"psnr-rgb": 0.0, "ms-ssim-rgb": None, "ms-ssim-rgb-db": None, "ssimulacra2": None}
+    missing = ("ms-ssim-rgb", "ms-ssim-rgb-db", "ssimulacra2", "lpips", "lpips-db", "dists", "dists-db")
+    assert found == {"psnr-rgb": 0.0, **dict.fromkeys(missing)}

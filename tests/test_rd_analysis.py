@@ -153,6 +153,21 @@ def test_ms_ssim_is_the_decibels_of_the_mean(parts: Parts) -> None:
     assert rows[0].metrics["ms-ssim-rgb-db"] == 10.0
 
 
+def test_distances_are_compared_by_the_decibels_of_the_mean(parts: Parts) -> None:
+    """At half the bytes, vqcodec has the LPIPS of JPEG: the lower distance of the higher rate counts as better."""
+    for (name, _, k), part in parts.items():
+        lpips = (0.4, 0.2, 0.1, 0.05)[k] * (1 if name == "a.png" else 3)
+        part.metrics.update({"lpips": lpips, "lpips-db": -10 * math.log10(lpips)})
+    result = _analysed(parts)
+    assert result.own.results["lpips"] == pytest.approx([0.8, 0.4, 0.2, 0.1])
+    assert result.own.results["lpips-db"] == pytest.approx([0.97, 3.98, 6.99, 10], abs=0.01)
+    (bd,) = (bd for bd in result.bd if bd.metric == "lpips-db")
+    assert bd.bd_rate == pytest.approx(-50)
+    assert bd.bd_metric is not None
+    assert bd.bd_metric > 0
+    assert bd.common == pytest.approx((0.97, 10), abs=0.01)
+
+
 def test_without_the_package_there_is_a_note_instead(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
     result = _analysed(parts)

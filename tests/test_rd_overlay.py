@@ -169,6 +169,16 @@ def test_keys_of_ms_ssim_in_decibels(key: str, tmp_path: Path) -> None:
     assert results(tmp_path, {"bpp": [1, 2], key: [0.9, 12]}) == {"bpp": [1, 2], "ms-ssim-rgb-db": [0.9, 12]}
 
 
+@pytest.mark.parametrize("name", ["lpips", "dists"])
+def test_distances_are_given_in_decibels_too(name: str, tmp_path: Path) -> None:
+    found = results(tmp_path, {"bpp": [1, 2, 3], name.upper(): [0.5, 0.1, 0]})
+    assert found == {"bpp": [1, 2], name: [0.5, 0.1], f"{name}-db": pytest.approx([3.0103, 10])}  # 0 would be infinite
+    found = results(tmp_path, {"bpp": [1], name: [0.5], f"{name}_db": [4]})
+    assert found == {"bpp": [1], name: [0.5], f"{name}-db": [4]}  # a mean of dB is not the dB of a mean
+    with pytest.raises(ReportError, match=f"has {name} out of range at point 1"):
+        results(tmp_path, {"bpp": [1], name: [-0.5]})
+
+
 def test_the_plainest_key_counts(tmp_path: Path) -> None:
     for curve in ({"psnr": [30], "psnr-rgb": [31]}, {"psnr-rgb": [31], "psnr": [30]}):
         assert results(tmp_path, {"bpp": [1], **curve, "psnr-y": [33], "ssim": [2]}) == {"bpp": [1], "psnr-rgb": [31]}

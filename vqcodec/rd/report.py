@@ -163,12 +163,12 @@ def _metrics(names: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """
     if names is None:
         missing = [metric for metric in METRICS if not available(metric.name)]
-        notes = [f'{metric.label} was not measured: pip install ".[bench]" in a checkout for it' for metric in missing]
+        notes = [f"{metric.label} was not measured: {metric.install} for it" for metric in missing]
         return [metric.name for metric in METRICS if metric not in missing], notes
     for metric in METRICS:
         if metric.name in names and not available(metric.name):
-            raise MissingPackageError(f'{metric.label} is not installed: pip install ".[bench]" in a checkout')
-    return [metric.name for metric in METRICS if metric.name in names or metric.module is None], []
+            raise MissingPackageError(f"{metric.label} is not installed: {metric.install}")
+    return [metric.name for metric in METRICS if metric.name in names or not metric.modules], []
 
 
 def _name(sources: Sequence[Path]) -> str:

@@ -132,7 +132,7 @@ function hold(entry) {
       "dl",
       {},
       figure(["rate", `${number(values.bpp, 3)} bpp`]),
-      figures.map((metric) => figure([metric.label, withUnit(values[metric.key], metric)])),
+      figures.map((metric) => figure([metric.label, withUnit(values[metric.key], metric) + inItsOwnUnit(values, metric)])),
     ),
     ...(canShow(entry) ? [html("p", {}, "Click to see its picture")] : []),
   );

@@ -4,8 +4,10 @@ const { result, rows, pictures, stored } = JSON.parse(document.getElementById("d
 
 const METRICS = [
   { key: "psnr-rgb", label: "PSNR", axis: "PSNR over RGB, dB", unit: "dB", digits: 2 },
-  { key: "ms-ssim-rgb-db", label: "MS-SSIM", axis: "MS-SSIM, −10 log₁₀(1 − MS-SSIM) dB", unit: "dB", digits: 2 },
+  { key: "ms-ssim-rgb-db", label: "MS-SSIM", axis: "MS-SSIM, −10 log₁₀(1 − MS-SSIM) dB", unit: "dB", digits: 2, raw: "ms-ssim-rgb" },
   { key: "ssimulacra2", label: "SSIMULACRA2", axis: "SSIMULACRA2, points (100: no visible loss)", unit: "", digits: 1 },
+  { key: "lpips-db", label: "LPIPS", axis: "LPIPS, −10 log₁₀ LPIPS dB (more is better)", unit: "dB", digits: 2, raw: "lpips" },
+  { key: "dists-db", label: "DISTS", axis: "DISTS, −10 log₁₀ DISTS dB (more is better)", unit: "dB", digits: 2, raw: "dists" },
 ];
 const MARKERS = {
   vqcodec: "circle",

@@ -31,7 +31,7 @@ function pointsOf(curve) {
   }
   return curve.results.bpp.map((_, index) => {
     const values = Object.fromEntries(
-      ["bpp", ...METRICS.map(({ key }) => key)].map((key) => [key, curve.results[key]?.[index]]),
+      ["bpp", ...METRICS.flatMap(({ key, raw }) => (raw ? [key, raw] : [key]))].map((key) => [key, curve.results[key]?.[index]]),
     );
     return at({ ...values, index });
   });

@@ -26,6 +26,8 @@ const percent = (share, digits = 1) => `${number(100 * share, digits)} %`;
 const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 const withUnit = (value, metric) =>
   number(value, metric.digits) + (metric.unit && !missing(value) ? ` ${metric.unit}` : "");
+/** What a value in dB is without the logarithm, in brackets. */
+const inItsOwnUnit = (values, { raw }) => (raw && !missing(values[raw]) ? ` (${number(values[raw], 4)})` : "");
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function field(label, control, properties) {
