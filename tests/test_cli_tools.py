@@ -1,18 +1,22 @@
-"""The commands ``train`` and ``rd-curve``; the functions that they start have their own tests."""
+"""The commands ``train``, ``rd-curve`` and ``blind``; the functions that they start have their own tests."""
 
 import dataclasses
 import json
 import math
+import re
 import sys
 import time
 import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.command import fails, vq
 from vqcodec.config import Config
+from vqcodec.files.images import write_image
 
 
 @pytest.fixture
@@ -79,3 +83,68 @@ def test_train_options(folder: Path, trainer: list[tuple[Any, ...]]) -> None:
     assert vq("train", ".", "-o", "run", *options).exit_code == 0
     expected = {"validation_dir": Path("val"), "init": Path("old"), "name": "new", "stop_after": 1.5}
     assert trainer[0][-1] == expected
+
+
+@pytest.fixture
+def crop(folder: Path, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels of ``in/photo.png``; ``in/broken.png`` is no image."""
+    pixels = photograph[:96, :128]
+    Path("in").mkdir()
+    write_image("in/photo.png", pixels)
+    Path("in", "broken.png").write_bytes(b"no picture")
+    return pixels
+
+
+def test_blind(crop: NDArray[np.uint8], tiny_weights: Path) -> None:
+    rate = 8 * len(compress(crop, 50, tiny_weights)) / crop[:, :, 0].size
+    command = ["blind", "in/photo.png", "-o", "page.html", "--bpp", f"{rate:.2f},24", "--effort", "0"]
+    command += ["--anchors", "jpeg,webp", "--weights", str(tiny_weights)]
+    result = vq(*command)
+    asked = re.fullmatch(r"page\.html: (\d) questions\n", result.output)
+    assert result.exit_code == 0
+    assert asked
+    assert 1 <= int(asked[1]) <= 3  # no codec has files of 24 bpp
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "photo" not in page
+    fails(vq(*command), "page.html: exists already")
+    assert vq(*command, "-f", "--quiet").output == ""
+    piped = vq(*command[:3], "-", *command[4:])
+    assert (piped.stdout, piped.stderr) == (page, f"standard output: {asked[1]} questions\n")
+
+
+def test_blind_names_and_leaves_out_what_is_no_image(crop: NDArray[np.uint8], tiny_weights: Path) -> None:
+    options = ["--bpp", "2", "--effort", "0", "--anchors", "jpeg,webp", "--weights", str(tiny_weights)]
+    result = vq("blind", "in", "-o", "page.html", *options)
+    assert result.exit_code == 1
+    assert result.stderr == "vqcodec: error: broken.png: skipped: not an image that Pillow can read\n"
+    assert Path("page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["none.png", "-o", "p.html"], 1, "none.png: does not exist"),
+        (["in/photo.png", "-o", "none/p.html"], 1, "none/p.html: cannot be written: there is no such folder"),
+        (["in/photo.png", "-o", "p.html", "--anchors", "none", "--effort", "0"], 1, "p.html: nothing to ask: no two"),
+        (["in/photo.png", "-o", "p.html", "--anchors", "jpeg2000"], 2, "expected some of jpeg,webp,avif,jpegxl,heif"),
+        (["in/photo.png", "-o", "p.html", "--bpp", "0"], 2, "expected bits per pixel such as 0.1,0.2,0.4"),
+        (["in/photo.png", "-o", "p.html", "--bpp", "nan"], 2, "expected bits per pixel"),
+        (["in/photo.png", "-o", "p.html", "--bpp", "a,b"], 2, "expected bits per pixel"),
+        (["in/photo.png", "-o", "p.html", "--weights", "none"], 1, "none: cannot be read"),
+    ],
+)
+def test_blind_refuses(crop: NDArray[np.uint8], tiny_weights: Path, arguments: list[str], code: int, said: str) -> None:
+    if "--weights" not in arguments:
+        arguments = [*arguments, "--weights", str(tiny_weights)]
+    result = vq("blind", *arguments)
+    assert result.exit_code == code
+    assert said in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not Path("p.html").exists()
+
+
+def compress(pixels: NDArray[np.uint8], quality: int, weights: Path) -> bytes:
+    from vqcodec.codec import Codec
+
+    return Codec.load(weights, device="cpu").compress(pixels, quality, effort=0)

@@ -5,6 +5,7 @@ The weights are installed apart from other packages (benchmarks/perceptual.txt);
 
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_dists_is_that_of_the_package_dists_pytorch(coffee: Picture, step: int, 
 
 @weights
 @pytest.mark.parametrize(("function", "side"), [(perceptual.lpips, LPIPS_SMALLEST), (perceptual.dists, DISTS_SMALLEST)])
-def test_the_smallest_side(coffee: Picture, function: "type[perceptual.lpips]", side: int) -> None:  # type: ignore[valid-type]
+def test_the_smallest_side(coffee: Picture, function: Callable[[Picture, Picture], float], side: int) -> None:
     for picture in (coffee[:side, :64], coffee[:64, :side]):
         assert function(picture, picture) == 0
         assert function(picture, coarse(picture, 64)) > 0.01

@@ -4,7 +4,7 @@
 
     vqcodec ┬ encode, decode                            vqcodec.cli.commands
             ├ info, verify, compare, thumbnail, models  vqcodec.cli.looking
-            ├ train, rd-curve                           vqcodec.cli.tools
+            ├ train, rd-curve, blind                    vqcodec.cli.tools
             └ inspect, sample, interpolate              vqcodec.cli.study
 
 Results go to stdout, one line per file; everything else goes to stderr. Exit codes: 0 done; 1 failed, with a line
@@ -28,7 +28,7 @@ from vqcodec.cli.commands import decode, encode
 from vqcodec.cli.looking import compare, info, models, thumbnail, verify
 from vqcodec.cli.messages import say
 from vqcodec.cli.study import inspect, interpolate, sample
-from vqcodec.cli.tools import rd_curve, train
+from vqcodec.cli.tools import blind, rd_curve, train
 from vqcodec.errors import explain
 
 __all__ = ["SPINS", "main"]
@@ -90,7 +90,21 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-_COMMANDS = (encode, decode, info, verify, compare, thumbnail, models, train, rd_curve, inspect, sample, interpolate)
+_COMMANDS = (
+    encode,
+    decode,
+    info,
+    verify,
+    compare,
+    thumbnail,
+    models,
+    train,
+    rd_curve,
+    blind,
+    inspect,
+    sample,
+    interpolate,
+)
 
 for _command in (main, *_COMMANDS):
     _command.short_help = (_command.help or "").partition("\n")[0]  # whole: click would cut it

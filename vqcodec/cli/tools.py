@@ -1,9 +1,10 @@
-"""The commands that make and measure models: ``train`` and ``rd-curve``.
+"""The commands that make and measure models: ``train``, ``rd-curve`` and ``blind``.
 
 ::
 
     train     photographs ──vqcodec.train──▶ weights
     rd-curve  images ───────vqcodec.rd─────▶ a report of rates and distortions
+    blind     images ───────vqcodec.rd─────▶ a page on which people say what is nearer to the original
 
 Both packages import torch, so they are imported after the arguments were checked.
 """
@@ -19,10 +20,13 @@ import click
 
 from vqcodec.cli import options
 from vqcodec.cli.messages import say
+from vqcodec.cli.progress import Progress
 from vqcodec.config import Config
 from vqcodec.errors import TrainingPaused, VqcodecError, printable
+from vqcodec.files.streams import STREAM, output_name, shown, write_bytes
+from vqcodec.metrics import METRICS
 
-__all__ = ["rd_curve", "train"]
+__all__ = ["blind", "rd_curve", "train"]
 
 
 @click.command()
@@ -153,7 +157,7 @@ def train(
     "--metrics",
     callback=options.comma_list,
     metavar="NAMES",
-    help="psnr,ms-ssim,ssimulacra2.  [default: those installed]",
+    help="psnr,ms-ssim,ssimulacra2,lpips,dists.  [default: those installed]",
 )
 @click.option(
     "--overlay",
@@ -196,7 +200,7 @@ def rd_curve(
     from vqcodec.rd.tables import summary
 
     _check_names("--anchors", anchors, list(ANCHORS))
-    _check_names("--metrics", metrics, ["psnr", "ms-ssim", "ssimulacra2"])
+    _check_names("--metrics", metrics, [metric.name for metric in METRICS])
     settings = Options(
         qualities=qualities or DEFAULT_QUALITIES,
         effort=effort,
@@ -220,6 +224,91 @@ def rd_curve(
         click.echo(summary(result))
         click.echo(f"\n{printable(str(output / 'index.html'))}: the report")
     if result.skipped:
+        click.get_current_context().exit(1)
+
+
+def _rates(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
+    """Callback: ``.1,.4`` to rising rates in bits per pixel."""
+    try:
+        rates = sorted({float(word) for word in text.split(",")})
+    except ValueError:
+        rates = [0.0]
+    if not all(0 < rate <= 24 for rate in rates):
+        raise click.BadParameter(f"{text!r}, expected bits per pixel such as 0.1,0.2,0.4, above 0 and at most 24")
+    return rates
+
+
+@click.command()
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=options.PATH)
+@click.option("-o", "--output", required=True, type=options.NAME, metavar="FILE", help="The page, such as blind.html.")
+@click.option(
+    "--bpp",
+    "rates",
+    callback=_rates,
+    default="0.1,0.2,0.4",
+    show_default=True,
+    metavar="BPP,…",
+    help="Rates to compare at.",
+)
+@click.option(
+    "--anchors",
+    callback=options.comma_list,
+    default="avif,webp",
+    show_default=True,
+    metavar="NAMES",
+    help="Codecs to compare with: jpeg,webp,avif,jpegxl,heif.",
+)
+@options.effort
+@click.option(
+    "--weights",
+    type=options.PATH,
+    multiple=True,
+    metavar="FILE",
+    help="A model's .decoder.safetensors file; repeatable, to compare models.",
+)
+@options.force
+@options.quiet
+def blind(
+    images: tuple[Path, ...],
+    output: str,
+    rates: list[float],
+    anchors: list[str],
+    effort: int,
+    weights: tuple[Path, ...],
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Make a page for people to compare codecs without knowing which is which.
+
+    Each question shows the middle of one of IMAGES, files or folders, beside two pictures that come
+    from files of equal size: which one is nearer to the original? Every two codecs are compared at
+    every rate that both reach. The page works without a network. At the end it says what the pictures
+    were and who won how often, and saves the answers as JSON; it adds up the answers of several people.
+    """
+    from vqcodec.files.images import read_image
+    from vqcodec.rd.blind import Trial, render, trials
+    from vqcodec.rd.equal import WITH_QUALITY, coders
+    from vqcodec.rd.sources import gather
+
+    _check_names("--anchors", anchors, list(WITH_QUALITY))
+    target = output_name(STREAM, output, ".html", force)
+    found, skipped, warnings = gather(images, beside=Path(target))
+    for problem in skipped:
+        say("error", f"{problem.name}: skipped: {problem.reason}")
+    for warning in warnings if not quiet else ():
+        say("warning", warning)
+    compared = coders(weights, anchors, effort)
+    asked: list[Trial] = []
+    with Progress(f"coding {len(found)}", quiet=quiet):
+        for image in found:
+            pixels = read_image(image.path)[0]
+            asked += trials(image.name, pixels.repeat(3 // pixels.shape[2], axis=2), compared, rates)
+    if not asked:
+        raise VqcodecError(f"{output}: nothing to ask: no two codecs have files of equal size at any rate (see --bpp)")
+    write_bytes(target, render(asked).encode())
+    if not quiet:
+        click.echo(f"{printable(shown(target, 'output'))}: {len(asked)} questions", err=target == STREAM)
+    if skipped:
         click.get_current_context().exit(1)
 
 

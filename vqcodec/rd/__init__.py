@@ -8,6 +8,7 @@
             ├─ result                             the figures as dataclasses, JSON and CSV
             ├─ tables, plot, page, pictures       for people to look at
             └─ provenance                         versions, machine, model and command
+    blind ──── equal                              a page to compare pictures of equal bytes by eye
 
 :func:`vqcodec.rd.report.make_report` does all of it. Frozen dataclasses go from module to module; dicts are made only
 where JSON is written.
