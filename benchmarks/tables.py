@@ -5,6 +5,7 @@
     results/kodak/rd.json ─┬─▶ results/kodak/README.md, all of it
                            └─▶ README.md, the line between the marks
     results/flat.json ───────▶ docs/drawings.md, the table between the marks
+    results/looks-*.json ────▶ docs/looks.md, the tables between the marks
 
 Run from the repository's root:
 
@@ -12,20 +13,34 @@ Run from the repository's root:
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from benchmarks import flat
+from benchmarks import flat, looks
 from vqcodec.files.atomic import write_atomic
 from vqcodec.jsonfile import JsonObject
 from vqcodec.rd.result import Result, read_result
 from vqcodec.rd.tables import headline, markdown
 
-__all__ = ["BEGIN", "DRAWINGS", "END", "FLAT", "KODAK", "flat_block", "headline_block", "kodak_page", "marked"]
+__all__ = [
+    "BEGIN",
+    "DRAWINGS",
+    "END",
+    "FLAT",
+    "KODAK",
+    "LOOKS",
+    "flat_block",
+    "headline_block",
+    "kodak_page",
+    "looks_block",
+    "marked",
+]
 
 KODAK = Path("benchmarks", "results", "kodak")
 FLAT, DRAWINGS = Path("benchmarks", "results", "flat.json"), Path("docs", "drawings.md")
+LOOKS = Path("benchmarks", "results")
 BEGIN, END = "<!-- generated: python -m benchmarks.tables -->", "<!-- end of what is generated -->"
 ANCHORS = ("jpeg", "webp", "avif")  # the anchors of the headline
 
@@ -64,6 +79,16 @@ def flat_block(result: JsonObject) -> str:
     return "\n".join([BEGIN, *flat.table(result["means"]), END])
 
 
+def looks_block(results: Sequence[JsonObject]) -> str:
+    """The generated block of ``docs/looks.md``, including its marks."""
+    parts = [BEGIN]
+    for result in results:
+        count = result["pictures"]
+        title = f"{', '.join(result['images'])}: {'one picture' if count == 1 else f'means of {count} pictures'}"
+        parts += [f"**{title}**", "", *looks.table(result["means"]), ""]
+    return "\n".join([*parts, END])
+
+
 def marked(text: str) -> str:
     """The generated block of ``text`` with its marks. Raises ValueError unless there is exactly one."""
     if (text.count(BEGIN), text.count(END)) != (1, 1) or text.index(END) < text.index(BEGIN):
@@ -83,6 +108,8 @@ def main() -> None:
     write_atomic(KODAK / "README.md", kodak_page(result).encode())
     _replace(Path("README.md"), headline_block(result))
     _replace(DRAWINGS, flat_block(json.loads(FLAT.read_text(encoding="utf-8"))))
+    stored = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(LOOKS.glob("looks-*.json"))]
+    _replace(Path("docs", "looks.md"), looks_block(stored))
     click.echo(headline(result, ANCHORS))
 
 

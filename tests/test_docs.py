@@ -67,6 +67,7 @@ PAGES = [
     "reliability",
     "performance",
     "search",
+    "looks",
     "design",
     "lecture",
     "format",

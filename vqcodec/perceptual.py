@@ -67,11 +67,11 @@ def lpips(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
 def dists(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
     """DISTS of two pictures, uint8 ``[H, W, 3]`` in sRGB of one shape with sides of at least 17, in their full size.
 
-    Takes about a kilobyte of memory for each pixel. Raises MissingPackageError without the weights.
+    Takes more than a kilobyte of memory for each pixel. Raises MissingPackageError without the weights.
     """
     kernels, alphas, betas = _dists_weights()
     stages = (_vgg16(_image(picture), kernels) for picture in (x, x_hat))
-    similarity = 0.0
+    distance = 0.0
     for alpha, beta, a, b in zip(alphas, betas, *stages, strict=True):
         a, b = (feature.flatten(1) for feature in (a, b))
         mean_a, mean_b = (feature.mean(1, dtype=torch.float64) for feature in (a, b))
@@ -79,8 +79,8 @@ def dists(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
         (var_a, var_b, cov) = (torch.linalg.vecdot(*pair).double() / a.shape[1] for pair in ((a, a), (b, b), (a, b)))
         texture = (2 * mean_a * mean_b + _STABLE) / (mean_a.square() + mean_b.square() + _STABLE)
         structure = (2 * cov + _STABLE) / (var_a + var_b + _STABLE)
-        similarity += float((alpha * texture + beta * structure).sum())
-    return max(0.0, 1 - similarity)  # the weights add up to 1, except for rounding
+        distance += float((alpha * (1 - texture) + beta * (1 - structure)).sum())
+    return max(0.0, distance)  # the quotients are at most 1, except for rounding
 
 
 def _image(picture: NDArray[np.uint8]) -> Tensor:

@@ -70,7 +70,7 @@ function summarise(answers) {
     const interval = n ? wilson(wins[0], n).map(percent).join(" to ") : "–";
     const row = document.createElement("tr");
     const [pair, bpp] = JSON.parse(name);
-    [pair, bpp, n + ties, ties, n ? percent(wins[0] / n) : "–", interval].forEach((text, i) => {
+    [pair, bpp, n ? percent(wins[0] / n) : "–", interval, n + ties, ties].forEach((text, i) => {
       const cell = row.appendChild(document.createElement(i ? "td" : "th"));
       cell.textContent = text;
       if (!i) cell.scope = "row";
