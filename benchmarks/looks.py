@@ -118,8 +118,8 @@ def sheet(pixels: _Pixels, looks: Sequence[Look], labels: Sequence[str]) -> _Pix
                 text = f"{label}\nno file so small"
             else:
                 page.paste(Image.fromarray(crop), (left, top))
-            if one and one.bpp > OVER * rate:
-                text += " (smallest)"
+            if one:
+                text += _excess(one.bpp, rate)
             draw.multiline_text((left + 2, top + height + 1), text, "black", font, spacing=1)
     return np.asarray(page)
 
@@ -138,10 +138,15 @@ def table(found: Sequence[JsonObject]) -> list[str]:
     for one in found:
         values = [one["metrics"].get(metric.raw) for metric in shown]
         cells = ["–" if value is None else f"{value:.{d}f}" for value, d in zip(values, digits, strict=True)]
-        over = " (smallest)" if one["bpp"] > OVER * one["asked"] else ""
-        start = f"| {one['asked']:g} | {one['codec']}{over} | {one['pictures']} | {one['bpp']:.3f} | "
+        rate = f"{one['bpp']:.3f}{_excess(one['bpp'], one['asked'])}"
+        start = f"| {one['asked']:g} | {one['codec']} | {one['pictures']} | {rate} | "
         lines.append((start + " | ".join(cells) + " |").replace("-", "−"))
     return lines
+
+
+def _excess(found: float, asked: float) -> str:
+    """How much larger a file is than asked for, where the two are not of equal bytes: such as `` (+58 %)``."""
+    return f" (+{100 * (found / asked - 1):.0f} %)" if found > OVER * asked else ""
 
 
 def _check(names: Sequence[str], known: Sequence[str], option: str) -> None:

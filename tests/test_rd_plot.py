@@ -215,7 +215,7 @@ def test_limits_are_where_vqcodec_is(result: Result, log_rate: bool) -> None:
     first, *others = result.anchors
     first = replace(first, results={**first.results, "ssimulacra2": [-900, -100, 50]})
     result = replace(result, anchors=[first, *others], overlays=[*result.overlays, far])
-    for axes, metric in zip(figure(result, log_rate=log_rate).axes, METRICS, strict=True):
+    for axes, metric in zip(figure(result, log_rate=log_rate).axes, METRICS[:3], strict=True):
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         values = result.own.results[metric.key]
         assert left == (pytest.approx(0.1 / 1.15) if log_rate else 0)
