@@ -13,7 +13,7 @@ from torch import Tensor
 from vqcodec.visual.ms_ssim import SMALLEST, MsSsim
 from vqcodec.visual.ssimulacra2 import Ssimulacra2
 
-__all__ = ["MS_SSIM_PER_MSE", "SSIMULACRA2_PER_MSE", "Shares", "VisualDistortion"]
+__all__ = ["DEFAULT", "MS_SSIM_PER_MSE", "SSIMULACRA2_PER_MSE", "Shares", "VisualDistortion"]
 
 MS_SSIM_PER_MSE = 46.0
 SSIMULACRA2_PER_MSE = 12_500.0
@@ -45,22 +45,21 @@ class VisualDistortion:
 
     All three grow alike with the error, so constant divisors serve every λ, and λ·255²·D is as large as λ·255²·MSE: a
     quality keeps its place on the curve. On the middle 256×256 pixels of 15 photographs, coded by the model ``compact``
-    at effort 0, the parts had these values and sizes of gradients, as multiples of those of the mean squared error
-    (geometric means; ``python -m benchmarks.visual_distortion`` measures them):
+    at effort 0, this is what ``python -m benchmarks.visual_distortion`` measured. All but the second column are
+    multiples of what the mean squared error has (geometric means); the last one is the part of D's gradient along that
+    of the mean squared error, which is x_hat − x:
 
-    ======= ======= ============== ===================== ================== =========================
-    quality MSE     MS-SSIM, value MS-SSIM, its gradient SSIMULACRA2, value SSIMULACRA2, its gradient
-    ======= ======= ============== ===================== ================== =========================
-    5       0.00209 0.87           1.8                   1.06               2.9
-    20      0.00139 0.94           1.9                   1.06               3.1
-    50      0.00059 1.01           2.1                   1.01               3.4
-    80      0.00026 1.08           2.3                   0.94               3.1
-    97      0.00016 1.13           2.4                   0.92               3.2
-    ======= ======= ============== ===================== ================== =========================
+    ======= ======= ============== ================== ======== ============= =====================
+    quality MSE     MS-SSIM, value SSIMULACRA2, value D, value D, ‖gradient‖ D, gradient along MSE
+    ======= ======= ============== ================== ======== ============= =====================
+    5       0.00209 0.87           1.06               1.05     1.9           1.00
+    20      0.00139 0.94           1.06               1.08     2.0           1.02
+    50      0.00060 1.01           1.01               1.08     2.1           1.03
+    80      0.00026 1.08           0.94               1.05     2.0           0.99
+    97      0.00016 1.13           0.92               1.05     2.1           0.98
+    ======= ======= ============== ================== ======== ============= =====================
 
-    The gradients are larger, as they point elsewhere: their parts along x_hat − x are as large as that of the mean
-    squared error. From picture to picture the ratios differ by a factor of two: where errors are seen more, they
-    count more.
+    From picture to picture the ratios differ by a factor of two: where errors are seen more, they count more.
     """
 
     def __init__(self, x: Tensor, shares: Shares = DEFAULT) -> None:
