@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import multiprocessing
 import re
 import subprocess
@@ -39,6 +40,7 @@ from benchmarks import (
     throughput,
     together,
     trials,
+    visual_distortion,
 )
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig, ModelConfig, PhaseConfig, PriorConfig
@@ -632,3 +634,29 @@ def test_together(root: Path, tiny_weights: Path, folder: Path) -> None:
         times = size["milliseconds"]
         assert size["ratio"] == pytest.approx(times["alone"] / times["together"])
     assert run.stdout == together.markdown(result) + "\n"
+
+
+def test_visual_distortion_measures_every_part() -> None:
+    x = np.random.default_rng(0).integers(40, 200, (48, 64, 3), np.uint8)
+    score, figures = visual_distortion.measure(x, x + np.random.default_rng(1).integers(0, 20, x.shape, np.uint8))
+    assert score < 100
+    assert list(figures) == ["MSE", "MS-SSIM", "SSIMULACRA2", "D"]
+    value, size, along = figures["MSE"]
+    assert size == pytest.approx(along, rel=1e-4)  # the gradient of the squared error is 2·(x_hat − x) / samples
+    assert size == pytest.approx(2 * math.sqrt(value / x.size), rel=1e-4)
+    for value, size, along in figures.values():
+        assert value > 0
+        assert size >= 0.9999 * abs(along)
+    table = visual_distortion.table({80: [(70.0, figures)], 20: [(10.0, figures), (20.0, figures)]}).splitlines()
+    assert [row.split("|")[1:3] for row in table[2:]] == [[" 20 ", " 15.0 "], [" 80 ", " 70.0 "]]
+
+
+@pytest.mark.slow
+def test_visual_distortion(tiny_data: Path, tiny_weights: Path) -> None:
+    command = [str(tiny_data / "val"), "-q", "20,80", "--side", "64", "--weights", str(tiny_weights)]
+    run = CliRunner().invoke(visual_distortion.main, command)
+    assert run.exit_code == 0, run.output
+    rows = [row.split("|") for row in run.stdout.splitlines()[2:]]
+    assert [int(row[1]) for row in rows] == [20, 80]
+    assert all(len(row) == len(rows[0]) == 14 for row in rows)
+    assert all(float(cell) > 0 for row in rows for cell in row[3:5])
