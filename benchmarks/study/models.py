@@ -130,7 +130,8 @@ def _picture(
         axes.plot(*_curve(result["vqvae"], key), style, color=COLOURS[1], label=f"VQ-VAE: {label}, at two K")
     axes.axhline(result["autoencoder"]["psnr"], color=COLOURS[2], label="autoencoder, which has no rate")
     axes.set_ylabel("PSNR, dB")
-    axes.legend(frameon=False, fontsize=7, loc="lower right", bbox_to_anchor=(1.02, -0.02))
+    axes.set_ylim(top=1.6 + max(point["psnr"] for point in result["vae"]))  # room for the legend
+    axes.legend(frameon=False, fontsize=7, loc="upper left")
     show(panels[1], list(rows.values()), list(rows))
     for i, name in enumerate(("autoencoder", f"VAE, β {BETAS[-1]:g}")):
         for axes, method in ((panels[2 + i], "PCA"), (panels[4 + i], "t-SNE")):
