@@ -26,7 +26,7 @@ from vqcodec.errors import VqcodecError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["BROWSERS", "DIST", "Usage", "View", "Viewer", "executable", "launched", "usage", "viewer"]
+__all__ = ["BROWSERS", "DIST", "Usage", "View", "Viewer", "executable", "installed", "launched", "usage", "viewer"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DIST = Path(__file__).resolve().parents[1] / "web" / "dist"
@@ -120,6 +120,14 @@ class Viewer:
 def executable() -> str | None:
     """The path of an installed browser."""
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def installed() -> str:
+    """The path of an installed browser. Raises VqcodecError if there is none."""
+    path = executable()
+    if path is None:
+        raise VqcodecError("no browser is installed")
+    return path
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from benchmarks import options
-from benchmarks.browser import Usage, View, Viewer, executable, launched, usage, viewer
+from benchmarks.browser import Usage, View, Viewer, installed, launched, usage, viewer
 from benchmarks.damage import CLASSES, Good, Kind, examine
 from benchmarks.reliability import PIECES, damage_table, small_file
 from vqcodec.codec import Codec
@@ -94,9 +94,7 @@ def main(images: tuple[Path, ...], output: Path) -> None:
         weights = find_weights()
         codec = Codec.load(weights, device="cpu")
         facts = provenance(codec, weights, threads=1)
-        path = executable()
-        if path is None:
-            raise VqcodecError("no browser is installed")
+        path = installed()
         files = [small_file(codec, image, *piece) for image, piece in zip(images, PIECES, strict=False)]
         with launched(path) as browser:
             version = browser.version

@@ -8,7 +8,6 @@
 Codes must be equal bit for bit, and pixels within one grey level.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import click
 import numpy as np
 
 from benchmarks import options
-from benchmarks.browser import Viewer, executable, launched, viewer
+from benchmarks.browser import Viewer, installed, launched, viewer
+from benchmarks.shipped import codes_digest
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
 from vqcodec.files.images import read_image
@@ -35,8 +35,7 @@ def compare(page: Viewer, codec: Codec, files: Sequence[bytes]) -> dict[str, Any
     equal, largest, differing, samples = 0, 0, 0, 0
     for data in files:
         contents, codes = codec.read(data)
-        digest = hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
-        equal += int(page.codes(data) == digest)
+        equal += int(page.codes(data) == codes_digest(codes))
         view = page.show(data)
         if view.pixels is None or view.problem:
             raise VqcodecError(f"the browser does not show a file: {view.problem or view.state}")
@@ -69,9 +68,7 @@ def main(images: tuple[Path, ...], qualities: list[int], output: Path) -> None:
         weights = find_weights()
         codec = Codec.load(weights, device="cpu")
         facts = provenance(codec, weights, threads=1)
-        path = executable()
-        if path is None:
-            raise VqcodecError("no browser is installed")
+        path = installed()
         rows: dict[str, dict[str, Any]] = {}
         with launched(path) as browser, viewer(browser, seconds=SECONDS) as page:
             version = browser.version

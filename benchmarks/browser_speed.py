@@ -17,7 +17,7 @@ import click
 import torch
 
 from benchmarks import options
-from benchmarks.browser import Viewer, executable, launched, usage, viewer
+from benchmarks.browser import Viewer, installed, launched, usage, viewer
 from benchmarks.speed import sized
 from vqcodec.codec import Codec
 from vqcodec.errors import VqcodecError
@@ -91,9 +91,7 @@ def main(
         weights = find_weights()
         codec = Codec.load(weights, device="cpu")
         facts = provenance(codec, weights, threads=torch.get_num_threads())
-        path = executable()
-        if path is None:
-            raise VqcodecError("no browser is installed")
+        path = installed()
         pictures = [read_image(image)[0] for image in images]
         if size:
             pictures = [sized(pixels, height, width) for pixels in pictures for width, height in size]

@@ -101,8 +101,8 @@ def means(looks: Sequence[Look]) -> list[Mean]:
 
 def sheet(pixels: _Pixels, looks: Sequence[Look], labels: Sequence[str]) -> _Pixels:
     """The middles of a picture: a row for each rate, in it the original and a column for each codec of ``labels``."""
-    crops = [middle(pixels, CROP)] * len(RATES)
-    height, width = crops[0].shape[:2]
+    original = middle(pixels, CROP)
+    height, width = original.shape[:2]
     across = (1 + len(labels)) * (width + 4) - 4
     page = Image.new("RGB", (across, len(RATES) * (height + CAPTION)), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
@@ -111,16 +111,15 @@ def sheet(pixels: _Pixels, looks: Sequence[Look], labels: Sequence[str]) -> _Pix
         top = row * (height + CAPTION)
         for column, label in enumerate(["original", *labels]):
             left = column * (width + 4)
-            one = by_place.get((rate, label))
-            crop = middle(one.seen, CROP) if one else crops[row]
-            text = f"{label}\n{f'{one.bpp:.3f} bpp' if one else f'at {rate:g} bpp:'}"
-            if column and one is None:
-                text = f"{label}\nno file so small"
+            if column == 0:
+                crop, note = original, f"at {rate:g} bpp:"
+            elif one := by_place.get((rate, label)):
+                crop, note = middle(one.seen, CROP), f"{one.bpp:.3f} bpp{_excess(one.bpp, rate)}"
             else:
+                crop, note = None, "no file so small"
+            if crop is not None:
                 page.paste(Image.fromarray(crop), (left, top))
-            if one:
-                text += _excess(one.bpp, rate)
-            draw.multiline_text((left + 2, top + height + 1), text, "black", font, spacing=1)
+            draw.multiline_text((left + 2, top + height + 1), f"{label}\n{note}", "black", font, spacing=1)
     return np.asarray(page)
 
 

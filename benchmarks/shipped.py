@@ -20,7 +20,7 @@ import dataclasses
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -38,7 +38,19 @@ from vqcodec.files.images import read_image, write_image
 from vqcodec.jsonfile import write_json
 from vqcodec.weights import MANIFEST, find_weights
 
-__all__ = ["GALLERY", "GOLDEN", "QUALITIES", "README", "demo", "facts", "golden", "main", "manifest", "quoting"]
+__all__ = [
+    "GALLERY",
+    "GOLDEN",
+    "QUALITIES",
+    "README",
+    "codes_digest",
+    "demo",
+    "facts",
+    "golden",
+    "main",
+    "manifest",
+    "quoting",
+]
 
 WEIGHTS, EXAMPLES = Path("weights"), Path("examples")
 GOLDEN, GALLERY = Path("tests", "golden"), Path("web", "page", "gallery")
@@ -76,8 +88,13 @@ def golden(codec: Codec, cat: Pixels, cup: Pixels) -> Iterator[tuple[str, bytes]
 def facts(codec: Codec, data: bytes, picture: str) -> dict[str, object]:
     """What the tests check of a golden file, whose pixels are stored as ``picture``."""
     file, codes = codec.read(data)
-    digest = hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
-    return {"width": file.width, "height": file.height, "quality": file.quality, "codes": digest, "picture": picture}
+    size = {"width": file.width, "height": file.height, "quality": file.quality}
+    return size | {"codes": codes_digest(codes), "picture": picture}
+
+
+def codes_digest(codes: Sequence[NDArray[np.integer]]) -> str:
+    """SHA-256, in hex, of codes ``[G_l, H_l, W_l]`` as int64, coarsest level first."""
+    return hashlib.sha256(b"".join(grid.astype("<i8").tobytes() for grid in codes)).hexdigest()
 
 
 def demo(photograph: Path) -> str:

@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from benchmarks.browser import BROWSERS, executable, launched
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 
 def no_browser(reason: str) -> NoReturn:
@@ -29,3 +30,27 @@ def started() -> Iterator["Browser"]:
             yield browser
     except ImportError:
         no_browser("the package playwright is not installed")
+
+
+class OpenedPage:
+    """A page of a file at ``path``, and everything it complained of or asked for; a step may take ``seconds``."""
+
+    def __init__(self, browser: "Browser", path: Path, *, seconds: float, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("request", self._note)
+        self.page.set_default_timeout(1000 * seconds)
+        self.path = path
+        self.load()
+
+    def load(self) -> None:
+        """Show the page as if for the first time."""
+        self.page.goto(self.path.as_uri())
+
+    def _note(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.complaints.append(request.url)

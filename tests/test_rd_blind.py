@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.browser import OpenedPage
 from vqcodec.rd.blind import CROP, Shown, Trial, render, trials
 from vqcodec.rd.equal import Coder
 
@@ -111,19 +112,14 @@ def _colour(text: str) -> list[int]:
 # --- in a browser -----------------------------------------------------------------------------------------------
 
 
-class Opened:
-    """A page, and everything it complained of or asked for."""
+class Opened(OpenedPage):
+    """The page of questions."""
 
     def __init__(self, browser: "Browser", path: Path, **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.on("request", self._note)
-        self.page.set_default_timeout(20_000)
-        self.page.goto(path.as_uri())
+        super().__init__(browser, path, seconds=20, **options)
+
+    def load(self) -> None:
+        super().load()
         self.ready(1)
 
     def ready(self, number: int) -> None:
@@ -141,10 +137,6 @@ class Opened:
             })"""
         )
         return found
-
-    def _note(self, request: Any) -> None:
-        if not request.url.startswith(("file:", "data:", "blob:")):
-            self.complaints.append(request.url)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import no_browser
+from tests.browser import OpenedPage, no_browser
 from tests.rd_example import HOSTILE, example
 from vqcodec.rd.page import Picture, render
 from vqcodec.rd.result import Rates, Result, Row
@@ -123,29 +123,15 @@ def test_without_a_browser_ci_fails(outcome: type[BaseException], monkeypatch: p
         no_browser("no browser")
 
 
-class _Opened:
-    """A page, and everything it complained of or asked for."""
+class _Opened(OpenedPage):
+    """The report."""
 
     def __init__(self, browser: "Browser", path: Path, **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.on("request", self._note)
-        self.page.set_default_timeout(10_000)
-        self.path = path
-        self.load()
+        super().__init__(browser, path, seconds=10, **options)
 
     def load(self) -> None:
-        """Show the page as if for the first time."""
-        self.page.goto(self.path.as_uri())
+        super().load()
         self.page.wait_for_selector("#chart svg path", state="attached")
-
-    def _note(self, request: Any) -> None:
-        if not request.url.startswith(("file:", "data:", "blob:")):
-            self.complaints.append(request.url)
 
 
 @pytest.fixture(scope="module")
