@@ -156,6 +156,31 @@ def test_fit_leaves_codewords_at_centroids_and_a_head_that_expects_what_occurs()
     torch.testing.assert_close(q.sums, q.codebook * q.usage[:, :, None])
 
 
+def test_a_fit_to_integers_rounds_and_beats_rounding() -> None:
+    r, precision = gaussians(0)
+    q = VectorQuantizer(2, 64, 2, learn="integers")
+    q.fit(r, precision)
+    assert torch.equal(q.codebook, q.codebook.round())
+    assert q.bias.amin() > -10
+    ours, our_bits = cost(q, *gaussians(1))
+    theirs, their_bits = rounding(*gaussians(1))
+    assert ours < 0.95 * theirs
+    assert our_bits < 0.9 * their_bits
+
+
+def test_integers_stand_still_in_training() -> None:
+    r, precision = gaussians(0)
+    q = VectorQuantizer(2, 16, 2, learn="integers").train()
+    q.fit(r, precision)
+    codebook, bias, usage = q.codebook.clone(), q.bias.clone(), q.usage.clone()
+    for _ in range(3):
+        assert q(3 * r, precision).codebook_loss == 0
+    assert q.revive(r, below=1.0) == 0
+    assert torch.equal(q.codebook, codebook)
+    assert torch.equal(q.bias, bias)
+    assert not torch.equal(q.usage, usage)
+
+
 def test_fit_without_variance_reaches_the_entropy_of_its_codes() -> None:
     r, _ = gaussians(0)
     q = VectorQuantizer(2, 16, 2)
@@ -244,7 +269,7 @@ def test_usage(counts: list[int], perplexity: float, share: float) -> None:
 
 
 def test_other_ways_of_learning_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^learn is 'x', expected 'ema' or 'gradient'$"):
+    with pytest.raises(ValueError, match=r"^learn is 'x', expected 'ema', 'gradient' or 'integers'$"):
         VectorQuantizer(G, K, D, learn="x")
 
 

@@ -89,6 +89,7 @@ class ModelConfig:
     lambda_max: float = 0.1  # … and at quality 100
     quality_scale: tuple[float, ...] = ()  # positions, 0 … 1, of evenly spaced qualities along log λ; empty: linear
     second_kernel: int = 3  # pixels a side of the second convolution of each residual block
+    sigma_min: float = 1 / 3  # the smallest σ, in steps, in the bits that decide which code is chosen
 
     def __post_init__(self) -> None:
         _require(len(self.levels) >= 1, "a model needs at least one level")
@@ -98,6 +99,7 @@ class ModelConfig:
         )
         _require(min(self.widths) >= 1 and min(self.blocks) >= 0, "a trunk needs widths >= 1 and blocks >= 0")
         _require(self.second_kernel % 2 == 1, f"second_kernel is {self.second_kernel}, expected an odd number")
+        _require(0.01 <= self.sigma_min <= 1, f"sigma_min is {self.sigma_min}, expected 0.01..1")
         strides = [level.stride for level in self.levels]
         _require(strides == sorted(strides, reverse=True), f"levels have strides {strides}, expected coarsest first")
         trunk = [self.patch << i for i in range(len(self.widths))]
@@ -184,8 +186,9 @@ class TrainConfig:
     minutes: float = math.inf  # of the whole run, everything counted; the phases then share them in their proportions
     seed: int = 0
     ema: float = 0.999  # decay of the exponential moving average of the weights, which is exported
-    codebook: str = "ema"  # how codebooks learn: "ema" (k-means) or "gradient"
+    codebook: str = "ema"  # codewords are k-means' centroids and learn by "ema" or "gradient", or stay "integers"
     codebook_lr: float = 1e-3  # for codebook = "gradient"
+    distortion_weights: tuple[float, ...] = ()  # of squared error in each level's choice of codes; empty: 1
     beta: float = 0.02  # weight of the commitment loss
     freeze_encoder: bool = False  # whether the encoder is trained in phase 0 only
     revive_below: float = 1e-7  # a code with a lower usage is dead and gets revived
@@ -202,7 +205,10 @@ class TrainConfig:
     evaluate_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        _require(self.codebook in ("ema", "gradient"), f"codebook is {self.codebook!r}, expected 'ema' or 'gradient'")
+        ways = "'ema', 'gradient' or 'integers'"
+        _require(self.codebook in ("ema", "gradient", "integers"), f"codebook is {self.codebook!r}, expected {ways}")
+        weights = self.distortion_weights
+        _require(min(weights, default=1) > 0, f"distortion_weights are {list(weights)}, expected numbers above 0")
         _require(self.revive_steps >= 1 and self.fit_batches >= 1, "a run needs revive_steps >= 1 and fit_batches >= 1")
         _require(self.evaluation_crop >= 1, f"evaluation_crop is {self.evaluation_crop}, expected at least 1")
         _require(self.downscale_max >= 1 and self.grain >= 0, "a run needs downscale_max >= 1 and grain >= 0")
@@ -240,6 +246,13 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        weights, levels = self.train.distortion_weights, self.model.levels
+        _require(
+            len(weights) in (0, len(levels)),
+            f"distortion_weights has {len(weights)} numbers, expected one for each of {len(levels)} levels, or none",
+        )
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:

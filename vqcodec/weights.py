@@ -58,7 +58,11 @@ DECODER_SUFFIX, ENCODER_SUFFIX = ".decoder.safetensors", ".encoder.safetensors"
 DECODER_FORMAT, ENCODER_FORMAT = "vqcodec-decoder-1", "vqcodec-encoder-1"
 MANIFEST = "SHA256SUMS"
 MAX_BYTES = 2**28
-ABSENT: dict[str, Any] = {"quality_scale": [], "second_kernel": 3}  # what docs/format.md says of absent entries
+ABSENT: dict[str, Any] = {
+    "quality_scale": [],
+    "second_kernel": 3,
+    "sigma_min": 1 / 3,
+}  # what docs/format.md says of absent entries
 
 
 @dataclass(frozen=True)

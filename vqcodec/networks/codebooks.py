@@ -1,8 +1,9 @@
-r"""Codebooks and how they learn: k-means, its moving average (EMA), and the revival of dead codes.
+r"""Codebooks and how they learn: k-means, its moving average (EMA), and the revival of dead codes; or integers.
 
 ::
 
     before phase "codes"     fit:     k-means++ seeds ──▶ (assign ──▶ centroids, b) × iterations
+                             or       frequent integers ──▶ (assign ──▶ b) × iterations
     at every training step   update:  codes ──▶ moving averages of usage and sums ──▶ e_k = sums_k / usage_k, b_k
     every few hundred steps  revive:  codewords without usage ──▶ residuals with a large error
 
@@ -11,6 +12,9 @@ Legend: G groups, K codewords, D channels a group, N vectors.
 b_k is the rate head's logit of a codeword (:mod:`vqcodec.networks.head`). It is moved towards the value at which the
 head expects every code as often as it occurs (iterative scaling, Darroch and Ratcliff 1972). Gradient steps would be
 too slow: b spans more than ten nats, and most codes are too rare to receive many steps.
+
+Integers do not learn (:mod:`vqcodec.networks.integers`), and their b stays small: it corrects for the residuals that no
+codeword stands for, while the head is right about the others.
 """
 
 import math
@@ -22,12 +26,16 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from vqcodec.networks.integers import frequent_integers
+
 __all__ = ["LIVE", "Codebooks", "Usage"]
 
 LIVE = 0.25  # steps of standard deviation of what is sent, above which a channel is live
 SCALING = 0.05  # share of the gap between expected and real usage that one step of training closes
 RARE = 1e-7  # usage below which running averages are noise
 POOL = 8192  # vectors that the seeds of k-means are drawn from
+INTEGER_ITERATIONS = 4  # that scale the head to integers, …
+FEW, MOST = 10.0, 1.0  # … each by the logarithm of counts, all of them FEW larger, and by at most MOST nats
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Codebooks(nn.Module, ABC):
     Args:
         groups, codebook_size, dim: G, K and D.
         learn: ``"ema"`` (Razavi et al. 2019, eq. 2) or ``"gradient"`` of the codebook loss; both have the
-            same stationary points, the centroids of the assigned vectors.
+            same stationary points, the centroids of the assigned vectors. With ``"integers"`` codewords stay where
+            :meth:`fit` puts them.
         decay: of the moving averages.
         zero_code: keep codeword 0 at zero; a level that sends it everywhere changes nothing.
 
@@ -83,10 +92,10 @@ class Codebooks(nn.Module, ABC):
                 self.codebook.register_hook(  # type: ignore[no-untyped-call]
                     lambda gradient: gradient * free.to(gradient.device)
                 )
-        elif learn == "ema":
+        elif learn in ("ema", "integers"):
             self.register_buffer("codebook", codebook)
         else:
-            raise ValueError(f"learn is {learn!r}, expected 'ema' or 'gradient'")
+            raise ValueError(f"learn is {learn!r}, expected 'ema', 'gradient' or 'integers'")
         self.register_buffer("bias", torch.zeros(groups, codebook_size))
         self.register_buffer("usage", torch.full((groups, codebook_size), 1 / codebook_size))
         self.register_buffer("expected", self.usage.clone())
@@ -122,19 +131,23 @@ class Codebooks(nn.Module, ABC):
 
         Seeds are drawn as in k-means++ (Arthur and Vassilvitskii 2007), which reaches into the tails. Each
         iteration assigns a code to every vector, moves codewords to their centroids, and scales the head so
-        that it expects each code as often as it occurred (Chou, Lookabaugh and Gray 1989). After each iteration
-        ``progress`` is called with the share that is done, 0..1.
+        that it expects each code as often as it occurred (Chou, Lookabaugh and Gray 1989). With
+        ``learn="integers"`` codewords are the most frequent integers instead, and a few iterations only scale the
+        head. After each one ``progress`` is called with the share that is done, 0..1.
         """
-        vectors = self.rows(r)
+        vectors, integers = self.rows(r), self.learn == "integers"
         precision = None if inverse_variance is None else self.rows(inverse_variance)
-        self.codebook.copy_(self._seeds(vectors, seed))
+        few, most = (FEW, MOST) if integers else (0.1, math.inf)
+        iterations = min(iterations, INTEGER_ITERATIONS) if integers else iterations
+        self.codebook.copy_(frequent_integers(vectors, self.codebook_size) if integers else self._seeds(vectors, seed))
         self.bias.zero_()
         for iteration in range(iterations):
             counts, sums = self.statistics(vectors, self.assign(vectors, precision))
-            centroids = sums / counts.clamp_min(1)[:, :, None]
-            self.codebook.copy_(torch.where(counts[:, :, None] > 0, centroids, self.codebook))
+            if not integers:
+                centroids = sums / counts.clamp_min(1)[:, :, None]
+                self.codebook.copy_(torch.where(counts[:, :, None] > 0, centroids, self.codebook))
             expected = self.expected_counts(precision, vectors.shape[1])
-            self.bias.add_(((counts + 0.1) / (expected + 0.1)).log())
+            self.bias.add_(((counts + few) / (expected + few)).log().clamp(-most, most))
             self.bias.sub_(self.bias.amax(1, keepdim=True))
             if progress is not None:
                 progress((iteration + 1) / iterations)
@@ -162,6 +175,8 @@ class Codebooks(nn.Module, ABC):
         total = counts.sum(1, keepdim=True)
         self.usage.lerp_(counts / total, 1 - self.decay)
         self.expected.lerp_(expected, 1 - self.decay)
+        if self.learn == "integers":
+            return
         correction = ((self.usage + RARE) / (self.expected + RARE)).log().mul_(SCALING)
         self.bias.add_(correction)
         self.expected.mul_(correction.exp_())  # what the head would have expected with this bias all along
@@ -179,8 +194,10 @@ class Codebooks(nn.Module, ABC):
         """Move dead codes, whose usage fell under ``below``, onto residuals of ``r [B, G·D, H, W]``.
 
         The residuals are drawn in proportion to their squared error, where a new codeword helps most. Returns the
-        number of codewords that moved.
+        number of codewords that moved; integers stay.
         """
+        if self.learn == "integers":
+            return 0
         vectors = self.rows(r)
         error = (vectors - self.gather(self.assign(vectors, None))).square().sum(2)
         moved = 0

@@ -38,8 +38,9 @@ class RateHead:
         tails: ``"gaussian"`` or ``"laplacian"``, the shape of the density. Where codewords lie far apart, a Gaussian
             makes the outer ones impossible at a small σ; the b that compensates for this makes them certain at a
             large one.
-        sigma_min: the smallest σ that the head uses, in quantiser steps. With a smaller one, non-zero codes become so
-            expensive that the encoder never corrects an error of one step.
+        sigma_min: the smallest σ that the head uses, in quantiser steps. The smaller it is, the fewer bits silence
+            costs; but under straight-through training non-zero codes become so expensive that the encoder never
+            corrects an error of one step.
     """
 
     tails: str = "gaussian"

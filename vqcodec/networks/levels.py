@@ -140,12 +140,13 @@ class Level(nn.Module):
         config: groups, codebooks and stride.
         width: channels of e and f at this stride.
         log_lambda_centre: log λ at which the gain starts at e.
-        learn: how codebooks learn, ``"ema"`` or ``"gradient"``.
+        learn: how codebooks learn; see :class:`vqcodec.networks.codebooks.Codebooks`.
+        sigma_min: the smallest σ of the rate head, in steps.
     """
 
     encoder_only = ("posterior.", "quantizer.bias")  # how the names of tensors begin that only choosing codes needs
 
-    def __init__(self, config: LevelConfig, width: int, log_lambda_centre: float, learn: str) -> None:
+    def __init__(self, config: LevelConfig, width: int, log_lambda_centre: float, learn: str, sigma_min: float) -> None:
         super().__init__()
         channels = config.groups * config.dim
         self.stride, self.log_lambda_centre = config.stride, log_lambda_centre
@@ -156,7 +157,9 @@ class Level(nn.Module):
         self.log_gain = nn.Linear(EMBEDDING, channels)
         nn.init.zeros_(self.log_gain.weight)
         nn.init.constant_(self.log_gain.bias, 1.0)
-        self.quantizer = VectorQuantizer(config.groups, config.codebook_size, config.dim, learn=learn)
+        self.quantizer = VectorQuantizer(
+            config.groups, config.codebook_size, config.dim, learn=learn, head=RateHead(sigma_min=sigma_min)
+        )
 
     def forward(self, state: State, inputs: Inputs, choose: Choose) -> State:
         f = state.f
@@ -208,7 +211,7 @@ class PixelLevel(nn.Module):
     Args:
         config: groups, codebooks and stride; blocks are ``stride`` pixels a side.
         features, patch: channels and stride of the decoder's last feature.
-        learn: how codebooks learn, ``"ema"`` or ``"gradient"``.
+        learn: how codebooks learn; see :class:`vqcodec.networks.codebooks.Codebooks`.
     """
 
     encoder_only = ("predict_hidden.", "predict.", "quantizer.bias")  # unlike a Level's, they predict no μ

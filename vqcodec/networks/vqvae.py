@@ -68,7 +68,7 @@ class VQVAE(nn.Module):
 
     Args:
         config: widths, levels and λ range.
-        learn: how codebooks learn, ``"ema"`` or ``"gradient"``; see :class:`vqcodec.networks.codebooks.Codebooks`.
+        learn: how codebooks learn; see :class:`vqcodec.networks.codebooks.Codebooks`.
     """
 
     def __init__(self, config: ModelConfig, *, learn: str = "ema") -> None:
@@ -86,7 +86,7 @@ class VQVAE(nn.Module):
         self.levels = nn.ModuleList(
             PixelLevel(level, widths[0], patch, learn)
             if level.pixels
-            else Level(level, widths[self.strides.index(level.stride)], centre, learn)
+            else Level(level, widths[self.strides.index(level.stride)], centre, learn, config.sigma_min)
             for level in config.levels
         )
         self.decoder = nn.ModuleList(ResidualStack(w, n, kernel) for w, n in zip(widths, blocks, strict=True))

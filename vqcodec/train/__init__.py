@@ -52,7 +52,7 @@ CONFIG = "config.json"
 RETIRED = ("distortion_weight", "sum_bits")  # fields of a configuration, which old runs may still state
 # What a run did before there were these fields, in the tables of a configuration that have the first field.
 FORMER: dict[str, dict[str, Any]] = {
-    "patch": {"second_kernel": 3},
+    "patch": {"second_kernel": 3, "sigma_min": 1 / 3},
     "codebook": {"downscale_max": 2.0, "grain": 0.0, "drawn_share": 0.0, "linear_start": False, "rounded": False},
     "clip": {"cooldown": 1.0},
 }
@@ -117,6 +117,8 @@ def run(
 def _start(config: Config, init: Path | None) -> tuple[VQVAE, TrainConfig]:
     """The VQ-VAE before phase 0, and the settings that it is trained with."""
     vqvae = VQVAE(config.model, learn=config.train.codebook)
+    for quantizer, weight in zip(vqvae.quantizers(), config.train.distortion_weights, strict=False):
+        quantizer.distortion_weight = weight
     if init is None:
         return vqvae, config.train
     grow(_trained(init), vqvae)

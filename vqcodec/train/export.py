@@ -31,7 +31,7 @@ __all__ = ["distortion_weights", "export_weights", "fixed_point_cost", "quality_
 
 QUALITIES = (1, 20, 40, 60, 80, 100)
 SCALE_POINTS = 13  # points of the quality scale
-FACTORS = (0.7, 0.85, 1.0, 1.4, 2.0, 2.8)  # candidates for the weight of squared error in the choice of codes
+FACTORS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # candidates for the weight of squared error in the choice of codes
 IMAGES = 12  # number of validation images that are compressed to files
 WEIGHTS_SHARE, SCALE_SHARE = 0.4, 0.15  # of the export's time; …
 FILES_SHARE = 0.7  # … and of what these leave
