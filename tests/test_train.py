@@ -377,6 +377,50 @@ def test_a_run_starts_from_another_one(
     assert float(difference) < 0.5
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_run_goes_on_with_the_codebooks_and_the_prior_of_another_one(
+    joint: bool, start: Callable[..., Path], steps: Counter[str], tiny_run: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    source = shutil.copytree(tiny_run, tmp_path / "source")
+    parts = {name: load_checkpoint(source / f"{name}.pt", CPU)["average"] for name in ("codes", "prior", "joint")}
+    if joint:
+        expected = parts["joint"]
+    else:
+        (source / "joint.pt").unlink()
+        expected = {f"vqvae.{key}": value for key, value in parts["codes"].items()}
+        expected |= {f"prior.{key}": value for key, value in parts["prior"].items()}
+    still = {
+        name: dataclasses.replace(getattr(tiny_config.train, name), steps=1, muon_lr=0.0, adam_lr=0.0)
+        for name in PHASES
+    }
+    settings = dataclasses.replace(tiny_config.train, fit_batches=0, codebook="integers", **still)
+    steps["limit"] = 10
+    start(init=source, config=dataclasses.replace(tiny_config, train=settings))
+    ours = load_checkpoint(tmp_path / "run" / "joint.pt", CPU)["average"]
+    counted = ("usage", "expected")
+    same = [key for key in ours if not key.endswith(counted) or key.startswith("prior.")]
+    assert len(same) > 50
+    for key in same:
+        torch.testing.assert_close(ours[key], expected[key])
+
+
+def test_codebooks_cannot_be_kept_from_nothing_or_from_another_model(
+    start: Callable[..., Path], tiny_run: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    kept = dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, fit_batches=0))
+    with pytest.raises(
+        ConfigError, match=r"^fit_batches is 0, which keeps the codebooks of another run, and no run is"
+    ):
+        start(config=kept)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match=r"empty: holds no run to start from, expected codes\.pt$"):
+        start(config=kept, init=tmp_path / "empty")
+    wider = dataclasses.replace(kept, prior=dataclasses.replace(kept.prior, channels=2 * kept.prior.channels))
+    with pytest.raises(ConfigError, match=r"its model has other levels, widths or channels than the configuration$"):
+        start(config=wider, init=tiny_run)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_a_run_cannot_start_from(
     start: Callable[..., Path], tiny_run: Path, short_config: Config, tmp_path: Path
 ) -> None:

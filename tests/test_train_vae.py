@@ -10,7 +10,8 @@ from vqcodec.config import Config
 from vqcodec.networks.choices import Round
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train.loop import Run
-from vqcodec.train.vae import EVALUATED_QUALITIES, SHEET_QUALITIES, VAEPhase
+from vqcodec.train.vae import EVALUATED_QUALITIES, SHEET_QUALITIES, VAEPhase, rate_distortion
+from vqcodec.visual.distortion import VisualDistortion
 
 
 @pytest.fixture
@@ -50,3 +51,25 @@ def test_an_evaluation_takes_the_images_that_there_is_time_for(tiny_state: Run, 
     for name, count in (("whole", 2), ("hurried", 1)):
         with Image.open(tiny_state.folder / "sheets" / f"{name}.png") as sheet:
             assert sheet.size == (64 * (1 + len(SHEET_QUALITIES)), 64 * count)
+
+
+def test_the_visual_distortion_takes_the_place_of_the_squared_error(tiny_state: Run, model: VQVAE) -> None:
+    x, lmbda = next(tiny_state.validation.centres()), torch.tensor([0.01])
+    out = model(x, lmbda, hard=True)
+    loss, bpp, mse = rate_distortion(x, out, lmbda)
+    seen, *same = rate_distortion(x, out, lmbda, visual=True)
+    assert loss.item() == pytest.approx((bpp + 0.01 * 255**2 * mse).item())
+    assert seen.item() == pytest.approx((bpp + 0.01 * 255**2 * VisualDistortion(x)(out.x_hat)).item())
+    assert seen.item() != pytest.approx(loss.item(), rel=0.01)
+    assert same == [bpp, mse]
+
+
+def test_a_run_trains_for_the_distortion_that_it_names(tiny_state: Run, model: VQVAE) -> None:
+    losses = []
+    for distortion in ("mse", "visual"):
+        tiny_state.config = dataclasses.replace(tiny_state.config, distortion=distortion)
+        torch.manual_seed(0)
+        phase = VAEPhase(tiny_state, model)
+        phase.seed("0")
+        losses.append(float(phase.loss()[0].detach()))
+    assert losses[0] != pytest.approx(losses[1], rel=0.01)

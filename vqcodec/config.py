@@ -193,7 +193,8 @@ class TrainConfig:
     freeze_encoder: bool = False  # whether the encoder is trained in phase 0 only
     revive_below: float = 1e-7  # a code with a lower usage is dead and gets revived
     revive_steps: int = 200  # steps between two searches for dead codes
-    fit_batches: int = 24  # number of batches to which the codebooks are fitted
+    fit_batches: int = 24  # batches that the codebooks are fitted to; 0: keep those, and the prior, of another run
+    distortion: str = "mse"  # what λ weighs: "mse", or "visual", which follows what people see
     downscale_share: float = 0.25  # share of crops taken from images downscaled at random, by up to …
     downscale_max: float = 2.0  # … this factor
     grain: float = 0.0  # mean standard deviation, in grey levels, of the film grain added to crops of photographs
@@ -209,7 +210,8 @@ class TrainConfig:
         _require(self.codebook in ("ema", "gradient", "integers"), f"codebook is {self.codebook!r}, expected {ways}")
         weights = self.distortion_weights
         _require(min(weights, default=1) > 0, f"distortion_weights are {list(weights)}, expected numbers above 0")
-        _require(self.revive_steps >= 1 and self.fit_batches >= 1, "a run needs revive_steps >= 1 and fit_batches >= 1")
+        _require(self.distortion in ("mse", "visual"), f"distortion is {self.distortion!r}, expected 'mse' or 'visual'")
+        _require(self.revive_steps >= 1 and self.fit_batches >= 0, "a run needs revive_steps >= 1 and fit_batches >= 0")
         _require(self.evaluation_crop >= 1, f"evaluation_crop is {self.evaluation_crop}, expected at least 1")
         _require(self.downscale_max >= 1 and self.grain >= 0, "a run needs downscale_max >= 1 and grain >= 0")
         _require(0 <= self.drawn_share <= 1, f"drawn_share is {self.drawn_share}, expected 0..1")

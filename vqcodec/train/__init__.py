@@ -18,44 +18,34 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from tqdm import tqdm
 
 from vqcodec.codec import pick_device
 from vqcodec.config import PHASES, Config, TrainConfig
-from vqcodec.errors import ConfigError, ImageError, TrainingError, WeightsError
+from vqcodec.errors import ConfigError, ImageError, TrainingError
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.images import image_files
 from vqcodec.jsonfile import finite
-from vqcodec.networks.pixelcnn import PixelCNN
-from vqcodec.networks.vqvae import VQVAE
 from vqcodec.train import distributed
 from vqcodec.train.card import shortfall
 from vqcodec.train.codes import CodesPhase
 from vqcodec.train.data import Photographs
 from vqcodec.train.drawings import can_draw
 from vqcodec.train.export import export_weights
-from vqcodec.train.grow import grow
+from vqcodec.train.initial import CONFIG, current, initial
 from vqcodec.train.joint import JointPhase, Model
-from vqcodec.train.loop import Phase, Run, ScalarWriter, Trainer, load_checkpoint
+from vqcodec.train.loop import Phase, Run, ScalarWriter, Trainer
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.weights import DECODER_SUFFIX, fill_decoder, fill_encoder, load_weights
+from vqcodec.weights import DECODER_SUFFIX
 
 __all__ = ["run", "shortfall"]
 
 READING = 0.2  # share of a run's minutes after which no more images are read
 HELD_OUT = 20  # without a validation folder, one image in twenty is kept for it
-CONFIG = "config.json"
-RETIRED = ("distortion_weight", "sum_bits")  # fields of a configuration, which old runs may still state
-# What a run did before there were these fields, in the tables of a configuration that have the first field.
-FORMER: dict[str, dict[str, Any]] = {
-    "patch": {"second_kernel": 3, "sigma_min": 1 / 3},
-    "codebook": {"downscale_max": 2.0, "grain": 0.0, "drawn_share": 0.0, "linear_start": False, "rounded": False},
-    "clip": {"cooldown": 1.0},
-}
 
 
 def run(
@@ -76,8 +66,8 @@ def run(
 
     Without ``validation_dir``, one training image in twenty is held out. Under torchrun every process calls this,
     and the first one writes. With ``init``, the file of a decoder side with the encoder side next to it, or another
-    run's folder, the VQ-VAE starts from the one there instead of from random numbers, and may be larger; the prior
-    always starts anew. The model's ``name`` is that of ``run_dir`` by default.
+    run's folder, training starts from there instead of from random numbers; see :mod:`vqcodec.train.initial`. The
+    model's ``name`` is that of ``run_dir`` by default.
 
     The configuration's ``minutes`` for the whole run count from ``since``, a time of :func:`time.monotonic`, or else
     from now. After ``stop_after`` minutes the run leaves a checkpoint and raises TrainingPaused.
@@ -91,8 +81,8 @@ def run(
     if distributed.is_main():
         _check_folder(run_dir, config, resume)
     torch.manual_seed(config.train.seed)
-    vqvae, settings = _start(config, init)
-    vqvae.to(where)
+    model, settings = initial(config, init)
+    model.to(where)
     photographs, validation = _photographs(data_dir, validation_dir, config, where)
     settings = _fitted(settings, int(distributed.from_main(photographs.smallest)))
     if distributed.is_main():
@@ -104,7 +94,7 @@ def run(
     limits = {"stop_after": stop_after, "spent": distributed.from_main(time.monotonic() - since)}
     writer = _tensorboard(run_dir)
     state = Run(run_dir, settings, where, photographs, validation, quiet=quiet, writer=writer, **limits)
-    model = _train_phases(state, vqvae, config)
+    _train_phases(state, model)
     if distributed.is_main():
         seconds = 60 * config.train.minutes - state.spent
         export_weights(state, model, config, data_dir, name=name, seconds=seconds)
@@ -112,17 +102,6 @@ def run(
             state.writer.close()
     distributed.finish()
     return run_dir / f"{name}{DECODER_SUFFIX}"
-
-
-def _start(config: Config, init: Path | None) -> tuple[VQVAE, TrainConfig]:
-    """The VQ-VAE before phase 0, and the settings that it is trained with."""
-    vqvae = VQVAE(config.model, learn=config.train.codebook)
-    for quantizer, weight in zip(vqvae.quantizers(), config.train.distortion_weights, strict=False):
-        quantizer.distortion_weight = weight
-    if init is None:
-        return vqvae, config.train
-    grow(_trained(init), vqvae)
-    return vqvae, replace(config.train, linear_start=False)  # the other model has a transform already
 
 
 def _warn(skipped: list[str], side: int, config: Config) -> None:
@@ -140,10 +119,9 @@ def _warn(skipped: list[str], side: int, config: Config) -> None:
         tqdm.write(f"vqcodec: warning: {line}", file=sys.stderr)
 
 
-def _train_phases(run: Run, vqvae: VQVAE, config: Config) -> Model:
-    """All phases in order, each from the averaged weights of the one before; returns those of the last."""
-    prior = PixelCNN(config.model, config.prior).to(run.device)
-    model, settings = Model(vqvae, prior), run.config
+def _train_phases(run: Run, model: Model) -> None:
+    """All phases in order, each from the averaged weights of the one before; ``model`` has those of the last."""
+    vqvae, prior, settings = model.vqvae, model.prior, run.config
     begin: list[Callable[[], Phase]] = [
         lambda: VAEPhase(run, vqvae),
         lambda: CodesPhase(run, vqvae),
@@ -155,27 +133,6 @@ def _train_phases(run: Run, vqvae: VQVAE, config: Config) -> Model:
         trainer = Trainer(phase())
         trainer.phase.module.load_state_dict(trainer.train().state_dict())
         run.spent += trainer.seconds
-    return model
-
-
-def _trained(path: Path) -> VQVAE:
-    """The VQ-VAE of a weights file, or that of phase 0 of the run in a folder."""
-    if not path.is_dir():
-        weights = load_weights(path)
-        model = VQVAE(weights.model)
-        try:
-            fill_decoder(model, weights)
-        except WeightsError as error:
-            raise WeightsError(f"{path}: {error}") from None
-        fill_encoder(model, weights)
-        return model
-    try:
-        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"), object_hook=_current)
-        model = VQVAE(Config.from_dict({"model": stored["model"]}).model)
-        model.load_state_dict(load_checkpoint(path / f"{VAEPhase.name}.pt", torch.device("cpu"))["average"])
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError, ConfigError, TrainingError) as error:
-        raise TrainingError(f"{path}: holds no run to start from, expected {CONFIG} and {VAEPhase.name}.pt") from error
-    return model
 
 
 def _check_request(config: Config, name: str) -> None:
@@ -203,17 +160,10 @@ def _contents(config: Config) -> str:
     return json.dumps(finite(config.to_dict()), indent=1)
 
 
-def _current(table: dict[str, Any]) -> dict[str, Any]:
-    """A table of a stored configuration with the fields of today, and with infinity for null."""
-    former = [fields for mark, fields in FORMER.items() if mark in table]
-    filled = {key: value for fields in [*former, table] for key, value in fields.items() if key not in RETIRED}
-    return {key: math.inf if value is None else value for key, value in filled.items()}
-
-
 def _stored_config(path: Path) -> Config | None:
     """The configuration that :func:`_contents` wrote to ``path``, also before fields changed; None if it is none."""
     try:
-        return Config.from_dict(json.loads(path.read_text(encoding="utf-8"), object_hook=_current))
+        return Config.from_dict(json.loads(path.read_text(encoding="utf-8"), object_hook=current))
     except (ValueError, TypeError, ConfigError):
         return None
 

@@ -100,7 +100,10 @@ def _facts(run: Run, model: Model, config: Config, data_dir: Path, path: Path, m
     device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else f"{processor()}, {cores()} cores"
     arithmetic = "bfloat16 autocast" if run.bfloat16 else "float32"
     pixels = sum(image.shape[1] * image.shape[2] for image in run.photographs.images) / 1e6
-    spacing = "in even steps of dB on the validation images" if config.model.quality_scale else "evenly spaced in log λ"
+    unit = "SSIMULACRA2" if run.config.distortion == "visual" else "dB"
+    spacing = (
+        f"in even steps of {unit} on the validation images" if config.model.quality_scale else "evenly spaced in log λ"
+    )
     return [
         f"- Fingerprint: `{measured.fingerprint}`; decoder side: {path.stat().st_size:,} bytes; encoder side: "
         f"{encoder_path(path).stat().st_size:,} bytes.",

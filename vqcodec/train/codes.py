@@ -35,6 +35,8 @@ class CodesPhase(VAEPhase):
     def prepare(self) -> None:
         """Fit the codebooks, to fewer crops than configured if these would take more than FITTING of the minutes."""
         wanted, count = self.run.config.fit_batches * self.config.batch, 1
+        if wanted == 0:
+            return
         deadline = time.monotonic() + FITTING * 60 * self.config.minutes
         while True:
             begun = time.monotonic()

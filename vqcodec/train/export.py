@@ -25,6 +25,7 @@ from vqcodec.train import monitor
 from vqcodec.train.card import Measured, model_card
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
+from vqcodec.visual.ssimulacra2 import Ssimulacra2
 from vqcodec.weights import DECODER_SUFFIX, load_weights, save_weights
 
 __all__ = ["distortion_weights", "export_weights", "fixed_point_cost", "quality_scale"]
@@ -81,23 +82,22 @@ def distortion_weights(run: Run, model: Model, *, seconds: float = math.inf) -> 
 
     The head's bits decide which code is chosen, but a file costs the prior's bits, which are fewer where neighbours
     predict the code well. For one level after another, this function takes the factor in FACTORS that has the lowest
-    BD-rate on validation images, as many as ``seconds`` allow. Returns None, and changes nothing, if they do not
-    suffice for one image.
+    BD-rate, by :func:`_score`, on as many validation images as ``seconds`` allow. Returns None, and changes nothing, if
+    they do not suffice for one image.
     """
     quantizers = model.vqvae.quantizers()
     images = list(itertools.islice(run.validation.centres(), IMAGES))
 
     def curve(images: list[Tensor], qualities: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean PSNR and log bpp at each quality."""
-        decibels, rates = np.zeros(len(qualities)), np.zeros(len(qualities))
+        """Mean score and log bpp at each quality."""
+        scores, rates = np.zeros(len(qualities)), np.zeros(len(qualities))
         for i, quality in enumerate(qualities):
             lmbda = torch.tensor([model.vqvae.config.lmbda(quality)], device=run.device)
             for x in images:
                 codes = [grid.clone() for grid in model.vqvae.encode(x, lmbda)]
                 rates[i] += float(torch.stack(model.prior(codes, lmbda)).sum()) / (x.shape[2] * x.shape[3])
-                mse = (model.vqvae.decode(codes, lmbda) - x).square().mean()
-                decibels[i] -= 10 * float(mse.clamp_min(1e-10).log10())
-        return decibels / len(images), np.log(np.maximum(rates, 1e-9))
+                scores[i] += _score(run, x, model.vqvae.decode(codes, lmbda))
+        return scores / len(images), np.log(np.maximum(rates, 1e-9))
 
     begun = time.monotonic()
     curve(images[:1], QUALITIES[:1])
@@ -106,8 +106,8 @@ def distortion_weights(run: Run, model: Model, *, seconds: float = math.inf) -> 
     if seconds < search:
         return None
     images = images[: int(min(seconds / search, IMAGES))]
-    decibels, _ = curve(images, QUALITIES)
-    heights = np.linspace(decibels[0], decibels[-1], 50)[5:-5]  # dB; with every factor, curves reach this part
+    scores, _ = curve(images, QUALITIES)
+    heights = np.linspace(scores[0], scores[-1], 50)[5:-5]  # with every factor, curves reach this part
     for quantizer in quantizers:
         costs: dict[float, float] = {}
         for factor in FACTORS:
@@ -119,27 +119,35 @@ def distortion_weights(run: Run, model: Model, *, seconds: float = math.inf) -> 
 
 @torch.no_grad()
 def quality_scale(run: Run, vqvae: VQVAE, *, seconds: float = math.inf) -> tuple[float, ...]:
-    """The points on the log λ axis, 0 to 1, at which qualities are evenly spaced in dB on the validation images.
+    """The points on the log λ axis, 0 to 1, at which qualities are evenly spaced by :func:`_score`.
 
-    These are as many as ``seconds`` allow. If they do not suffice for one, the scale is empty: linear.
+    It is measured on as many validation images as ``seconds`` allow. If they do not suffice for one, the scale is
+    empty: linear.
     """
     low, high = math.log(vqvae.config.lambda_min), math.log(vqvae.config.lambda_max)
     places = np.linspace(0, 1, SCALE_POINTS)
-    decibels, begun = np.zeros(SCALE_POINTS), time.monotonic()
+    scores, begun = np.zeros(SCALE_POINTS), time.monotonic()
     for image, x in enumerate(run.validation.centres()):
         for i, place in enumerate(places):
             lmbda = torch.tensor([math.exp(low + place * (high - low))], device=run.device)
             x_hat = vqvae.decode(vqvae.encode(x, lmbda), lmbda)
-            decibels[i] -= 10 * float((x_hat - x).square().mean().clamp_min(1e-10).log10())
+            scores[i] += _score(run, x, x_hat)
             if image == i == 0 and (time.monotonic() - begun) * SCALE_POINTS > seconds:
                 return ()
         if (time.monotonic() - begun) * (image + 2) / (image + 1) > seconds:
             break
     # The scale must rise even if the model is barely trained. A model that has diverged is refused later.
-    gaps = np.maximum(np.diff(np.nan_to_num(decibels)), 0.01 * (np.ptp(np.nan_to_num(decibels)) + 1e-9))
+    gaps = np.maximum(np.diff(np.nan_to_num(scores)), 0.01 * (np.ptp(np.nan_to_num(scores)) + 1e-9))
     heights = np.concatenate([[0.0], gaps.cumsum()])
     wanted = np.linspace(0, heights[-1], SCALE_POINTS)
     return (0.0, *map(float, np.interp(wanted[1:-1], heights, places)), 1.0)
+
+
+def _score(run: Run, x: Tensor, x_hat: Tensor) -> float:
+    """How alike ``x_hat [1, 3, H, W]`` is to ``x``, by what the run trained for: PSNR in dB, or SSIMULACRA2."""
+    if run.config.distortion == "visual":
+        return float(Ssimulacra2(x)(x_hat))
+    return -10 * float((x_hat - x).square().mean().clamp_min(1e-10).log10())
 
 
 def fixed_point_cost(model: Model, codec: Codec, images: list[NDArray[np.uint8]], quality: int) -> float:

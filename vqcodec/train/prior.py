@@ -24,6 +24,8 @@ class PriorPhase(Phase):
         self.module, self.vqvae = prior, vqvae.eval()
 
     def prepare(self) -> None:
+        if self.run.config.fit_batches == 0:  # the codebooks are another run's, and so is the prior
+            return
         quantizers = self.vqvae.quantizers()
         self.module.start_from([quantizer.usage for quantizer in quantizers])
         self.module.start_alike([quantizer.codebook for quantizer in quantizers])
