@@ -210,11 +210,6 @@ MODEL = {"levels": [LEVEL], "widths": [8, 8, 8], "blocks": [1, 1, 1], "lambda_mi
         ({"train": {"ema": 1}}, "ema is 1.0, expected 0 <= ema < 1"),
         ({"train": {"codebook": "EMA"}}, "codebook is 'EMA', expected 'ema', 'gradient' or 'integers'"),
         ({"model": {"sigma_min": 0.0}}, "sigma_min is 0.0, expected 0.01..1"),
-        ({"train": {"distortion_weights": [1.0, 0.0]}}, "distortion_weights are [1.0, 0.0], expected numbers above 0"),
-        (
-            {"train": {"distortion_weights": [1.0]}},
-            "distortion_weights has 1 numbers, expected one for each of 3 levels, or none",
-        ),
         ({"train": 3}, "TrainConfig is 3, expected a table"),
         ({"model": {"levels": {}}}, "ModelConfig.levels is {}, expected a list"),
         ({"model": {"levels": [16]}}, "LevelConfig is 16, expected a table"),

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from vqcodec.config import Config
 from vqcodec.train.codes import CodesPhase
+from vqcodec.train.initial import COARSE, FINEST, initial
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
 
@@ -70,3 +72,16 @@ def test_the_fit_takes_as_many_crops_as_there_is_time_for(
     assert crops(60.0) == [1, 96]
     assert crops(1.0) == [1, 14]  # of the 15 s that are a quarter of a minute
     assert crops(0.1) == [1]
+
+
+def test_integers_are_chosen_for_less_error_than_the_head_alone_would(tiny_config: Config) -> None:
+    weights = {
+        codebook: [
+            quantizer.distortion_weight
+            for quantizer in initial(
+                dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, codebook=codebook)), None
+            )[0].vqvae.quantizers()
+        ]
+        for codebook in ("ema", "integers")
+    }
+    assert weights == {"ema": [1.0, 1.0, 1.0], "integers": [COARSE, COARSE, FINEST]}

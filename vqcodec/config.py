@@ -188,7 +188,6 @@ class TrainConfig:
     ema: float = 0.999  # decay of the exponential moving average of the weights, which is exported
     codebook: str = "ema"  # codewords are k-means' centroids and learn by "ema" or "gradient", or stay "integers"
     codebook_lr: float = 1e-3  # for codebook = "gradient"
-    distortion_weights: tuple[float, ...] = ()  # of squared error in each level's choice of codes; empty: 1
     beta: float = 0.02  # weight of the commitment loss
     freeze_encoder: bool = False  # whether the encoder is trained in phase 0 only
     revive_below: float = 1e-7  # a code with a lower usage is dead and gets revived
@@ -208,8 +207,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         ways = "'ema', 'gradient' or 'integers'"
         _require(self.codebook in ("ema", "gradient", "integers"), f"codebook is {self.codebook!r}, expected {ways}")
-        weights = self.distortion_weights
-        _require(min(weights, default=1) > 0, f"distortion_weights are {list(weights)}, expected numbers above 0")
         _require(self.distortion in ("mse", "visual"), f"distortion is {self.distortion!r}, expected 'mse' or 'visual'")
         _require(self.revive_steps >= 1 and self.fit_batches >= 0, "a run needs revive_steps >= 1 and fit_batches >= 0")
         _require(self.evaluation_crop >= 1, f"evaluation_crop is {self.evaluation_crop}, expected at least 1")
@@ -248,13 +245,6 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self) -> None:
-        weights, levels = self.train.distortion_weights, self.model.levels
-        _require(
-            len(weights) in (0, len(levels)),
-            f"distortion_weights has {len(weights)} numbers, expected one for each of {len(levels)} levels, or none",
-        )
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:

@@ -31,6 +31,9 @@ from vqcodec.weights import fill_decoder, fill_encoder, load_weights
 __all__ = ["CONFIG", "current", "initial"]
 
 CONFIG = "config.json"  # in the folder of a run
+# Weights of squared error in the choice of integers, until the export finds better ones: with the prior, codes will be
+# cheaper than the head says, those of coarse levels most.
+COARSE, FINEST = 8.0, 3.5
 RETIRED = ("distortion_weight", "sum_bits")  # fields of a configuration, which old runs may still state
 # What a run did before there were these fields, in the tables of a configuration that have the first field.
 FORMER: dict[str, dict[str, Any]] = {
@@ -47,8 +50,11 @@ def initial(config: Config, init: Path | None) -> tuple[Model, TrainConfig]:
     WeightsError if it cannot be read.
     """
     vqvae, settings = VQVAE(config.model, learn=config.train.codebook), config.train
-    for quantizer, weight in zip(vqvae.quantizers(), settings.distortion_weights, strict=False):
-        quantizer.distortion_weight = weight
+    if settings.codebook == "integers":
+        *coarse, finest = vqvae.quantizers()
+        finest.distortion_weight = FINEST
+        for quantizer in coarse:
+            quantizer.distortion_weight = COARSE
     model = Model(vqvae, PixelCNN(config.model, config.prior))
     if init is None:
         if settings.fit_batches == 0:
