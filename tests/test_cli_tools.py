@@ -33,7 +33,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     module = types.ModuleType("vqcodec.train")
     module.run = run  # type: ignore[attr-defined]
-    module.shortfall = lambda folder: "barely" if folder == Path("short") else None  # type: ignore[attr-defined]
+    module.shortfall = lambda folder, _: "barely" if folder == Path("short") else None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vqcodec.train", module)
     return calls
 

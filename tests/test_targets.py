@@ -37,7 +37,7 @@ def test_psnrs_are_met_from_above(codec: Codec, photograph: Pixels, decibels: fl
 def test_ssimulacra2_is_met_from_above(codec: Codec, photograph: Pixels) -> None:
     pytest.importorskip("ssimulacra2")
     found = compress_to(codec, photograph, Target("ssimulacra2", 50), effort=1)
-    assert 0 <= metrics.ssimulacra2(photograph, codec.decompress(found.data)) - 50 <= 1
+    assert 0 <= metrics.ssimulacra2(photograph, codec.decompress(found.data)) - 50 <= 2
 
 
 def test_effort_0_chooses_the_quality(codec: Codec, photograph: Pixels) -> None:

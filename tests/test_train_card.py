@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vqcodec.config import Config
+from vqcodec.config import Config, PhaseConfig, TrainConfig
 from vqcodec.train.card import FEW_STEPS, Measured, model_card, shortfall
 from vqcodec.train.joint import Model
 from vqcodec.train.loop import Run
@@ -33,13 +33,17 @@ def card(run: Run, model: Model, config: Config, measured: Measured = MEASURED) 
 
 
 def test_shortfall(tmp_path: Path) -> None:
+    moving = PhaseConfig(muon_lr=0.1)
+    settings = TrainConfig(moving, moving, moving, moving)
     enough = [{"phase": phase, "step": FEW_STEPS, "loss": 1.0} for phase in ("vae", "codes", "prior", "joint")]
     write_log(tmp_path, *enough)
-    assert shortfall(tmp_path) is None
+    assert shortfall(tmp_path, settings) is None
     write_log(tmp_path, enough[0], {"phase": "codes", "step": FEW_STEPS - 1, "loss": 1.0}, enough[2])
-    assert shortfall(tmp_path) == "barely trained, fewer than 500 steps: 499 of codes, 0 of joint"
+    assert shortfall(tmp_path, settings) == "barely trained, fewer than 500 steps: 499 of codes, 0 of joint"
+    still = dataclasses.replace(settings, codes=PhaseConfig(muon_lr=0.0, adam_lr=0.0))
+    assert shortfall(tmp_path, still) == "barely trained, fewer than 500 steps: 0 of joint"
     write_log(tmp_path, *enough, {"phase": "joint", "step": 3, "loss": 1.0})  # the last entry counts
-    assert shortfall(tmp_path) == "barely trained, fewer than 500 steps: 3 of joint"
+    assert shortfall(tmp_path, settings) == "barely trained, fewer than 500 steps: 3 of joint"
 
 
 def test_live_channels_perplexity_and_usage_are_stated(tiny_state: Run, tiny_model: Model, tiny_config: Config) -> None:

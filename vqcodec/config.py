@@ -78,18 +78,18 @@ class ModelConfig:
     """The VQ-VAE: a trunk with a width for each stride, and the levels of codes, coarsest first."""
 
     levels: tuple[LevelConfig, ...] = (
-        LevelConfig(stride=16, groups=8, codebook_size=64),
-        LevelConfig(stride=8, groups=32, dim=3, codebook_size=64),
-        LevelConfig(stride=8, groups=48, codebook_size=32, pixels=True),
+        LevelConfig(stride=32, groups=4, codebook_size=256, stages=2),
+        LevelConfig(stride=16, groups=6, codebook_size=256, stages=3),
+        LevelConfig(stride=8, groups=42, stages=3),
     )
     patch: int = 4  # pixels per side of the blocks that the first layer reads and the last one writes
-    widths: tuple[int, ...] = (64, 128, 128)  # channels at strides patch, 2*patch, 4*patch, …
-    blocks: tuple[int, ...] = (1, 2, 2)  # residual blocks at the same strides
+    widths: tuple[int, ...] = (64, 128, 128, 128)  # channels at strides patch, 2*patch, 4*patch, …
+    blocks: tuple[int, ...] = (1, 3, 2, 1)  # residual blocks at the same strides
     lambda_min: float = 0.0003  # λ, the weight of distortion, at quality 1 …
     lambda_max: float = 0.1  # … and at quality 100
     quality_scale: tuple[float, ...] = ()  # positions, 0 … 1, of evenly spaced qualities along log λ; empty: linear
-    second_kernel: int = 3  # pixels a side of the second convolution of each residual block
-    sigma_min: float = 1 / 3  # the smallest σ, in steps, in the bits that decide which code is chosen
+    second_kernel: int = 1  # pixels a side of the second convolution of each residual block
+    sigma_min: float = 0.1  # the smallest σ, in steps, in the bits that decide which code is chosen
 
     def __post_init__(self) -> None:
         _require(len(self.levels) >= 1, "a model needs at least one level")
@@ -179,14 +179,14 @@ class PhaseConfig:
 class TrainConfig:
     """The phases of training, in order, and the settings that they share."""
 
-    vae: PhaseConfig = PhaseConfig(minutes=150)
-    codes: PhaseConfig = PhaseConfig(minutes=35, muon_lr=0.003, adam_lr=5e-4)
-    prior: PhaseConfig = PhaseConfig(minutes=45, muon_lr=0.01, adam_lr=2e-3)
-    joint: PhaseConfig = PhaseConfig(minutes=120, batch=2, crop=384, muon_lr=0.001, adam_lr=2e-4)
+    vae: PhaseConfig = PhaseConfig(minutes=182, muon_lr=0.0028, adam_lr=0.0005, warmup=300, cooldown=0.25)
+    codes: PhaseConfig = PhaseConfig(steps=1, minutes=2, muon_lr=0.0, adam_lr=0.0)
+    prior: PhaseConfig = PhaseConfig(minutes=70, adam_lr=0.002)
+    joint: PhaseConfig = PhaseConfig(steps=1, minutes=1, batch=2, crop=384, muon_lr=0.0, adam_lr=0.0)
     minutes: float = math.inf  # of the whole run, everything counted; the phases then share them in their proportions
     seed: int = 0
-    ema: float = 0.999  # decay of the exponential moving average of the weights, which is exported
-    codebook: str = "ema"  # codewords are k-means' centroids and learn by "ema" or "gradient", or stay "integers"
+    ema: float = 0.9995  # decay of the exponential moving average of the weights, which is exported
+    codebook: str = "integers"  # codewords are k-means' centroids and learn by "ema" or "gradient", or stay "integers"
     codebook_lr: float = 1e-3  # for codebook = "gradient"
     beta: float = 0.02  # weight of the commitment loss
     freeze_encoder: bool = False  # whether the encoder is trained in phase 0 only
@@ -194,15 +194,15 @@ class TrainConfig:
     revive_steps: int = 200  # steps between two searches for dead codes
     fit_batches: int = 24  # batches that the codebooks are fitted to; 0: keep those, and the prior, of another run
     distortion: str = "mse"  # what λ weighs: "mse", or "visual", which follows what people see
-    downscale_share: float = 0.25  # share of crops taken from images downscaled at random, by up to …
-    downscale_max: float = 2.0  # … this factor
-    grain: float = 0.0  # mean standard deviation, in grey levels, of the film grain added to crops of photographs
-    drawn_share: float = 0.0  # share of crops taken from drawings
-    linear_start: bool = False  # start the trunk as an orthonormal transform of the training images
-    rounded: bool = False  # in phase 0, the decoder gets rounded residuals; noise stays in the bits
+    downscale_share: float = 0.8  # share of crops taken from images downscaled at random, by up to …
+    downscale_max: float = 2.5  # … this factor
+    grain: float = 1.0  # mean standard deviation, in grey levels, of the film grain added to crops of photographs
+    drawn_share: float = 0.08  # share of crops taken from drawings
+    linear_start: bool = True  # start the trunk as an orthonormal transform of the training images
+    rounded: bool = True  # in phase 0, the decoder gets rounded residuals; noise stays in the bits
     evaluation_crop: int = 256  # pixels a side of the centre crop of each validation image in evaluations
     checkpoint_minutes: float = 3.0
-    evaluate_minutes: float = 10.0
+    evaluate_minutes: float = 14.0
 
     def __post_init__(self) -> None:
         ways = "'ema', 'gradient' or 'integers'"

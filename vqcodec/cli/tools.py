@@ -119,7 +119,7 @@ def train(
         paused = str(pause)
     if os.environ.get("RANK", "0") != "0":  # torchrun's name for a process; the first one speaks for all
         return
-    few = shortfall(run_dir) if exported else None
+    few = shortfall(run_dir, config.train) if exported else None
     if as_json:
         entry = {"weights": exported and str(exported), "paused": paused, "shortfall": few}
         click.echo(json.dumps({"run": str(run_dir), **entry}))

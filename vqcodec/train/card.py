@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from vqcodec import __version__
-from vqcodec.config import DEFAULT_QUALITY, PHASES, Config
+from vqcodec.config import DEFAULT_QUALITY, PHASES, Config, TrainConfig
 from vqcodec.machine import cores, processor
 from vqcodec.train import monitor
 from vqcodec.train.joint import Model
@@ -51,10 +51,14 @@ class Measured:
     searched: bool
 
 
-def shortfall(folder: Path) -> str | None:
-    """Which phases of the run in ``folder`` made fewer than FEW_STEPS steps, in words; None if none did."""
+def shortfall(folder: Path, settings: TrainConfig) -> str | None:
+    """Which phases of the run in ``folder`` made fewer than FEW_STEPS steps, in words; None if none did.
+
+    By ``settings``, phases with learning rates of 0 train nothing, and do not count.
+    """
     trained = _last(folder / "log.jsonl", "loss")
-    steps = {phase: int(trained.get(phase, {"step": 0})["step"]) for phase in PHASES}
+    phases = [name for name in PHASES if getattr(settings, name).muon_lr or getattr(settings, name).adam_lr]
+    steps = {phase: int(trained.get(phase, {"step": 0})["step"]) for phase in phases}
     few = [f"{count} of {phase}" for phase, count in steps.items() if count < FEW_STEPS]
     return f"barely trained, fewer than {FEW_STEPS} steps: {', '.join(few)}" if few else None
 
@@ -63,7 +67,7 @@ def model_card(
     run: Run, model: Model, config: Config, data_dir: Path, path: Path, name: str, measured: Measured
 ) -> str:
     """The card, in Markdown, of the model ``name`` whose decoder side lies at ``path``."""
-    few = shortfall(run.folder)
+    few = shortfall(run.folder, config.train)
     lines = [
         f"# Model card: {name}",
         "",
