@@ -29,6 +29,13 @@ def test_gather_takes_files_and_folders(folder: Path, photograph: NDArray[np.uin
     assert warning.startswith("alpha.png: transparency")
 
 
+def test_what_is_said_of_several_images_is_one_warning(folder: Path, photograph: NDArray[np.uint8]) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        PillowImage.fromarray(np.dstack([photograph, photograph[:, :, :1]])).save(folder / name)
+    _, _, warnings = gather([folder], beside=folder / "report")
+    assert [warning.partition(":")[0] for warning in warnings] == ["a.png and 2 more"]
+
+
 def test_gather_refuses(folder: Path, photograph: NDArray[np.uint8]) -> None:
     with pytest.raises(ReportError, match=r"none: does not exist, expected an image or a folder"):
         gather([folder / "none"], beside=folder / "r")

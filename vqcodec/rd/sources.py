@@ -43,7 +43,7 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
     found = _find(sources, beside.resolve())
     images: list[Image] = []
     skipped: list[Skipped] = []
-    warnings: list[str] = []
+    warned: dict[str, list[str]] = {}  # the images by what is said of them
     for name, path in found.items():
         try:
             pixels, said = read_image(path)
@@ -51,11 +51,16 @@ def gather(sources: Sequence[Path], *, beside: Path) -> tuple[list[Image], list[
             skipped.append(Skipped(name, str(error).removeprefix(f"{path}: ")))
             continue
         height, width, _ = pixels.shape
-        warnings += [f"{name}: {warning}" for warning in said]
+        for warning in said:
+            warned.setdefault(warning, []).append(name)
         images.append(Image(name, width, height, hashlib.sha256(path.read_bytes()).hexdigest(), path))
     if not images:
         raise ReportError(f"{skipped[0].name}: {skipped[0].reason}; there is no other image to measure")
-    return images, skipped, warnings
+    return images, skipped, [f"{_several(names)}: {warning}" for warning, names in warned.items()]
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _find(sources: Sequence[Path], report: Path) -> dict[str, Path]:
