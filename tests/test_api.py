@@ -26,7 +26,7 @@ QUICK: dict[str, Any] = {"effort": 0}
 @pytest.fixture
 def tiny(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Codec:
     """``tiny_codec`` as the model of the functions."""
-    keys = [(os.getpid(), None), (os.getpid(), tiny_codec.fingerprint)]
+    keys = [(os.getpid(), "psnr"), (os.getpid(), tiny_codec.fingerprint)]
     monkeypatch.setattr(api, "_codecs", dict.fromkeys(keys, tiny_codec))
     return tiny_codec
 
@@ -186,6 +186,8 @@ def test_each_model_is_loaded_once(tiny_codec: Codec, tiny_weights: Path, monkey
     assert [path.name for path in loaded] == ["tiny.decoder.safetensors"]
     other = compress(RANDOM, effort=0)
     assert parse(other).quality == 75
+    with pytest.raises(ValueError, match=r"^tune is 'best', expected 'psnr' or 'visual'$"):
+        compress(RANDOM, tune="best")  # type: ignore[arg-type]
     assert compress(RANDOM, quality=75, effort=0) == other
     assert decompress(other).size == (7, 5)
     assert [path.name for path in loaded] == ["tiny.decoder.safetensors", "compact.decoder.safetensors"]

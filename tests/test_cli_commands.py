@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,9 @@ class FakeCodec:
     fault: BaseException | None = None
 
     @classmethod
-    def load(cls, weights: str | None = None, *, fingerprint: bytes | None = None, device: str = "auto") -> "FakeCodec":
+    def load(
+        cls, weights: str | None = None, *, fingerprint: bytes | None = None, tune: str = "psnr", device: str = "auto"
+    ) -> "FakeCodec":
         cls.calls.append(("load" if fingerprint is None else "load named", weights, device))
         return cls()
 
@@ -1020,6 +1023,25 @@ def test_worker_processes_write_the_same_bytes(codec: "Codec", crops: int) -> No
     assert contents("vq1") == contents("vq2")
     assert contents("png1") == contents("png2")
     assert len(contents("png2")) == crops
+
+
+def test_the_tune_names_the_model(
+    tiny_weights: Path, tiny_codec: "Codec", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    for side in ("decoder", "encoder"):
+        shutil.copy(tiny_weights.with_name(f"tiny.{side}.safetensors"), models / f"visual.{side}.safetensors")
+    monkeypatch.setenv("VQCODEC_WEIGHTS", str(models))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 30), "teal").save("in.png")
+    result = vq("encode", "in.png", "-o", "seen.vq", "--tune", "visual", "--effort", "0", "--device", "cpu", "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert parse(Path("seen.vq").read_bytes()).fingerprint == tiny_codec.fingerprint
+    result = vq("encode", "in.png", "-o", "b.vq", "--tune", "visual", "--weights", str(tiny_weights))
+    assert result.exit_code == 2
+    assert "--weights and --tune cannot be combined: each names a model" in result.stderr
+    assert not Path("b.vq").exists()
 
 
 @pytest.mark.slow

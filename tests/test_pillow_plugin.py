@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def tiny(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Codec:
     """``tiny_codec`` as the model of the plugin."""
-    keys = [(os.getpid(), None), (os.getpid(), tiny_codec.fingerprint)]
+    keys = [(os.getpid(), "psnr"), (os.getpid(), tiny_codec.fingerprint)]
     monkeypatch.setattr(api, "_codecs", dict.fromkeys(keys, tiny_codec))
     return tiny_codec
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import vqcodec.weights
 from vqcodec.codec import Codec
-from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
+from vqcodec.config import TUNES, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.errors import UnknownModelError, WeightsError
 from vqcodec.networks.fixed_point import fixed_point
 from vqcodec.networks.pixelcnn import PixelCNN
@@ -251,6 +251,20 @@ def test_found_by_name(models: Path) -> None:
         find_weights()
     write(models / "compact.decoder.safetensors")
     assert find_weights() == models / "compact.decoder.safetensors"
+
+
+def test_found_by_tune(models: Path) -> None:
+    fingerprints = [
+        write(models / f"{name}.decoder.safetensors", seed) for seed, name in enumerate(["compact", "visual"])
+    ]
+    assert [find_weights(tune=tune).name.partition(".")[0] for tune in TUNES] == ["compact", "visual"]
+    assert [Codec.load(tune=tune).fingerprint for tune in TUNES] == fingerprints
+    assert find_weights(fingerprints[0], tune="visual") == models / "compact.decoder.safetensors"
+    (models / "visual.decoder.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"no weights named visual\.decoder\.safetensors in "):
+        find_weights(tune="visual")
+    with pytest.raises(ValueError, match=r"^tune is 'eyes', expected 'psnr' or 'visual'$"):
+        find_weights(tune="eyes")  # type: ignore[arg-type]
 
 
 def test_found_by_fingerprint(models: Path) -> None:

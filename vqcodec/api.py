@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec.codec import Codec
-from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, ModelConfig
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE, ModelConfig, Tune
 from vqcodec.errors import ImageError, VqcodecWarning
 from vqcodec.files.container import BytesLike, Container, parse
 from vqcodec.files.extras import Extras, Picture, from_container, to_chunks
@@ -42,7 +42,7 @@ _ARRAYS = "uint8 [H, W] or [H, W, C], C from 1 to 4"
 _TENSORS = "a dense one, uint8 or floats in 0..1, of [H, W] or [C, H, W], C from 1 to 4"
 _TENSOR_TYPES = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
-_codecs: dict[tuple[int, bytes | None], Codec] = {}  # by process, and fingerprint or None for the shipped model
+_codecs: dict[tuple[int, bytes | Tune], Codec] = {}  # by process, and fingerprint or tune
 
 
 def compress(
@@ -50,10 +50,11 @@ def compress(
     quality: int = DEFAULT_QUALITY,
     *,
     effort: int = DEFAULT_EFFORT,
+    tune: Tune = DEFAULT_TUNE,
     strip: str | Collection[str] = (),
     max_pixels: int | None = None,
 ) -> bytes:
-    """The bytes of a ``.vq`` file of ``image``, with opacity and metadata, by the shipped model.
+    """The bytes of a ``.vq`` file of ``image``, with opacity and metadata, by the shipped model for ``tune``.
 
     ``image`` is a PIL image of any mode, the name of an image file, its bytes or an open binary file, an array, uint8
     ``[H, W]`` or ``[H, W, C]``, or a tensor ``[H, W]`` or ``[C, H, W]``, uint8 or floats in 0..1. Images and files are
@@ -69,7 +70,7 @@ def compress(
     picture, lost = as_picture(image, strip=strip, max_pixels=max_pixels)
     _tell(lost)
     chunks = to_chunks(picture.extras)
-    return installed(None).compress(picture.pixels, quality, effort=effort, chunks=chunks, max_pixels=max_pixels)
+    return installed(tune).compress(picture.pixels, quality, effort=effort, chunks=chunks, max_pixels=max_pixels)
 
 
 def decompress(
@@ -161,14 +162,14 @@ def _of_tensor(tensor: Tensor, max_pixels: int | None) -> Picture:
     return _of_array(values.permute(1, 2, 0).cpu().numpy(), max_pixels)
 
 
-def installed(fingerprint: bytes | None) -> Codec:
-    """The codec of this process for an installed model; None for the shipped one."""
+def installed(model: bytes | Tune) -> Codec:
+    """The codec of this process for the installed model with a fingerprint, or for a tune."""
     process = os.getpid()
-    if (process, fingerprint) not in _codecs:
-        codec = Codec.load(fingerprint=fingerprint)
-        _codecs[process, fingerprint] = codec
+    if (process, model) not in _codecs:
+        codec = Codec.load(fingerprint=model) if isinstance(model, bytes) else Codec.load(tune=model)
+        _codecs[process, model] = codec
         _codecs.setdefault((process, codec.fingerprint), codec)
-    return _codecs[process, fingerprint]
+    return _codecs[process, model]
 
 
 def _tell(lost: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN, Tune
 from vqcodec.errors import DeviceError, FormatError, ImageError, LimitError, UnknownModelError, WeightsError
 from vqcodec.exact import entropy
 from vqcodec.exact.prior import BYTES_PER_CHANNEL, FixedPrior
@@ -87,17 +87,18 @@ class Codec:
         weights: _Path = None,
         *,
         fingerprint: bytes | None = None,
+        tune: Tune = DEFAULT_TUNE,
         device: str = "auto",
         max_memory: int | None = None,
     ) -> Self:
-        """The model in the file ``weights``, else the installed one of this ``fingerprint``, else the shipped one.
+        """The model in the file ``weights``, else the installed one of this ``fingerprint``, else the one for ``tune``.
 
         ``device`` is ``"cpu"``, ``"cuda"`` or ``"auto"``. Raises WeightsError, UnknownModelError, DeviceError, and
         TypeError for a fingerprint that is not bytes.
         """
         if not isinstance(fingerprint, bytes | None):
             raise TypeError(f"fingerprint is of type {type(fingerprint).__name__}, expected bytes")
-        path = find_weights(fingerprint) if weights is None else weights
+        path = find_weights(fingerprint, tune=tune) if weights is None else weights
         contents = load_weights(path)
         try:
             return cls(contents, pick_device(device), max_memory=max_memory)

@@ -18,29 +18,35 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from vqcodec.errors import ConfigError
 
 __all__ = [
     "DEFAULT_EFFORT",
     "DEFAULT_QUALITY",
+    "DEFAULT_TUNE",
     "EFFORT_MAX",
     "PHASES",
     "QUALITY_MAX",
     "QUALITY_MIN",
+    "TUNES",
     "Config",
     "LevelConfig",
     "ModelConfig",
     "PhaseConfig",
     "PriorConfig",
     "TrainConfig",
+    "Tune",
 ]
 
 QUALITY_MIN, QUALITY_MAX = 1, 100
 DEFAULT_QUALITY = 75
 EFFORT_MAX = 9  # 0 is the encoder alone; more is a longer search for better codes
 DEFAULT_EFFORT = 1
+Tune = Literal["psnr", "visual"]  # what files are made for: the least squared error, or what people see
+TUNES: tuple[Tune, ...] = typing.get_args(Tune)
+DEFAULT_TUNE: Tune = "psnr"
 PHASES = ("vae", "codes", "prior", "joint")  # of training, in order
 ENDLESS = 10**9  # steps of a phase that ends by minutes
 EXPORT, EXPORT_MINUTES = 0.2, 20.0  # share of a run's minutes that is kept for the export, and its most minutes

@@ -12,6 +12,7 @@ colours are those of the profile. Images of every mode can be saved, with the op
 - ``quality``, 1..100, by default 75, and ``effort``, 0..9, by default 1;
 - ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out. ``xmp`` may be
   text, ``exif`` Pillow's ``Exif``; TypeError for anything else;
+- ``tune``, ``"psnr"`` or ``"visual"``;
 - ``strip``: what is left out, as in :func:`vqcodec.compress`.
 
 A damaged file raises OSError with one line, at the latest when its pixels are needed: the checksum of the header, which
@@ -26,7 +27,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE
 from vqcodec.errors import VqcodecError
 from vqcodec.files.container import (
     ALPHA_TAG,
@@ -149,8 +150,9 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     if given:
         image = _described(image, given)
     quality, effort = options.get("quality", DEFAULT_QUALITY), options.get("effort", DEFAULT_EFFORT)
+    tune = options.get("tune", DEFAULT_TUNE)
     with _os_errors():
-        file.write(api.compress(image, quality, effort=effort, strip=options.get("strip", ())))
+        file.write(api.compress(image, quality, effort=effort, tune=tune, strip=options.get("strip", ())))
 
 
 def _described(image: Image.Image, given: dict[str, Any]) -> Image.Image:

@@ -22,6 +22,7 @@ import math
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vqcodec.config import Config, ModelConfig, PriorConfig
+from vqcodec.config import DEFAULT_TUNE, Config, ModelConfig, PriorConfig, Tune
 from vqcodec.errors import ConfigError, UnknownModelError, WeightsError, one_line
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import FINGERPRINT_BYTES
@@ -39,7 +40,6 @@ from vqcodec.networks.vqvae import VQVAE
 
 __all__ = [
     "DECODER_SUFFIX",
-    "DEFAULT_NAME",
     "ENCODER_SUFFIX",
     "Weights",
     "decoder_paths",
@@ -53,7 +53,7 @@ __all__ = [
     "save_weights",
 ]
 
-DEFAULT_NAME = "compact"
+MODELS: Mapping[Tune, str] = {"psnr": "compact", "visual": "visual"}  # the name of the model for each tune
 DECODER_SUFFIX, ENCODER_SUFFIX = ".decoder.safetensors", ".encoder.safetensors"
 DECODER_FORMAT, ENCODER_FORMAT = "vqcodec-decoder-1", "vqcodec-encoder-1"
 MANIFEST = "SHA256SUMS"
@@ -109,17 +109,20 @@ def decoder_paths() -> list[Path]:
     return [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{DECODER_SUFFIX}"))]
 
 
-def find_weights(fingerprint: bytes | None = None) -> Path:
-    """The file of the decoder side of the default model, or of the model with ``fingerprint``.
+def find_weights(fingerprint: bytes | None = None, *, tune: Tune = DEFAULT_TUNE) -> Path:
+    """The file of the decoder side of the model with ``fingerprint``, or, if that is None, of the model for ``tune``.
 
-    Raises WeightsError if no folder has the default model, UnknownModelError if no model has the fingerprint.
+    Raises WeightsError if no folder has the tune's model, UnknownModelError if no model has the fingerprint, ValueError
+    for another tune.
     """
+    if tune not in MODELS:
+        raise ValueError(f"tune is {tune!r}, expected {' or '.join(map(repr, MODELS))}")
     files = decoder_paths()
     if fingerprint is None:
         for path in files:
-            if path.name == DEFAULT_NAME + DECODER_SUFFIX:
+            if path.name == MODELS[tune] + DECODER_SUFFIX:
                 return path
-        raise WeightsError(f"no weights named {DEFAULT_NAME}{DECODER_SUFFIX} in {', '.join(map(str, folders()))}")
+        raise WeightsError(f"no weights named {MODELS[tune]}{DECODER_SUFFIX} in {', '.join(map(str, folders()))}")
     known: list[str] = []
     for path in files:
         name = path.name.removesuffix(DECODER_SUFFIX)

@@ -21,6 +21,7 @@ from vqcodec.cli.batch import Failure, plan, run_batches
 from vqcodec.cli.jobs import Coder, Decoder, Encoder, FileResult, Models, Task
 from vqcodec.cli.messages import count, record, record_skipped, report, say, summary, warn_of_damage
 from vqcodec.cli.progress import Progress
+from vqcodec.config import DEFAULT_TUNE, Tune
 from vqcodec.errors import printable
 from vqcodec.files.streams import STREAM, output_name
 
@@ -51,6 +52,7 @@ class _How:
 )
 @options.quality
 @options.effort
+@options.tune
 @options.targets
 @click.option("--psnr", is_flag=True, help="Decode the result and report its PSNR.")
 @click.option("--check", is_flag=True, help="Write a file only if it decodes to the same codes.")
@@ -68,6 +70,7 @@ def encode(
     output: str | None,
     quality: int,
     effort: int,
+    tune: Tune,
     target_size: float | None,
     target_bpp: float | None,
     target_psnr: float | None,
@@ -109,7 +112,9 @@ def encode(
     The time of a file is that of compression, without loading the model. The last line for several
     files gives the time from the first to the last, with reading and writing.
     """
-    models = Models(weights, device, threads)
+    if weights and tune != DEFAULT_TUNE:
+        raise click.UsageError("--weights and --tune cannot be combined: each names a model")
+    models = Models(weights, device, threads, tune)
     target = options.target(size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2)
     coder = Encoder(
         models,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
+from vqcodec.config import DEFAULT_TUNE, Tune
 from vqcodec.errors import VqcodecError, naming
 from vqcodec.files.container import MAX_SIDE, Chunks, Container, pack, parse
 from vqcodec.files.streams import (
@@ -104,12 +105,14 @@ class Models:
         weights: the file of the one model for all files; None for the installed models.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         threads: to compute with; None for an equal share of the threads that torch would use.
+        tune: of the installed model to compress with.
         processes: how many processes share the cores.
     """
 
     weights: str | None
     device: str
     threads: int | None
+    tune: Tune = DEFAULT_TUNE
     processes: int = 1
     _loaded: dict[bytes | None, "Codec"] = field(default_factory=dict, init=False, repr=False)
 
@@ -132,7 +135,9 @@ class Models:
                 torch.set_num_threads(self.threads)
             from vqcodec.codec import Codec
 
-            self._loaded[fingerprint] = Codec.load(self.weights, fingerprint=fingerprint, device=self.device)
+            self._loaded[fingerprint] = Codec.load(
+                self.weights, fingerprint=fingerprint, tune=self.tune, device=self.device
+            )
         return self._loaded[fingerprint]
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE, EFFORT_MAX, QUALITY_MAX, QUALITY_MIN, TUNES
 from vqcodec.files.kinds import STRIPPABLE, stripped
 
 __all__ = [
@@ -136,6 +136,13 @@ skip_existing = click.option(
     "--skip-existing",
     is_flag=True,
     help="Leave out inputs whose output exists; one that is empty or of another kind is replaced.",
+)
+tune = click.option(
+    "--tune",
+    type=click.Choice(TUNES),
+    default=DEFAULT_TUNE,
+    show_default=True,
+    help="What the model was trained for: the least squared error, or what people see.",
 )
 threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads for each file.  [default: cores/jobs]"
