@@ -1035,9 +1035,12 @@ def test_the_tune_names_the_model(
     monkeypatch.setenv("VQCODEC_WEIGHTS", str(models))
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (20, 30), "teal").save("in.png")
-    result = vq("encode", "in.png", "-o", "seen.vq", "--tune", "visual", "--effort", "0", "--device", "cpu", "--quiet")
+    result = vq("encode", "in.png", "-o", "seen.vq", "--tune", "visual", "--device", "cpu", "--quiet")
     assert (result.exit_code, result.stderr) == (0, "")
     assert parse(Path("seen.vq").read_bytes()).fingerprint == tiny_codec.fingerprint
+    result = vq("encode", "in.png", "-o", "b.vq", "--tune", "visual", "--effort", "2")
+    assert result.exit_code == 2
+    assert "--effort searches for less squared error, which is not what --tune visual is for" in result.stderr
     result = vq("encode", "in.png", "-o", "b.vq", "--tune", "visual", "--weights", str(tiny_weights))
     assert result.exit_code == 2
     assert "--weights and --tune cannot be combined: each names a model" in result.stderr

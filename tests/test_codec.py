@@ -1,8 +1,10 @@
 """The codec: pixels to the bytes of a file and back, with a tiny trained model."""
 
 import dataclasses
+import hashlib
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ from vqcodec.exact import prior as fixed_prior
 from vqcodec.files.container import MAX_PIXELS, MAX_SIDE, PIXELS_A_BYTE, Container, pack, parse
 from vqcodec.geometry import Geometry
 from vqcodec.metrics import psnr
-from vqcodec.weights import load_weights
+from vqcodec.weights import encoder_path, load_weights, save_encoder
 
 Pixels = NDArray[np.uint8]
 SIDES = st.one_of(st.integers(1, 3), st.integers(1, 70))
@@ -702,3 +704,15 @@ def test_arguments_of_another_kind(tiny_codec: Codec, small: bytes, photograph: 
     assert tiny_codec.compress(photograph[:16, :24], np.int64(90)) == small  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="levels is 0, expected at least 1"):
         tiny_codec.decompress(small, levels=0)
+
+
+def test_a_model_trained_for_what_people_see_is_not_searched(tiny_weights: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(tiny_weights, tmp_path / "seen.decoder.safetensors"))
+    codec = Codec.load(tiny_weights, device="cpu")
+    codec.load_encoder()
+    codec.vqvae.distortion = "visual"
+    save_encoder(encoder_path(path), "seen", codec.vqvae, hashlib.sha256(path.read_bytes()).digest())
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    seen, plain = (Codec.load(each, device="cpu") for each in (path, tiny_weights))
+    assert seen.compress(pixels, 60, effort=5) == plain.compress(pixels, 60, effort=0)
+    assert seen.vqvae.distortion == "visual"

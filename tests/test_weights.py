@@ -155,7 +155,7 @@ def test_each_side_holds_what_it_should_and_other_readers_open_it(folder: Path) 
     assert about.keys() == {"format", "name", "config"}
     assert json.loads(about["config"]).keys() == {"model", "prior"}  # and no training settings
     assert chooses["decoder"] == hashlib.sha256(Path("m.decoder.safetensors").read_bytes()).hexdigest()
-    assert json.loads(chooses["config"]) == {"distortion_weights": [0.7 * 2, 0.7 * 3]}
+    assert json.loads(chooses["config"]) == {"distortion_weights": [0.7 * 2, 0.7 * 3], "distortion": "mse"}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
@@ -397,6 +397,8 @@ def test_damaged_decoder_sides(
         (configured(distortion_weights=[1.0, float("inf")]), "distortion_weights are [1.0, inf]"),
         (configured(distortion_weights=[1.0, "2"]), "distortion_weights are [1.0, '2']"),
         (configured(distortion_weights=list(range(10**4))), "distortion_weights are [0, "),
+        (configured(distortion="beauty"), "distortion is beauty, expected mse or visual"),
+        (configured(distortion=["mse"]), "distortion is ['mse'], expected mse or visual"),
         (edited(lambda t, _: t.clear()), "missing encoder.0."),
         (edited(lambda t, _: t.__delitem__("vqvae.first.conv.bias")), "configuration: missing first.conv.bias"),
         (edited(lambda t, _: t.update({"vqvae.start": torch.zeros(4)})), "configuration: unexpected start"),

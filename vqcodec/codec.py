@@ -141,7 +141,8 @@ class Codec:
 
         ``quality`` is 1..100, higher for a larger file. ``effort`` is 0..9, higher for a longer search for codes that
         take fewer bits at the same distortion (:mod:`vqcodec.search`), with the quality's λ times ``lambda_scale``;
-        ``progress`` is called with the share of it that is done, 0..1. The file gets ``chunks``, which
+        ``progress`` is called with the share of it that is done, 0..1. A model that was trained for what people see is
+        not searched, whatever the effort is. The file gets ``chunks``, which
         :func:`vqcodec.files.extras.to_chunks` makes of opacity and metadata. With ``check``, the bytes are decoded
         before they are returned, and RuntimeError is raised unless they give the same codes. ``max_pixels`` is
         MAX_PIXELS by default.
@@ -155,6 +156,9 @@ class Codec:
         if not 0 < lambda_scale < math.inf:  # false for NaN
             raise ValueError(f"lambda_scale is {lambda_scale}, expected a finite number above 0")
         height, width, channels = pixels.shape
+        self.load_encoder()
+        if self.vqvae.distortion != "mse":
+            effort = 0  # a search would lower the squared error, at the cost of what people see
         _admit(self, height, width, effort)
         codes = self.encode(pixels, quality, cancelled=cancelled)
         if effort == 0:

@@ -208,6 +208,8 @@ def fill_encoder(vqvae: VQVAE, weights: Weights, device: torch.device | str = "c
         and all(isinstance(factor, float) and 0 < factor < math.inf for factor in factors)
     ):
         raise WeightsError(f"{path}: distortion_weights are {one_line(factors)}, expected a number above 0 a level")
+    if (distortion := contents.get("distortion", "mse")) not in ("mse", "visual"):
+        raise WeightsError(f"{path}: distortion is {one_line(distortion)}, expected mse or visual")
     if foreign := [key for key in tensors if not key.startswith("vqvae.")]:
         raise WeightsError(f"{path}: unexpected tensor {min(foreign)}, expected vqvae.*")
     named = {key.removeprefix("vqvae."): tensor.float() for key, tensor in tensors.items()}
@@ -217,6 +219,7 @@ def fill_encoder(vqvae: VQVAE, weights: Weights, device: torch.device | str = "c
         raise WeightsError(f"{path}: {error}") from None
     for quantizer, factor in zip(vqvae.quantizers(), factors, strict=True):
         quantizer.distortion_weight = factor
+    vqvae.distortion = distortion
 
 
 def save_weights(path: Path, name: str, vqvae: VQVAE, prior: PriorConfig, prior_integers: dict[str, Tensor]) -> bytes:
@@ -243,7 +246,7 @@ def save_encoder(path: Path, name: str, vqvae: VQVAE, decoder: bytes) -> None:
     Raises WeightsError, and writes nothing, if a weight is not finite in float16.
     """
     factors = [float(quantizer.distortion_weight) for quantizer in vqvae.quantizers()]
-    contents = json.dumps({"distortion_weights": factors})
+    contents = json.dumps({"distortion_weights": factors, "distortion": vqvae.distortion})
     metadata = {"format": ENCODER_FORMAT, "name": name, "decoder": decoder.hex(), "config": contents}
     write_atomic(path, _pack(_half(path, vqvae, vqvae.sides()[1]), metadata))
 

@@ -74,6 +74,7 @@ class VQVAE(nn.Module):
     def __init__(self, config: ModelConfig, *, learn: str = "ema") -> None:
         super().__init__()
         self.config = config
+        self.distortion = "mse"  # what it was trained for: "mse" or "visual"
         widths, blocks, patch = config.widths, config.blocks, config.patch
         self.embedding = LambdaEmbedding(config.lambda_min, config.lambda_max)
         self.first = Downsample(3, widths[0], patch)

@@ -50,6 +50,7 @@ def initial(config: Config, init: Path | None) -> tuple[Model, TrainConfig]:
     WeightsError if it cannot be read.
     """
     vqvae, settings = VQVAE(config.model, learn=config.train.codebook), config.train
+    vqvae.distortion = settings.distortion
     if settings.codebook == "integers":
         *coarse, finest = vqvae.quantizers()
         finest.distortion_weight = FINEST
