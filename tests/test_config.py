@@ -110,6 +110,8 @@ def test_presets_can_be_trained(path: Path) -> None:
     phases = [getattr(chosen.train, name) for name in ("vae", "codes", "prior", "joint")]
     assert all(phase.crop % chosen.model.levels[0].stride == 0 for phase in phases)
     assert Config.from_dict(chosen.to_dict()) == chosen
+    if chosen.train.codebook != "integers":  # codebooks that learn need steps that move
+        assert all(phase.steps > 1000 and phase.muon_lr > 0 and phase.adam_lr > 0 for phase in phases)
 
 
 def test_compact_is_the_default_to_the_letter() -> None:

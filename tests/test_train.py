@@ -409,7 +409,7 @@ def test_codebooks_cannot_be_kept_from_nothing_or_from_another_model(
 ) -> None:
     kept = dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, fit_batches=0))
     with pytest.raises(
-        ConfigError, match=r"^fit_batches is 0, which keeps the codebooks of another run, and no run is"
+        ConfigError, match=r"^fit_batches is 0: name the run whose codebooks are kept, also to resume \(--init\)$"
     ):
         start(config=kept)
     (tmp_path / "empty").mkdir()

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec.codec import Codec
-from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE, ModelConfig, Tune
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE, TUNES, ModelConfig, Tune
 from vqcodec.errors import ImageError, VqcodecWarning
 from vqcodec.files.container import BytesLike, Container, parse
 from vqcodec.files.extras import Extras, Picture, from_container, to_chunks
@@ -60,13 +60,16 @@ def compress(
     ``[H, W]`` or ``[H, W, C]``, or a tensor ``[H, W]`` or ``[C, H, W]``, uint8 or floats in 0..1. Images and files are
     turned upright and converted to sRGB, as ``vqcodec encode`` does; their EXIF, XMP and ICC profile are kept.
 
-    ``quality`` and ``effort`` are those of :meth:`Codec.compress`; ``strip`` leaves out some of all, alpha, exif, gps,
-    icc and xmp: their names, or one text such as ``"gps,xmp"``; ``max_pixels`` is MAX_PIXELS by default. The model is
-    loaded by the first call in a process, on a GPU if there is one.
+    ``tune`` is ``"psnr"`` or ``"visual"``: for the least squared error, or for what people see; with the latter
+    ``effort`` does nothing. ``quality`` and ``effort`` are those of :meth:`Codec.compress`; ``strip`` leaves out some of
+    all, alpha, exif, gps, icc and xmp: their names, or one text such as ``"gps,xmp"``; ``max_pixels`` is MAX_PIXELS by
+    default. The model is loaded by the first call in a process, on a GPU if there is one.
 
     Raises TypeError if ``image`` is of another type, ImageError if it cannot be read or has another shape or range,
-    ValueError for another name in ``strip``, and what :meth:`Codec.compress` raises.
+    ValueError for another ``tune`` or another name in ``strip``, and what :meth:`Codec.compress` raises.
     """
+    if tune not in TUNES:
+        raise ValueError(f"tune is {tune!r}, expected {' or '.join(map(repr, TUNES))}")
     picture, lost = as_picture(image, strip=strip, max_pixels=max_pixels)
     _tell(lost)
     chunks = to_chunks(picture.extras)

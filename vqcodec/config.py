@@ -186,9 +186,9 @@ class TrainConfig:
     """The phases of training, in order, and the settings that they share."""
 
     vae: PhaseConfig = PhaseConfig(minutes=182, muon_lr=0.0028, adam_lr=0.0005, warmup=300, cooldown=0.25)
-    codes: PhaseConfig = PhaseConfig(steps=1, minutes=2, muon_lr=0.0, adam_lr=0.0)
+    codes: PhaseConfig = PhaseConfig(minutes=2, muon_lr=0.0, adam_lr=0.0)
     prior: PhaseConfig = PhaseConfig(minutes=70, adam_lr=0.002)
-    joint: PhaseConfig = PhaseConfig(steps=1, minutes=1, batch=2, crop=384, muon_lr=0.0, adam_lr=0.0)
+    joint: PhaseConfig = PhaseConfig(minutes=1, batch=2, crop=384, muon_lr=0.0, adam_lr=0.0)
     minutes: float = math.inf  # of the whole run, everything counted; the phases then share them in their proportions
     seed: int = 0
     ema: float = 0.9995  # decay of the exponential moving average of the weights, which is exported

@@ -12,7 +12,7 @@ colours are those of the profile. Images of every mode can be saved, with the op
 - ``quality``, 1..100, by default 75, and ``effort``, 0..9, by default 1;
 - ``exif``, ``xmp`` and ``icc_profile``: bytes, by default those of the image; None leaves them out. ``xmp`` may be
   text, ``exif`` Pillow's ``Exif``; TypeError for anything else;
-- ``tune``, ``"psnr"`` or ``"visual"``;
+- ``tune``, by default ``"psnr"``, or ``"visual"``, with which effort does nothing;
 - ``strip``: what is left out, as in :func:`vqcodec.compress`.
 
 A damaged file raises OSError with one line, at the latest when its pixels are needed: the checksum of the header, which

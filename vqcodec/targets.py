@@ -128,11 +128,14 @@ def compress_to(
 
     If qualities 1 and 100 enclose the target and ``effort`` is at least 1, a size is as a rule met within 3 % and a
     PSNR within 0.1 dB; files of a few hundred bytes may miss by more. With effort 0 only qualities are chosen, and the
-    next one may be further away.
+    next one may be further away. A model that is not searched counts as effort 0.
 
     Raises TargetError, with what can be reached, if no file meets the target, MissingPackageError if the metric is
     not installed, and what :meth:`Codec.compress` raises.
     """
+    codec.load_encoder()
+    if codec.vqvae.distortion != "mse":
+        effort = 0
     compress = partial(codec.compress, pixels, chunks=chunks, check=check, max_pixels=max_pixels, cancelled=cancelled)
     measured = partial(target.measured, codec, pixels, max_pixels=max_pixels)
     quick = _Tried(target, partial(compress, effort=0), measured)

@@ -104,7 +104,8 @@ def encode(
 
     Give a quality, or a target in its place: the file that comes closest to it on the allowed side
     is written. That takes about four encodings with effort 0, and mostly one or two with the effort
-    asked for. Effort 0 does not search; the decoder is the same for all. See docs/search.md.
+    asked for. Effort 0 does not search, and files of --tune visual are never searched; the decoder
+    is the same for all. See docs/search.md.
 
     A warning names pictures that hardly need more bytes as a PNG without loss, such as drawings,
     screenshots and icons.

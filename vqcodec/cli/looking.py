@@ -197,7 +197,7 @@ def models(as_json: bool, verbose: bool) -> None:
     """List the installed models.
 
     Each has a name, a fingerprint, and the sizes of its two files. A .vq file names its model by the
-    fingerprint. encode uses the default model.
+    fingerprint. encode uses the default model, or with --tune visual the one of that name.
     """
     from vqcodec.weights import decoder_paths, encoder_path, find_weights, load_weights
 

@@ -2,7 +2,7 @@
 
 ::
 
-    level 0: residuals ──▶ rank channels, deal them to groups ──▶ k-means
+    level 0: residuals ──▶ rank channels, deal them to groups ──▶ k-means, or integers
     level 1: residuals, given the codes of level 0 ──▶ …
     level of pixels: x − x_hat, given the codes of all other levels ──▶ principal components ──▶ residuals ──▶ …
 

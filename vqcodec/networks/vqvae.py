@@ -1,6 +1,6 @@
 r"""The VQ-VAE: image tensor ↔ a list of code grids, coarsest first.
 
-::
+Here with two levels of the trunk and one of pixels; the shipped model has three, at strides 32, 16 and 8, and none::
 
     x [B, 3, H, W] ───── x − x_hat ──▶ level 2 (of pixels) ───────────────────▶ + ──▶ x_hat [B, 3, H, W]
       │ patches                                                               ▲ patches

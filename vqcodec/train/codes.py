@@ -1,4 +1,4 @@
-"""Phase 1: codebooks by entropy-constrained k-means, then on with hard codes."""
+"""Phase 1: codebooks by entropy-constrained k-means, or of integers, then on with hard codes."""
 
 import time
 

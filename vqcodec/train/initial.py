@@ -59,7 +59,7 @@ def initial(config: Config, init: Path | None) -> tuple[Model, TrainConfig]:
     model = Model(vqvae, PixelCNN(config.model, config.prior))
     if init is None:
         if settings.fit_batches == 0:
-            raise ConfigError("fit_batches is 0, which keeps the codebooks of another run, and no run is named")
+            raise ConfigError("fit_batches is 0: name the run whose codebooks are kept, also to resume (--init)")
         return model, settings
     if settings.fit_batches == 0:
         _copy(init, model)
