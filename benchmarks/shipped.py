@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from benchmarks import comparison
 from vqcodec.cli.main import main as command
 from vqcodec.codec import Codec
+from vqcodec.config import TUNES
 from vqcodec.exact import entropy
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import pack, parse
@@ -69,8 +70,8 @@ def manifest(folder: Path) -> str:
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
 
 
-def golden(codec: Codec, cat: Pixels, cup: Pixels) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each golden file: upright, grey and tiny pictures, and a finest level without a code."""
+def golden(codec: Codec, visual: Codec, cat: Pixels, cup: Pixels) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each golden file: upright, grey and tiny pictures, a finest level without a code, both tunes."""
     portrait = np.ascontiguousarray(cat[100:230, 150:231, 1:2])
     for name, pixels, quality in (
         ("chelsea-q50", cat, 50),
@@ -83,6 +84,7 @@ def golden(codec: Codec, cat: Pixels, cup: Pixels) -> Iterator[tuple[str, bytes]
     codes[-1][:] = 0
     levels = tuple(level.bitstream for level in entropy.encode(codec.prior, codes, file.quality))
     yield "v1-silent-q5.vq", pack(dataclasses.replace(file, levels=levels))
+    yield "v1-visual-q50.vq", visual.compress(portrait, 50)
 
 
 def facts(codec: Codec, data: bytes, picture: str) -> dict[str, object]:
@@ -133,15 +135,15 @@ def quoting(readme: str, jpeg: Facts, own: Facts, weights_bytes: int, shown: str
 @click.command(help=__doc__)
 def main() -> None:
     write_atomic(WEIGHTS / MANIFEST, manifest(WEIGHTS).encode())
-    codec = Codec.load(device="cpu")
+    codec, visual = (Codec.load(tune=tune, device="cpu") for tune in TUNES)
+    readers = {each.fingerprint: each for each in (codec, visual)}
     pictures = {path.stem: read_image(path)[0] for path in sorted(EXAMPLES.glob("*.png"))}
     stored: dict[str, object] = {}
-    for name, data in golden(codec, pictures["chelsea"], pictures["coffee"]):
-        assert parse(data).fingerprint == codec.fingerprint
-        picture = Path(name).with_suffix(".png")
+    for name, data in golden(codec, visual, pictures["chelsea"], pictures["coffee"]):
+        reader, picture = readers[parse(data).fingerprint], Path(name).with_suffix(".png")
         write_atomic(GOLDEN / name, data)
-        write_image(GOLDEN / picture, codec.decompress(data))
-        stored[name] = facts(codec, data, picture.name)
+        write_image(GOLDEN / picture, reader.decompress(data))
+        stored[name] = facts(reader, data, picture.name)
     write_json(GOLDEN / "facts.json", stored)
     for name, pixels in pictures.items():
         for quality in QUALITIES:

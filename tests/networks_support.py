@@ -20,6 +20,8 @@ TINY = ModelConfig(
     widths=(8, 12, 16),
     blocks=(1, 0, 2),
     lambda_min=0.0004,
+    second_kernel=3,
+    sigma_min=1 / 3,
 )
 PLAIN = ModelConfig(levels=(LevelConfig(4, 1, 8, 32, stages=1),), patch=2, widths=(8, 12), blocks=(1, 1))
 TWINS = ModelConfig(

@@ -391,7 +391,7 @@ def test_the_document_on_drawings_shows_what_is_stored() -> None:
 
 def test_golden_files_are_of_many_kinds(tiny_codec: Codec) -> None:
     cat, cup = (read_image(ROOT / "examples" / f"{name}.png")[0] for name in ("chelsea", "coffee"))
-    files = {name: parse(data) for name, data in shipped.golden(tiny_codec, cat, cup)}
+    files = {name: parse(data) for name, data in shipped.golden(tiny_codec, tiny_codec, cat, cup)}
     assert sorted(files) == sorted(path.name for path in (ROOT / shipped.GOLDEN).glob("*.vq"))
     assert {file.fingerprint for file in files.values()} == {tiny_codec.fingerprint}
     assert (

@@ -116,15 +116,15 @@ def test_compare_measures_a_vq_file(folder: Path, photograph: NDArray[np.uint8],
 def test_models(root: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQCODEC_WEIGHTS", str(tiny_weights.parent))
     result = vq("models", "--json")
-    tiny, compact = map(json.loads, result.stdout.splitlines())
+    tiny, compact, visual = map(json.loads, result.stdout.splitlines())
     assert (result.exit_code, tiny["name"], tiny["default"], compact["name"], compact["default"]) == (
         0, "tiny", False, "compact", True,
     )  # fmt: skip
     assert tiny["decoder_bytes"] == tiny_weights.stat().st_size
     head, *rows = vq("models").stdout.splitlines()
     assert head.split() == ["model", "weights", "decoder", "encoder"]
-    assert [row.split()[0] for row in rows] == ["tiny", "compact"]
+    assert [row.split()[0] for row in rows] == ["tiny", "compact", "visual"]
     assert rows[1].startswith("compact (default) ")
-    assert {row.index(entry["fingerprint"]) for row, entry in zip(rows, (tiny, compact), strict=True)} == {29}
+    assert {row.index(entry["fingerprint"]) for row, entry in zip(rows, (tiny, compact, visual), strict=True)} == {29}
     assert max(map(len, [head, *rows])) <= 80
     assert vq("models", "-v").stdout.splitlines()[2] == f"  {tiny['path']}"

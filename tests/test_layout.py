@@ -215,7 +215,9 @@ def test_the_wheel_carries_modules_weights_and_licence_and_nothing_else(wheel: P
     info = f"vqcodec-{vqcodec.__version__}.dist-info"
     sources = {path.relative_to(ROOT).as_posix() for path in MODULES.values()} | {"vqcodec/py.typed"}
     weights = {f"vqcodec/models/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
-    assert weights == {f"vqcodec/models/compact.{side}.safetensors" for side in ("decoder", "encoder")}
+    assert weights == {
+        f"vqcodec/models/{name}.{side}.safetensors" for name in ("compact", "visual") for side in ("decoder", "encoder")
+    }
     weights.add("vqcodec/models/SHA256SUMS")
     assert sources | weights | {f"{info}/licenses/LICENSE"} <= files
     data = f"vqcodec-{vqcodec.__version__}.data"

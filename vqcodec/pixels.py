@@ -112,9 +112,7 @@ class TiledVQVAE:
         tile = max(tile.rows.extent * tile.columns.extent for tile in geometry.tiles(self.tile, halo))
         strides = [self.config.patch << stage for stage in range(len(self.config.widths))]
         features = sum(4 * channels / at**2 for channels, at in zip(self.config.widths, strides, strict=True))
-        levels = self.config.levels
-        choices = max(4 * level.groups * level.codebook_size / level.stride**2 for level in levels)
-        return round(2**27 + tile * (8 * features + 1.5 * choices) + held(self.config, geometry))
+        return round(2**27 + tile * 8 * features + held(self.config, geometry))
 
     @property
     def _halo(self) -> int:
