@@ -71,7 +71,7 @@ def manifest(folder: Path) -> str:
 
 
 def golden(codec: Codec, visual: Codec, cat: Pixels, cup: Pixels) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each golden file: upright, grey and tiny pictures, a finest level without a code, both tunes."""
+    """Name and bytes of each golden file: upright, grey and tiny pictures, a level without a code, both tunes."""
     portrait = np.ascontiguousarray(cat[100:230, 150:231, 1:2])
     for name, pixels, quality in (
         ("chelsea-q50", cat, 50),
