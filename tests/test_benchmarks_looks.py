@@ -107,4 +107,4 @@ def test_the_pictures_of_the_document_are_small() -> None:
     for path in pictures:
         assert f"(pictures/{path.name})" in text
         with Image.open(path) as image:
-            assert image.width <= 4 * (looks.CROP + 4)
+            assert image.width <= 5 * (looks.CROP + 4)
