@@ -57,7 +57,7 @@ def test_the_visual_distortion_takes_the_place_of_the_squared_error(tiny_state: 
     x, lmbda = next(tiny_state.validation.centres()), torch.tensor([0.01])
     out = model(x, lmbda, hard=True)
     loss, bpp, mse = rate_distortion(x, out, lmbda)
-    seen, *same = rate_distortion(x, out, lmbda, visual=True)
+    seen, *same = rate_distortion(x, out, lmbda, "visual")
     assert loss.item() == pytest.approx((bpp + 0.01 * 255**2 * mse).item())
     assert seen.item() == pytest.approx((bpp + 0.01 * 255**2 * VisualDistortion(x)(out.x_hat)).item())
     assert seen.item() != pytest.approx(loss.item(), rel=0.01)

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec.codec import Codec
-from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE, TUNES, ModelConfig, Tune
+from vqcodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE, ModelConfig, Tune, check_tune
 from vqcodec.errors import ImageError, VqcodecWarning
 from vqcodec.files.container import BytesLike, Container, parse
 from vqcodec.files.extras import Extras, Picture, from_container, to_chunks
@@ -68,8 +68,7 @@ def compress(
     Raises TypeError if ``image`` is of another type, ImageError if it cannot be read or has another shape or range,
     ValueError for another ``tune`` or another name in ``strip``, and what :meth:`Codec.compress` raises.
     """
-    if tune not in TUNES:
-        raise ValueError(f"tune is {tune!r}, expected {' or '.join(map(repr, TUNES))}")
+    check_tune(tune)
     picture, lost = as_picture(image, strip=strip, max_pixels=max_pixels)
     _tell(lost)
     chunks = to_chunks(picture.extras)

@@ -32,7 +32,7 @@ from vqcodec.pixels import TiledVQVAE, assemble
 from vqcodec.search import Found, Search
 from vqcodec.weights import Weights, fill_decoder, fill_encoder, find_weights, load_weights
 
-__all__ = ["Codec", "pick_device"]
+__all__ = ["Codec", "own_effort", "pick_device"]
 
 _Cancelled = Callable[[], bool] | None
 _Progress = Callable[[float], None] | None
@@ -156,9 +156,7 @@ class Codec:
         if not 0 < lambda_scale < math.inf:  # false for NaN
             raise ValueError(f"lambda_scale is {lambda_scale}, expected a finite number above 0")
         height, width, channels = pixels.shape
-        self.load_encoder()
-        if self.vqvae.distortion != "mse":
-            effort = 0  # a search would lower the squared error, at the cost of what people see
+        effort = own_effort(self, effort)
         _admit(self, height, width, effort)
         codes = self.encode(pixels, quality, cancelled=cancelled)
         if effort == 0:
@@ -283,6 +281,12 @@ def _accept(codec: Codec, file: _File, levels: int | None, max_pixels: int | Non
     _check_model(file, codec)
     _admit(codec, file.height, file.width)
     return file
+
+
+def own_effort(codec: Codec, effort: int) -> int:
+    """``effort``, but 0 for a model trained for what people see: a search would lower the squared error at its cost."""
+    codec.load_encoder()
+    return effort if codec.vqvae.distortion == "mse" else 0
 
 
 def _admit(codec: Codec, height: int, width: int, effort: int = 0) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULT_EFFORT",
     "DEFAULT_QUALITY",
     "DEFAULT_TUNE",
+    "DISTORTIONS",
     "EFFORT_MAX",
     "PHASES",
     "QUALITY_MAX",
@@ -38,6 +39,7 @@ __all__ = [
     "PriorConfig",
     "TrainConfig",
     "Tune",
+    "check_tune",
 ]
 
 QUALITY_MIN, QUALITY_MAX = 1, 100
@@ -47,10 +49,17 @@ DEFAULT_EFFORT = 1
 Tune = Literal["psnr", "visual"]  # what files are made for: the least squared error, or what people see
 TUNES: tuple[Tune, ...] = typing.get_args(Tune)
 DEFAULT_TUNE: Tune = "psnr"
+DISTORTIONS = ("mse", "visual")  # what a model is trained for: the mean squared error, or what people see
 PHASES = ("vae", "codes", "prior", "joint")  # of training, in order
 ENDLESS = 10**9  # steps of a phase that ends by minutes
 EXPORT, EXPORT_MINUTES = 0.2, 20.0  # share of a run's minutes that is kept for the export, and its most minutes
 LEAST = 0.02  # share of a run's minutes that is left for its next phases, whatever was spent before them
+
+
+def check_tune(tune: object) -> None:
+    """Raise ValueError unless ``tune`` is one of TUNES."""
+    if tune not in TUNES:
+        raise ValueError(f"tune is {tune!r}, expected {' or '.join(map(repr, TUNES))}")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -199,7 +208,7 @@ class TrainConfig:
     revive_below: float = 1e-7  # a code with a lower usage is dead and gets revived
     revive_steps: int = 200  # steps between two searches for dead codes
     fit_batches: int = 24  # batches that the codebooks are fitted to; 0: keep those, and the prior, of another run
-    distortion: str = "mse"  # what λ weighs: "mse", or "visual", which follows what people see
+    distortion: str = "mse"  # what λ weighs, one of DISTORTIONS
     downscale_share: float = 0.8  # share of crops taken from images downscaled at random, by up to …
     downscale_max: float = 2.5  # … this factor
     grain: float = 1.0  # mean standard deviation, in grey levels, of the film grain added to crops of photographs
@@ -213,7 +222,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         ways = "'ema', 'gradient' or 'integers'"
         _require(self.codebook in ("ema", "gradient", "integers"), f"codebook is {self.codebook!r}, expected {ways}")
-        _require(self.distortion in ("mse", "visual"), f"distortion is {self.distortion!r}, expected 'mse' or 'visual'")
+        _require(self.distortion in DISTORTIONS, f"distortion is {self.distortion!r}, expected 'mse' or 'visual'")
         _require(self.revive_steps >= 1 and self.fit_batches >= 0, "a run needs revive_steps >= 1 and fit_batches >= 0")
         _require(self.evaluation_crop >= 1, f"evaluation_crop is {self.evaluation_crop}, expected at least 1")
         _require(self.downscale_max >= 1 and self.grain >= 0, "a run needs downscale_max >= 1 and grain >= 0")

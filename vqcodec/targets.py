@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec import metrics
-from vqcodec.codec import Codec
+from vqcodec.codec import Codec, own_effort
 from vqcodec.config import DEFAULT_EFFORT, QUALITY_MAX, QUALITY_MIN
 from vqcodec.errors import TargetError
 from vqcodec.files.container import Chunks
@@ -133,9 +133,7 @@ def compress_to(
     Raises TargetError, with what can be reached, if no file meets the target, MissingPackageError if the metric is
     not installed, and what :meth:`Codec.compress` raises.
     """
-    codec.load_encoder()
-    if codec.vqvae.distortion != "mse":
-        effort = 0
+    effort = own_effort(codec, effort)
     compress = partial(codec.compress, pixels, chunks=chunks, check=check, max_pixels=max_pixels, cancelled=cancelled)
     measured = partial(target.measured, codec, pixels, max_pixels=max_pixels)
     quick = _Tried(target, partial(compress, effort=0), measured)

@@ -32,13 +32,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vqcodec.config import DEFAULT_TUNE, Config, ModelConfig, PriorConfig, Tune
+from vqcodec.config import DEFAULT_TUNE, DISTORTIONS, Config, ModelConfig, PriorConfig, Tune, check_tune
 from vqcodec.errors import ConfigError, UnknownModelError, WeightsError, one_line
 from vqcodec.files.atomic import write_atomic
 from vqcodec.files.container import FINGERPRINT_BYTES
 from vqcodec.networks.vqvae import VQVAE
 
 __all__ = [
+    "ABSENT",
     "DECODER_SUFFIX",
     "ENCODER_SUFFIX",
     "Weights",
@@ -58,11 +59,8 @@ DECODER_SUFFIX, ENCODER_SUFFIX = ".decoder.safetensors", ".encoder.safetensors"
 DECODER_FORMAT, ENCODER_FORMAT = "vqcodec-decoder-1", "vqcodec-encoder-1"
 MANIFEST = "SHA256SUMS"
 MAX_BYTES = 2**28
-ABSENT: dict[str, Any] = {
-    "quality_scale": [],
-    "second_kernel": 3,
-    "sigma_min": 1 / 3,
-}  # what docs/format.md says of absent entries
+# What docs/format.md says of absent entries.
+ABSENT: dict[str, Any] = {"quality_scale": [], "second_kernel": 3, "sigma_min": 1 / 3}
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,7 @@ def find_weights(fingerprint: bytes | None = None, *, tune: Tune = DEFAULT_TUNE)
     Raises WeightsError if no folder has the tune's model, UnknownModelError if no model has the fingerprint, ValueError
     for another tune.
     """
-    if tune not in MODELS:
-        raise ValueError(f"tune is {tune!r}, expected {' or '.join(map(repr, MODELS))}")
+    check_tune(tune)
     files = decoder_paths()
     if fingerprint is None:
         for path in files:
@@ -208,8 +205,8 @@ def fill_encoder(vqvae: VQVAE, weights: Weights, device: torch.device | str = "c
         and all(isinstance(factor, float) and 0 < factor < math.inf for factor in factors)
     ):
         raise WeightsError(f"{path}: distortion_weights are {one_line(factors)}, expected a number above 0 a level")
-    if (distortion := contents.get("distortion", "mse")) not in ("mse", "visual"):
-        raise WeightsError(f"{path}: distortion is {one_line(distortion)}, expected mse or visual")
+    if (distortion := contents.get("distortion", "mse")) not in DISTORTIONS:
+        raise WeightsError(f"{path}: distortion is {one_line(distortion)}, expected {' or '.join(DISTORTIONS)}")
     if foreign := [key for key in tensors if not key.startswith("vqvae.")]:
         raise WeightsError(f"{path}: unexpected tensor {min(foreign)}, expected vqvae.*")
     named = {key.removeprefix("vqvae."): tensor.float() for key, tensor in tensors.items()}

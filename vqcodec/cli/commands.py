@@ -115,11 +115,8 @@ def encode(
     """
     if weights and tune != DEFAULT_TUNE:
         raise click.UsageError("--weights and --tune cannot be combined: each names a model")
-    if tune == "visual":
-        by_user = click.get_current_context().get_parameter_source("effort") == click.core.ParameterSource.COMMANDLINE
-        if effort and by_user:
-            raise click.UsageError("--effort searches for less squared error, which is not what --tune visual is for")
-        effort = 0
+    if tune == "visual" and effort and options.is_given("effort"):
+        raise click.UsageError("--effort searches for less squared error, which is not what --tune visual is for")
     models = Models(weights, device, threads, tune)
     target = options.target(size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2)
     coder = Encoder(

@@ -122,10 +122,15 @@ targets = _together(  # what a file shall have, in place of a quality
 )
 
 
+def is_given(name: str) -> bool:
+    """Whether the option ``name`` of the present command stands on the command line."""
+    return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
 def target(**values: float | None) -> tuple[str, float] | None:
     """Kind and value of the one target that was given; raises UsageError for two, or for one beside a quality."""
     given = [(kind, value) for kind, value in values.items() if value is not None]
-    by_user = click.get_current_context().get_parameter_source("quality") == click.core.ParameterSource.COMMANDLINE
+    by_user = is_given("quality")
     if len(given) + by_user > 1:
         names = [f"--target-{kind}" for kind, _ in given] + ["--quality"] * by_user
         raise click.UsageError(f"{' and '.join(names)} cannot be combined: each decides the quality")

@@ -10,9 +10,7 @@ from torch import Tensor
 
 __all__ = ["frequent_integers"]
 
-FREQUENT = (
-    0.75  # share of the codewords that are chosen by how often they occur; the others by what they are missed for
-)
+FREQUENT = 0.75  # share of the codewords that are chosen by how often they occur; the others are those missed most
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 ::
 
     vae ──▶ codes ──▶ prior ──▶ joint ──▶ export ──▶ RUN_DIR/<name>.decoder.safetensors, .encoder.safetensors and .md
-    noise   codebooks,PixelCNN  both,     fixed point, measured
+    noise   fitted,   PixelCNN  both,     fixed point, measured
             hard      on frozen large     with real bytes
             codes     codes     crops
 

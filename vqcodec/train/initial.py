@@ -26,7 +26,7 @@ from vqcodec.train.joint import JointPhase, Model
 from vqcodec.train.loop import load_checkpoint
 from vqcodec.train.prior import PriorPhase
 from vqcodec.train.vae import VAEPhase
-from vqcodec.weights import fill_decoder, fill_encoder, load_weights
+from vqcodec.weights import ABSENT, fill_decoder, fill_encoder, load_weights
 
 __all__ = ["CONFIG", "current", "initial"]
 
@@ -37,7 +37,7 @@ COARSE, FINEST = 8.0, 3.5
 RETIRED = ("distortion_weight", "sum_bits")  # fields of a configuration, which old runs may still state
 # What a run did before there were these fields, in the tables of a configuration that have the first field.
 FORMER: dict[str, dict[str, Any]] = {
-    "patch": {"second_kernel": 3, "sigma_min": 1 / 3},
+    "patch": ABSENT,
     "codebook": {"downscale_max": 2.0, "grain": 0.0, "drawn_share": 0.0, "linear_start": False, "rounded": False},
     "clip": {"cooldown": 1.0},
 }

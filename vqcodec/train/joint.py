@@ -40,7 +40,7 @@ class JointPhase(Phase):
         x = self.batch()
         lmbda = draw_quality_lambda(self.module.vqvae.config, len(x), x.device)
         out = self.module.vqvae(x, lmbda, hard=True)
-        loss, _, mse = rate_distortion(x, out, lmbda, visual=self.run.config.distortion == "visual")
+        loss, _, mse = rate_distortion(x, out, lmbda, self.run.config.distortion)
         bpp = torch.stack(self.module.prior(out.codes, lmbda)).sum(0) / (x.shape[2] * x.shape[3])
         weight = (self.module.vqvae.config.lambda_min / lmbda).sqrt()
         total = (weight * (loss + bpp)).mean() + self.run.config.beta * out.commitment_loss + out.codebook_loss

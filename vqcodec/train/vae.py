@@ -25,11 +25,12 @@ START_BATCHES = 4  # that a linear start takes its components from
 
 
 def rate_distortion(
-    x: Tensor, out: Reconstruction, lmbda: Tensor, *, visual: bool = False
+    x: Tensor, out: Reconstruction, lmbda: Tensor, distortion: str = "mse"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``(loss, bpp, mse)``, each ``[B]``, of ``x [B, 3, H, W]`` at ``lmbda [B]``: ``loss = bpp + λ·255²·MSE``.
 
-    With ``visual``, D of :class:`vqcodec.visual.distortion.VisualDistortion` takes the place of the MSE in the loss.
+    With ``distortion="visual"``, D of :class:`vqcodec.visual.distortion.VisualDistortion` takes the place of the MSE
+    in the loss.
 
     In phase 0 the loss is the negative ELBO of Kingma and Welling 2014, in bits a pixel, up to a constant:
 
@@ -45,8 +46,8 @@ def rate_distortion(
     """
     bpp = torch.stack(out.bits).sum(0) / (x.shape[2] * x.shape[3])
     mse = (out.x_hat - x).square().mean((1, 2, 3))
-    distortion = VisualDistortion(x)(out.x_hat) if visual else mse
-    return bpp + lmbda * 255**2 * distortion, bpp, mse
+    d = VisualDistortion(x)(out.x_hat) if distortion == "visual" else mse
+    return bpp + lmbda * 255**2 * d, bpp, mse
 
 
 class VAEPhase(Phase):
@@ -69,7 +70,7 @@ class VAEPhase(Phase):
         x = self.batch()
         lmbda = draw_lambda(self.module.config, len(x), x.device)
         out = self.module(x, lmbda, hard=self.hard, rounded=self.run.config.rounded)
-        loss, bpp, mse = rate_distortion(x, out, lmbda, visual=self.run.config.distortion == "visual")
+        loss, bpp, mse = rate_distortion(x, out, lmbda, self.run.config.distortion)
         # A file's loss grows about as √λ; dividing by it lets every rate weigh the same.
         weight = (self.module.config.lambda_min / lmbda).sqrt()
         # The last two are the terms of van den Oord et al. 2017, eq. 3: β·‖z_e − sg(e)‖² + ‖sg(z_e) − e‖². Both are
