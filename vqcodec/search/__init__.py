@@ -26,7 +26,7 @@ from vqcodec.networks.fixed_point import floating_point
 from vqcodec.networks.vqvae import VQVAE
 from vqcodec.pixels import held, to_image
 from vqcodec.search.annealing import anneal
-from vqcodec.search.candidates import codewords
+from vqcodec.search.candidates import codewords, curvatures
 from vqcodec.search.objective import Objective, to_rows
 
 __all__ = ["ROUNDS", "STEPS", "Found", "Search"]
@@ -118,8 +118,9 @@ class Search:
             movable = [_inside(tile, *at).to(self.device) for at in zip(geometry.strides, shapes, strict=True)]
             kept = tile.rows.inside(), tile.columns.inside()
             objective = Objective(self.vqvae, prior, x, own, shapes, kept=kept, lmbda=lmbda, bfloat16=self.bfloat16)
+            curvature = curvatures(objective, present)
             for turn in range(ROUNDS[effort]):
-                present, cost = anneal(objective, present, movable, STEPS[effort], poll=poll)
+                present, cost = anneal(objective, present, movable, curvature, STEPS[effort], poll=poll)
                 before += cost if turn == 0 else 0
             z = [codewords(*each) for each in zip(present, quantizers, strict=True)]
             distortion += objective.kept_distortion(z)

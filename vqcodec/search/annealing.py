@@ -3,7 +3,7 @@ r"""Mean-field annealing: from weights over candidates to one code each, while J
 ::
 
     weights = softmax(θ / τ)          τ falls from 1 to 0.1
-    energy = ∂J/∂weight + a·‖codeword − mean codeword‖²
+    energy = ∂J/∂weight + Σ a·(codeword − mean codeword)²         a: curvature, see candidates
     θ ← θ + η·(−ln 2·energy − θ)      at the finest level of the trunk, and at levels of pixels
     θ ← Adam(θ, ∂J/∂θ)                at coarse levels, which only small steps may move
 
@@ -18,7 +18,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vqcodec.networks.quantize import DISTORTION_WEIGHT
 from vqcodec.search.candidates import coarse_levels, find_slots
 from vqcodec.search.objective import LN2, Objective
 from vqcodec.search.relaxation import RelaxedLevel
@@ -36,18 +35,20 @@ def anneal(
     objective: Objective,
     codes: Sequence[Tensor],
     movable: Sequence[Tensor],
+    curvature: Sequence[Tensor],
     steps: int,
     *,
     poll: Callable[[], None],
 ) -> tuple[list[Tensor], float]:
     """Better codes ``[N, G]`` of each level of a window, after ``steps`` evaluations of J and its gradient.
 
-    ``codes`` are the present ones, of which only those at ``movable`` positions, bool ``[N]``, are changed. ``poll``
-    is called before each step. Their J in bits is returned too, of movable positions and kept pixels.
+    ``codes`` are the present ones, of which only those at ``movable`` positions, bool ``[N]``, are changed.
+    ``curvature`` is that of :func:`curvatures`. ``poll`` is called before each step. Their J in bits is returned too,
+    of movable positions and kept pixels.
     """
     poll()
     coarse = steps >= COARSE_STEPS
-    slots, before = find_slots(objective, codes, movable, coarse=coarse)
+    slots, before = find_slots(objective, codes, movable, curvature, coarse=coarse)
     levels, quantizers = objective.prior.each_level(), objective.vqvae.quantizers()
     relaxed = [RelaxedLevel(*parts, whole=coarse) for parts in zip(levels, quantizers, codes, slots, strict=True)]
     theta = [level.theta for level in relaxed]
@@ -70,7 +71,7 @@ def anneal(
                 if index < first:
                     adam[index].step(t, _through_softmax(w, w.grad) / temperature)
                 else:
-                    t += RATE * (_negative_energy(level, w, w.grad) - t)
+                    t += RATE * (_negative_energy(level, w, w.grad, curvature[index]) - t)
     return [level.codes(t) for level, t in zip(relaxed, theta, strict=True)], before
 
 
@@ -79,10 +80,10 @@ def _through_softmax(weights: Tensor, gradient: Tensor) -> Tensor:
     return weights * (gradient - (weights * gradient).sum(1, keepdim=True))
 
 
-def _negative_energy(level: RelaxedLevel, weights: Tensor, gradient: Tensor) -> Tensor:
-    """−energy of every candidate ``[A, M]``, in nats, up to a constant a slot, given ∂J/∂weights."""
+def _negative_energy(level: RelaxedLevel, weights: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
+    """−energy of every candidate ``[A, M]``, in nats, up to a constant a slot, given ∂J/∂weights and a ``[G, D]``."""
     mean = (weights[:, :, None] * level.vectors).sum(1, keepdim=True)
-    energy = gradient + DISTORTION_WEIGHT * (level.vectors - mean).square().sum(2)
+    energy = gradient + (curvature[level.group, None] * (level.vectors - mean).square()).sum(2)
     return -LN2 * (energy - energy.mean(1, keepdim=True))
 
 

@@ -10,10 +10,13 @@ r"""Which codes are worth a thought: the slots of a window whose code could be a
                                                         ▼
     slots: where another code comes within THRESHOLD of the present one, with the CANDIDATES best
 
-a is the curvature that a quantiser of step one has at the best rate (DISTORTION_WEIGHT). For nearly all positions and
-groups the present code, mostly zero, is beyond doubt: the prior alone puts it more than THRESHOLD before all others. No
-energies are computed there, which saves most of the time. At the finest level of the trunk this loses 0 to 6 % of the
-slots, and more where a level of pixels has hardly any.
+a is the channel's curvature, half of ∂²J/∂z² by the decoder's Jacobian, and at least that of a quantiser of step one at
+the best rate (DISTORTION_WEIGHT). At low qualities most channels have less, but all slots move together, and would
+overshoot. A few channels have four times as much, and changes there would cost far more than they save.
+
+For nearly all positions and groups the present code, mostly zero, is beyond doubt: the prior alone puts it more than
+THRESHOLD before all others. No energies are computed there, which saves most of the time. At the finest level of the
+trunk this loses 0 to 6 % of the slots, and more where a level of pixels has hardly any.
 
 A coarse level is one that a finer level of the trunk follows. The finer level codes what the coarse one leaves over, so
 with a change of a coarse code and the finer codes as they are, the slope says nothing: the energy leaves out the
@@ -36,7 +39,7 @@ from vqcodec.networks.vqvae import VQVAE
 from vqcodec.search.nats import present_nats
 from vqcodec.search.objective import LN2, Leaves, Objective
 
-__all__ = ["CANDIDATES", "Slots", "coarse_levels", "codewords", "embed", "find_slots"]
+__all__ = ["CANDIDATES", "Slots", "coarse_levels", "codewords", "curvatures", "embed", "find_slots"]
 
 CANDIDATES = 4  # M
 THRESHOLD = 6.0  # nats
@@ -74,8 +77,23 @@ def embed(codes: Tensor, level: LevelPrior, quantizer: VectorQuantizer) -> Leave
     return Leaves(codewords(codes, quantizer), level.embed(grid)[0, :, :, 0].T, inner)
 
 
+def curvatures(objective: Objective, codes: Sequence[Tensor]) -> list[Tensor]:
+    """a of each channel, ``[G, D]`` a level, at ``codes [N, G]`` of each level: in a coarse level DISTORTION_WEIGHT."""
+    quantizers = objective.vqvae.quantizers()
+    measured = objective.curvature([codewords(*each) for each in zip(codes, quantizers, strict=True)])
+    found = [a.clamp_min(DISTORTION_WEIGHT).view(q.groups, q.dim) for a, q in zip(measured, quantizers, strict=True)]
+    for a in found[: coarse_levels(objective.vqvae)]:
+        a.fill_(DISTORTION_WEIGHT)  # the finer level will code most of an error
+    return found
+
+
 def find_slots(
-    objective: Objective, codes: Sequence[Tensor], movable: Sequence[Tensor], *, coarse: bool
+    objective: Objective,
+    codes: Sequence[Tensor],
+    movable: Sequence[Tensor],
+    curvature: Sequence[Tensor],
+    *,
+    coarse: bool,
 ) -> tuple[list[list[Slots]], float]:
     """The slots of every group of every level of a window, and J of its present codes, in bits.
 
@@ -83,6 +101,7 @@ def find_slots(
         objective: of the window.
         codes: the present ones, ``[N, G]`` a level, coarsest first.
         movable: which positions may have slots, bool ``[N]`` a level.
+        curvature: of each channel, ``[G, D]`` a level; see :func:`curvatures`.
         coarse: whether coarse levels have slots.
 
     In J, only movable positions and kept pixels count, so that the J of windows can be added up.
@@ -101,7 +120,8 @@ def find_slots(
         allowed = movable[index] if coarse or index >= first else torch.zeros_like(movable[index])
         groups: list[Slots] = []
         for stage in range(level.stages):
-            energies = _Energies(level, stage, quantizers[index], codes[index], leaves[index], sloped=index >= first)
+            parts = level, stage, quantizers[index], codes[index], leaves[index], curvature[index]
+            energies = _Energies(*parts, sloped=index >= first)
             groups += energies.slots(present[index].features[stage], present[index].margins[stage], allowed)
         slots.append(groups)
     bits = torch.stack([level.bits[allowed].sum() for level, allowed in zip(present, movable, strict=True)])
@@ -135,7 +155,15 @@ class _Energies:
     """−energy, in nats, of the codes of one stage."""
 
     def __init__(
-        self, level: LevelPrior, stage: int, quantizer: VectorQuantizer, codes: Tensor, leaves: Leaves, *, sloped: bool
+        self,
+        level: LevelPrior,
+        stage: int,
+        quantizer: VectorQuantizer,
+        codes: Tensor,
+        leaves: Leaves,
+        curvature: Tensor,
+        *,
+        sloped: bool,
     ) -> None:
         groups = level.groups_of[stage]
         size, self.codes = level.codebook_size, codes[:, groups]
@@ -144,7 +172,8 @@ class _Energies:
         self.gradients: list[Tensor] = []
         self.book = quantizer.codebook[groups]  # [G, K, D]
         shape = (len(codes), quantizer.groups, -1)
-        slope = -2 * DISTORTION_WEIGHT * leaves.z.detach().view(shape)[:, groups]
+        a = curvature[groups]
+        slope = -2 * a * leaves.z.detach().view(shape)[:, groups]
         if sloped:
             sums = [(leaves.embedded, level.embed.table)]
             sums += [(rows, level.inner.table) for rows in leaves.inner[stage : stage + 1]]  # the last stage has none
@@ -156,7 +185,7 @@ class _Energies:
             slope = slope + leaves.z.grad.view(shape)[:, groups]
         self.table = torch.cat([*tables, -LN2 * self.book], 2)  # [G, K, …], one row a code
         self.slope = slope
-        self.bias = bias.view(-1, size) - LN2 * DISTORTION_WEIGHT * self.book.square().sum(2)
+        self.bias = bias.view(-1, size) - LN2 * (a[:, None] * self.book.square()).sum(2)
 
     def slots(self, features: Tensor, margin: Tensor, allowed: Tensor) -> list[Slots]:
         """The slots of each group, at ``allowed`` positions, bool ``[N]``."""

@@ -118,6 +118,18 @@ class Objective:
                 bits = bits + level(stage, to_rows(features).float()) / LN2
         return Cost(bits, distortion.detach()[self.kept].sum())
 
+    def curvature(self, z: Sequence[Tensor]) -> list[Tensor]:
+        """a of each channel, ``[G·D]`` a level: an error of δ at one position costs a·δ² bits of distortion on average.
+
+        For random signs v, the expectation of (Jᵀv)² is diag(JJᵀ), J being the Jacobian of x_hat (Bekas, Kokiopoulou
+        and Saad 2007). One probe suffices, because squares are averaged over all positions.
+        """
+        leaves = [rows.detach().requires_grad_() for rows in z]
+        x_hat = self._x_hat(leaves)
+        signs = 2.0 * torch.randint(2, x_hat.shape, generator=torch.Generator().manual_seed(0)).to(x_hat) - 1
+        slopes = torch.autograd.grad((signs * x_hat).sum(), leaves)  # of a scalar: others import a compiler
+        return [self._weight * slope.square().mean(0) for slope in slopes]
+
     @torch.no_grad()
     def kept_distortion(self, z: Sequence[Tensor]) -> float:
         """The share of J that the errors of kept pixels have, given the codewords ``z [N, G·D]`` of each level."""
@@ -125,14 +137,16 @@ class Objective:
 
     def _distortion(self, z: Sequence[Tensor]) -> Tensor:
         """``[H, W]``, in bits."""
+        return self._weight * (self._x_hat(z) - self.x).square().sum(1)[0]
+
+    def _x_hat(self, z: Sequence[Tensor]) -> Tensor:
+        """The window's pixels, in the shape of x."""
         grids = [to_grid(rows, *shape) for rows, shape in zip(z, self.shapes, strict=True)]
         with self._autocast():
             x_hat = self.vqvae.walk(self.vqvae.steps, self._inputs, Given(grids), *self.shapes[0]).x_hat
         assert x_hat is not None
         x_hat = x_hat[:, :, : self.x.shape[2], : self.x.shape[3]].clamp(0, 1)
-        if self.x.shape[1] == 1:
-            x_hat = x_hat.mean(1, keepdim=True)
-        return self._weight * (x_hat - self.x).square().sum(1)[0]
+        return x_hat.mean(1, keepdim=True) if self.x.shape[1] == 1 else x_hat
 
     def _features(self, leaves: Sequence[Leaves]) -> list[list[Tensor]]:
         embedded: list[Tensor] = []
