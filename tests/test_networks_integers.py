@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from vqcodec.networks.integers import frequent_integers
+from vqcodec.networks.integers import STRETCH, frequent_integers
 
 
 def vectors(*points: tuple[tuple[float, ...], int]) -> torch.Tensor:
@@ -15,11 +15,21 @@ def vectors(*points: tuple[tuple[float, ...], int]) -> torch.Tensor:
     return (rows + torch.empty_like(rows).uniform_(-0.4, 0.4))[torch.randperm(len(rows))][None]
 
 
-def test_the_most_frequent_vectors_become_codewords_and_then_the_one_that_is_missed_most() -> None:
+def test_the_most_frequent_vectors_become_codewords_and_then_the_one_that_longer_vectors_miss_most() -> None:
     found = frequent_integers(
         vectors(((0.0, 0.0), 50), ((1.0, 0.0), 30), ((0.0, -2.0), 20), ((0.0, 1.0), 15), ((9.0, 9.0), 3)), 4
     )
-    assert found[0].tolist() == [[0, 0], [1, 0], [0, -2], [9, 9]]  # 3·145 is more than 15·1
+    assert found[0, :3].tolist() == [[0, 0], [1, 0], [0, -2]]
+    assert (found[0, 3] - STRETCH * 9).abs().max() <= 1  # 3·17² is more than 15·2²
+
+
+def test_codewords_reach_further_than_the_vectors() -> None:
+    torch.manual_seed(0)
+    normal = 3 * torch.randn(1, 4000, 2) * torch.tensor([1.0, 0.1])
+    found = frequent_integers(normal, 64)
+    longer = 1.8 * normal
+    assert torch.cdist(longer, found).amin(2).max() < 0.25 * longer.norm(dim=2).max()
+    assert (torch.cdist(normal.round(), found).amin(2) < 0.5).double().mean() > 0.99, "most have their own codeword"
 
 
 @pytest.mark.parametrize(("dim", "size"), [(1, 9), (2, 16), (3, 40), (4, 128)])
