@@ -29,10 +29,11 @@ from vqcodec.search.annealing import anneal
 from vqcodec.search.candidates import codewords, curvatures
 from vqcodec.search.objective import Objective, to_rows
 
-__all__ = ["ROUNDS", "STEPS", "Found", "Search"]
+__all__ = ["ROUNDS", "Found", "Search"]
 
-STEPS = (0, 2, 3, 4, 6, 10, 16, 16, 16, 16)  # evaluations of J and its gradient in a round, by effort
-ROUNDS = (0, 1, 1, 1, 1, 1, 1, 2, 4, 8)  # of annealing; each starts at the codes of the one before
+# Rounds of annealing by effort, each as its number of evaluations of J and its gradient; a round starts at the codes of
+# the one before.
+ROUNDS = ((), (2,), (3,), (4,), (6,), (12, 4), (16, 6), (16, 16, 6), (16, 16, 16, 16, 6), (16,) * 8 + (6,))
 WINDOW = 960  # pixels a side
 BYTES_PER_PIXEL = 1000  # of a window: activations that the gradient needs, and candidates
 HALO = 4  # positions of the coarsest grid around a window; with 2, codes at the seams would be 20 % worse
@@ -99,13 +100,13 @@ class Search:
         found = [grid.copy() for grid in codes]
         quantizers = self.vqvae.quantizers()
         tiles = list(geometry.tiles(self.window, HALO))
-        steps = itertools.count()
+        rounds, done = ROUNDS[effort], itertools.count()
         before = distortion = 0.0
 
         def poll() -> None:
             stop_if(cancelled)
             if progress is not None:
-                progress(next(steps) / (ROUNDS[effort] * STEPS[effort] * len(tiles)))
+                progress(next(done) / (sum(rounds) * len(tiles)))
 
         for tile in tiles:
             rows, columns = tile.rows.computed(), tile.columns.computed()
@@ -119,8 +120,8 @@ class Search:
             kept = tile.rows.inside(), tile.columns.inside()
             objective = Objective(self.vqvae, prior, x, own, shapes, kept=kept, lmbda=lmbda, bfloat16=self.bfloat16)
             curvature = curvatures(objective, present)
-            for turn in range(ROUNDS[effort]):
-                present, cost = anneal(objective, present, movable, curvature, STEPS[effort], poll=poll)
+            for turn, steps in enumerate(rounds):
+                present, cost = anneal(objective, present, movable, curvature, steps, poll=poll)
                 before += cost if turn == 0 else 0
             z = [codewords(*each) for each in zip(present, quantizers, strict=True)]
             distortion += objective.kept_distortion(z)

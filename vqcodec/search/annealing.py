@@ -28,7 +28,7 @@ HOT, COLD = 1.0, 0.1  # τ at the first step and at the last
 RATE = 0.25  # η
 COARSE_RATE = 0.3  # nats, of Adam …
 BETAS = 0.9, 0.99  # … and its β₁ and β₂
-COARSE_STEPS = 16  # with fewer, the finer levels could not follow, and coarse levels keep their codes
+COARSE_STEPS = 12  # with fewer, the finer levels could not follow, and coarse levels keep their codes
 
 
 def anneal(
