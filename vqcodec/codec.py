@@ -40,7 +40,7 @@ _Path = str | Path | None
 _Pixels = NDArray[np.uint8]
 _File = BytesLike | Container
 
-SURE = 0.985  # a search's estimates of J are off by less than 1.5 %; with a larger gain, J need not be measured
+SURE = 0.98  # a search's estimates of J are off by less than 2 %; with a larger gain, J need not be measured
 
 
 class Codec:
