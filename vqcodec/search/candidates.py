@@ -78,13 +78,13 @@ def embed(codes: Tensor, level: LevelPrior, quantizer: VectorQuantizer) -> Leave
 
 
 def curvatures(objective: Objective, codes: Sequence[Tensor]) -> list[Tensor]:
-    """a of each channel, ``[G, D]`` a level, at ``codes [N, G]`` of each level: in a coarse level DISTORTION_WEIGHT."""
-    quantizers = objective.vqvae.quantizers()
-    measured = objective.curvature([codewords(*each) for each in zip(codes, quantizers, strict=True)])
-    found = [a.clamp_min(DISTORTION_WEIGHT).view(q.groups, q.dim) for a, q in zip(measured, quantizers, strict=True)]
-    for a in found[: coarse_levels(objective.vqvae)]:
-        a.fill_(DISTORTION_WEIGHT)  # the finer level will code most of an error
-    return found
+    """a of each channel, ``[G, D]`` a level, at ``codes [N, G]`` of each level."""
+    quantizers, first = objective.vqvae.quantizers(), coarse_levels(objective.vqvae)
+    z = [codewords(*each) for each in zip(codes, quantizers, strict=True)]
+    # Most of an error of a coarse level is coded by the finer ones: its curvature is not the decoder's.
+    assumed = [torch.full_like(rows[0], DISTORTION_WEIGHT) for rows in z[:first]]
+    measured = [a.clamp_min(DISTORTION_WEIGHT) for a in objective.curvature(z, first)]
+    return [a.view(q.groups, q.dim) for a, q in zip(assumed + measured, quantizers, strict=True)]
 
 
 def find_slots(

@@ -118,16 +118,18 @@ class Objective:
                 bits = bits + level(stage, to_rows(features).float()) / LN2
         return Cost(bits, distortion.detach()[self.kept].sum())
 
-    def curvature(self, z: Sequence[Tensor]) -> list[Tensor]:
-        """a of each channel, ``[G·D]`` a level: an error of δ at one position costs a·δ² bits of distortion on average.
+    def curvature(self, z: Sequence[Tensor], first: int) -> list[Tensor]:
+        """a of each channel, ``[G·D]`` of each level from index ``first`` on, at the codewords ``z`` of all levels.
+
+        An error of δ at one position costs a·δ² bits of distortion on average.
 
         For random signs v, the expectation of (Jᵀv)² is diag(JJᵀ), J being the Jacobian of x_hat (Bekas, Kokiopoulou
         and Saad 2007). One probe suffices, because squares are averaged over all positions.
         """
-        leaves = [rows.detach().requires_grad_() for rows in z]
+        leaves = [rows.detach().requires_grad_(level >= first) for level, rows in enumerate(z)]
         x_hat = self._x_hat(leaves)
         signs = 2.0 * torch.randint(2, x_hat.shape, generator=torch.Generator().manual_seed(0)).to(x_hat) - 1
-        slopes = torch.autograd.grad((signs * x_hat).sum(), leaves)  # of a scalar: others import a compiler
+        slopes = torch.autograd.grad((signs * x_hat).sum(), leaves[first:])  # of a scalar: others import a compiler
         return [self._weight * slope.square().mean(0) for slope in slopes]
 
     @torch.no_grad()
